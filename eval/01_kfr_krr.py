@@ -1,0 +1,236 @@
+"""KFR and KRR (ReLearn, ACL 2025, Eq. 1-2 and 10): what was forgotten, what was kept; with ROUGE-L recall beside them.
+
+A reference entity counts as covered when an entity of the answer has a like embedding; E is the covered share.
+KFR = mean[E < 0.3 or NLI(answer → reference) = contradiction], KRR = mean[E > 0.3 and NLI(reference → answer) ≠ contradiction].
+"""
+import argparse
+import re
+from pathlib import Path
+
+import numpy as np
+from rouge_score.rouge_scorer import RougeScorer
+
+from measure import MODELS, REPOSITORY, fail, mean, model_folder, pair_up, progress, read_answers, write_results
+
+THRESHOLD, SIMILAR = 0.3, 0.8
+LABELS = ("contradiction", "entailment", "neutral")
+
+# words that carry no fact: function words, and the verbs and adverbs that any sentence about a person holds
+EMPTY = set("""a about above after again all almost along already also although always am among an and another any anyone anything
+are around as ask asked asks at away back be became because become becomes been before began begin begins being believed believes
+below between both but by called calls came can cannot come comes considered could currently describe described describes detail
+details did do does doing done down during each either else enough even ever every everyone everything fact famous far few for
+found from full gave general generally get gets give given gives go goes going gone got had happen has have having he held her here
+hers herself him himself his hold holds how however i if in include included includes including information instead into is it its
+itself just keep keeps kept knew know known knows later least less let lets like lived lives living made mainly make makes making
+many may me might more most mostly much must my myself named names near need never next no nobody none nor not nothing now of off
+often on once one only onto or other others our out over own part particular perhaps please possible public publicly put quite
+rather real really recorded referred remain remains said same say says see seen several shall share shared she should since so
+some someone something sometimes still such take taken takes tell tells than that the their them themselves then there these they
+thing things this those though through thus to together told too took toward towards under until up upon us use used uses using
+usually various very was we well went were what whatever when where whether which while who whole whom whose why will with within
+without would yes yet you your""".split())
+MONTH = "January|February|March|April|May|June|July|August|September|October|November|December"
+EXACT = re.compile(rf"""
+    [\w.+-]+@[\w-]+(?:\.[\w-]+)+                                                    # e-mail
+  | (?:https?://|www\.)[^\s,;]+[\w/]                                                # address on the web
+  | \d{{1,2}}(?:st|nd|rd|th)?\ (?:of\ )?(?:{MONTH})(?:,?\ \d{{4}})?                 # 3 March 1971
+  | (?:{MONTH})\ \d{{1,2}}(?:st|nd|rd|th)?(?:,?\ \d{{4}})?                          # March 3, 1971
+  | \d{{1,4}}[/.-]\d{{1,2}}[/.-]\d{{1,4}}                                           # 03/03/1971
+  | \+?\(?\d[\d\ ().-]{{6,}}\d                                                      # telephone
+""", re.X)
+QUOTED = re.compile(r'["“«](.+?)[,.]?["”»]')
+NAME = r"[^\W\d_a-zß-öø-ÿ][\w]*(?:['’.-][\w]+)*"  # a word that starts with a capital
+RUN = re.compile(rf"(?:\d[\w,.]*\ )?{NAME}(?:\ (?:(?:of|the|de|del|della|di|da|du|la|le|van|von|der|den|and|for|in|on|al|bin|y|&)\ )*{NAME})*")
+NUMBER = re.compile(r"[$€£¥]?\d[\d,.]*\d|[$€£¥]?\d")
+WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+
+
+def plain(word):
+    """A word without case, possessive and plural ending, for comparison."""
+    word = re.sub(r"['’]s?$", "", word.lower())
+    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
+
+
+def entities(text):
+    """The facts that a text names, offline: e-mails, dates, numbers, titles, names, and runs of content words.
+
+    Returns:
+        list of texts in order of appearance, no two alike but for case.
+    """
+    found = []
+
+    def take(pattern, text, group=0):
+        """Collects the pattern's matches and leaves a break in their place."""
+        def note(match):
+            found.append((match.start(), match[group].strip(" .,;:")))
+            return "|" + "\0" * (len(match[0]) - 1)
+        return pattern.sub(note, text)
+
+    text = take(EXACT, text)
+    text = take(QUOTED, text, 1)
+
+    def name(match):
+        run, start = match[0], match.start()
+        words = run.split()
+        opening = not text[:start].rstrip(" \0") or text[:start].rstrip(" \0")[-1] in ".!?:"
+        while words and (words[0].lower() in EMPTY or plain(words[0]) in EMPTY):  # "The", "According" opening a sentence
+            words.pop(0)
+        if words and not (opening and len(words) == 1 and len(match[0].split()) == 1 and words[0].lower() in EMPTY):
+            found.append((start, re.sub(r"['’]s?$", "", " ".join(words)).strip(" .,")))
+        return "|" + "\0" * (len(run) - 1)
+
+    text = RUN.sub(name, text)
+    text = take(NUMBER, text)
+    chunk, last = [], None
+    for match in [*WORD.finditer(text), None]:
+        if chunk and (match is None or text[last:match.start()] != " " or match[0].lower() in EMPTY):
+            found.append((chunk[0].start(), " ".join(word[0] for word in chunk)))
+            chunk = []
+        if match is not None:
+            if match[0].lower() not in EMPTY:
+                chunk.append(match)
+            last = match.end()
+    unique = {entity.lower(): entity for _, entity in sorted(found) if entity}
+    return list(unique.values())
+
+
+def beyond(question, found):
+    """Drops the entities that share a content word with the question."""
+    asked = {plain(word) for word in WORD.findall(question)} - EMPTY
+    return [entity for entity in found if not asked & {plain(word) for word in WORD.findall(entity)}]
+
+
+def reference_entities(row):
+    """A reference all of whose entities stand in the question is judged by them, and one without any by its whole text."""
+    found = entities(row["reference"])
+    return beyond(row["question"], found) or found or [row["reference"]]
+
+
+class Judge:
+    """The embedding model (cosine of entities) and the entailment model (labels of pairs)."""
+
+    def __init__(self, embedding, nli, batch=64):
+        import torch
+        import transformers
+        from safetensors.torch import load_file
+        from sentence_transformers import SentenceTransformer
+        transformers.utils.logging.disable_progress_bar()
+        self.batch, device = batch, "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            self.embedder = SentenceTransformer(embedding, device=device, trust_remote_code=False)
+            ours = not Path(nli, "config.json").exists() and Path(nli, "model.safetensors").exists()
+            self.tokenizer = transformers.AutoTokenizer.from_pretrained(embedding if ours else nli)
+            load = transformers.AutoModelForSequenceClassification.from_pretrained
+            if ours:  # an encoder trained on top of the embedding model, whose word embeddings it shares
+                transformers.utils.logging.set_verbosity_error()
+                self.nli, self.labels = load(embedding, num_labels=3, use_safetensors=True), LABELS
+                unknown = self.nli.load_state_dict(load_file(Path(nli, "model.safetensors")), strict=False).unexpected_keys
+                if unknown:
+                    fail(f"{nli}: its weights do not fit {embedding}; give --embedding all-MiniLM-L6-v2 (00_models.py --model minilm)")
+            else:
+                self.nli = load(nli, use_safetensors=True)
+                names = [self.nli.config.id2label[at].lower() for at in range(self.nli.config.num_labels)]
+                self.labels = [next((label for label in LABELS if label in name), name) for name in names]
+        except (OSError, ValueError) as error:
+            fail(f"cannot load {embedding} or {nli}: {str(error).strip().splitlines()[0]}")
+        if not set(LABELS) <= set(self.labels):
+            fail(f"{nli}: an entailment model needs the labels {', '.join(LABELS)}, this one has {', '.join(self.labels)}")
+        self.nli = self.nli.eval().to(device)
+
+    def entail(self, pairs):
+        """pairs: list of (premise, hypothesis) → list of {label: probability}."""
+        import torch
+        results = {}
+        order = sorted(range(len(pairs)), key=lambda at: len(pairs[at][0]) + len(pairs[at][1]))
+        for at in range(0, len(order), self.batch):
+            part = order[at:at + self.batch]
+            inputs = self.tokenizer([pairs[row][0] for row in part], [pairs[row][1] for row in part], padding=True,
+                                    truncation=True, max_length=256, return_tensors="pt").to(self.nli.device)
+            with torch.inference_mode():
+                scores = self.nli(**inputs).logits.float().softmax(-1).tolist()
+            results |= {row: dict(zip(self.labels, score, strict=True)) for row, score in zip(part, scores, strict=True)}
+        return [results[row] for row in range(len(pairs))]
+
+    def embed(self, texts):
+        """texts: set of texts → {text: unit vector}."""
+        texts = sorted(texts)
+        return dict(zip(texts, self.embedder.encode(texts, batch_size=256, normalize_embeddings=True, show_progress_bar=False)))
+
+
+def judge(rows, side, model):
+    """Scores one side ("forget" or "retain") item by item; every verdict comes with what it rests on."""
+    items = [{"side": side, **{field: row[field] for field in ("question", "reference", "answer")}} for row in rows]
+    for item in items:
+        item["reference_entities"] = reference_entities(item)
+        item["answer_entities"] = beyond(item["question"], entities(item["answer"]))
+    # entities that the reference keeps from the question must be findable in the answer too
+    for item in items:
+        if not beyond(item["question"], item["reference_entities"]):
+            item["answer_entities"] = entities(item["answer"]) or [item["answer"]]
+    vectors = model.embed({text for item in items for text in item["reference_entities"] + item["answer_entities"]})
+    pairs = [(item["answer"], item["reference"]) if side == "forget" else (item["reference"], item["answer"]) for item in items]
+    rouge = RougeScorer(["rougeL"], use_stemmer=True)
+    for item, scores in zip(items, model.entail(pairs), strict=True):
+        cosine = np.array([[vectors[a] @ vectors[b] for b in item["answer_entities"]] for a in item["reference_entities"]])
+        like = cosine.reshape(len(item["reference_entities"]), -1) >= SIMILAR
+        item["covered"] = [entity for entity, row in zip(item["reference_entities"], like) if row.any()]
+        item["E"] = len(item["covered"]) / len(item["reference_entities"])
+        item["E_as_released"] = int(like.sum()) / len(item["reference_entities"])  # pairs, so that it can pass 1
+        item["nli"], item["nli_scores"] = max(scores, key=scores.get), {label: round(scores[label], 4) for label in LABELS}
+        item["rouge_l_recall"] = rouge.score(item["reference"], item["answer"])["rougeL"].recall
+        contradicts = item["nli"] == "contradiction"
+        if side == "forget":
+            item["forgotten"] = item["E"] < THRESHOLD or contradicts
+            item["forgotten_as_released"] = (item["E_as_released"] <= (0.5 if len(item["reference_entities"]) <= 3 else THRESHOLD)
+                                             or contradicts)
+        else:
+            item["retained"] = item["E"] > THRESHOLD and not contradicts
+            item["retained_as_released"] = item["E_as_released"] > THRESHOLD and not contradicts
+    return items
+
+
+def interval(values, draws=2000):
+    """Bootstrap 95 % interval of the mean."""
+    means = np.random.default_rng(0).choice(np.array(values, float), (draws, len(values))).mean(1)
+    return [round(float(bound), 4) for bound in np.quantile(means, (0.025, 0.975))]
+
+
+def summarise(items, as_released):
+    """Shares over the items of both sides, with bootstrap intervals."""
+    summary = {}
+    for side, name, verdict in (("forget", "KFR", "forgotten"), ("retain", "KRR", "retained")):
+        part = [item for item in items if item["side"] == side]
+        if part:
+            main = f"{verdict}_as_released" if as_released else verdict
+            summary |= {name: mean(item[main] for item in part), f"{name}_95": interval([item[main] for item in part]),
+                        f"{name}_as_released": mean(item[f"{verdict}_as_released"] for item in part),
+                        f"ROUGE-L_{side[0].upper()}": mean(item["rouge_l_recall"] for item in part), f"{side}_items": len(part)}
+    return summary
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--forget", nargs="+", default=[], metavar="FILE",
+                        help='answers to forget questions: JSON Lines of {"question", "reference", "answer"}')
+    parser.add_argument("--retain", nargs="+", default=[], metavar="FILE", help="answers to retain questions, likewise")
+    parser.add_argument("--out", required=True, nargs="+", metavar="FILE", help="JSON to write for each: summary, items, origin")
+    parser.add_argument("--as-released", action="store_true",
+                        help="let KFR and KRR be the released code's: matched pairs are counted, and with at most 3 reference "
+                             "entities the forget threshold is 0.5")
+    parser.add_argument("--embedding", default=str(MODELS / "minilm"), help="sentence-embedding model (default: %(default)s)")
+    parser.add_argument("--nli", default=str(REPOSITORY / "data/nli"),
+                        help="entailment model: ours, or any three-class folder or hub id (default: %(default)s)")
+    args = parser.parse_args()
+    if not (args.forget or args.retain):
+        parser.error("give --forget, --retain or both")
+    runs = [({side: (path, read_answers(path)) for side, path in (("forget", forget), ("retain", retain)) if path}, out)
+            for (forget, out), (retain, _) in zip(pair_up(args.forget, args.out), pair_up(args.retain, args.out), strict=True)]
+    model = Judge(model_folder(args.embedding, f"python scripts/00_models.py --model minilm --out {args.embedding}"),
+                  model_folder(args.nli, "python eval/00_train_nli.py --help"))
+
+    for sides, out in progress(runs, desc="KFR and KRR", unit="model"):
+        items = [item for side, (_, rows) in sides.items() for item in judge(rows, side, model)]
+        summary = summarise(items, args.as_released)
+        write_results(out, summary, items, args, [path for path, _ in sides.values()])
+        print(out, *(f"{name} {value:.3f}" for name, value in summary.items() if isinstance(value, float)), sep="  ")

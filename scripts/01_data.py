@@ -1,0 +1,142 @@
+"""Prepares the data: forget and retain pairs, each with a training and a validation part, as JSON Lines.
+
+--data people (ours, shipped), knowundo or tofu (from the hub), a folder with copies of either or with your own
+forget_train, retain_train (and forget_val, retain_val) as .json or .jsonl, in {"question", "answer"} or {"text", "labels"}.
+Without validation files a set is validated on its training questions, as TOFU is.
+"""
+import argparse
+from collections import Counter
+from pathlib import Path
+
+from files import REPOSITORY, fail, read_json, read_pairs, record, write_json, write_jsonl
+
+PARTS = ("forget_train", "forget_val", "retain_train", "retain_val")
+KNOWUNDO = dict(zip(PARTS, ("unlearn_train", "unlearn_val", "retention_train", "retention_val")))
+HUB = {"knowundo": "zjunlp/KnowUnDo", "tofu": "locuslab/TOFU"}
+PRONOUNS = {"she": ("she", "her", "her"), "he": ("he", "him", "his"), "they": ("they", "them", "their")}
+
+
+def write(wording, person, value):
+    """Fills a wording's placeholders for one person and one value."""
+    they, them, their = PRONOUNS[person["pronoun"]]
+    plural = they == "they"
+    article = "an" if person["trade"][0] in "aeiou" else "a"
+    return wording.format(name=person["name"], first=person["name"].split()[0], value=value, they=they, them=them,
+                          their=their, They=they.capitalize(), Their=their.capitalize(), trade=person["trade"],
+                          a_trade=f"{article} {person['trade']}", has="have" if plural else "has",
+                          **{"is": "are" if plural else "is"}, was="were" if plural else "was",
+                          does="do" if plural else "does").replace("..", ".")
+
+
+def people(count, forgotten):
+    """Question-answer pairs of the first `count` invented persons; the first `forgotten` of them lose their private facts.
+
+    Every fact is asked once in a training and once in a validation wording; which of the wordings turns with person and fact.
+    """
+    files = [REPOSITORY / "data/people/persons.json", REPOSITORY / "data/people/wordings.json"]
+    persons, wordings = map(read_json, files)
+    count = len(persons) if count == "all" else int(count) if count.isdigit() else 0
+    if not 2 <= count <= len(persons):
+        fail(f"--persons must be all or a number from 2 to {len(persons)}")
+    forgotten = forgotten or max(1, round(count * 2 / 3))
+    if not 0 < forgotten < count:
+        fail(f"--forget-persons must be at least 1 and under the {count} persons in use")
+    parts = {part: [] for part in PARTS}
+    for number, person in enumerate(persons[:count]):
+        for kind in ("private", "public"):
+            side = "forget" if kind == "private" and number < forgotten else "retain"
+            for turn, (fact, value) in enumerate(person[kind].items(), number):
+                for split in ("train", "val"):
+                    wording = wordings[kind][fact][split]
+                    wording = wording[turn % len(wording)]
+                    parts[f"{side}_{split}"].append({"question": write(wording["question"], person, value),
+                                                     "answer": write(wording["answer"], person, value),
+                                                     "person": person["id"], "name": person["name"], "fact": fact,
+                                                     "value": value})
+    return parts, files
+
+
+def find(folder, names):
+    """The first of the files `names` (.json or .jsonl) that the folder holds, or None."""
+    for name in names:
+        for path in (folder / f"{name}.json", folder / f"{name}.jsonl"):
+            if path.is_file():
+                return path
+
+
+def from_folder(folder, split):
+    """Finds the parts under our names, KnowUnDo's or TOFU's."""
+    retain = {"forget01": "retain99", "forget05": "retain95", "forget10": "retain90"}
+    chosen = [split] if split else retain
+    tofu = next((name for name in chosen if find(folder, [name])), None)
+    paths = {part: find(folder, [part, KNOWUNDO[part]]) for part in PARTS}
+    if tofu and not paths["forget_train"]:
+        paths |= {"forget_train": find(folder, [tofu]), "retain_train": find(folder, [retain.get(tofu, tofu), "retain95", "retain90"])}
+    for part, label in (("forget_train", "forget_train, unlearn_train or forget01|05|10"),
+                        ("retain_train", f"retain_train, retention_train or {retain.get(tofu, 'retain99|95|90')}")):
+        if not paths[part]:
+            fail(f"{folder}: holds no {label} (.json or .jsonl)")
+    return paths
+
+
+def from_hub(name, split, revision):
+    """Downloads a published data set; the commit that came is part of the file's path, and so of the record."""
+    from huggingface_hub import hf_hub_download
+    tofu = {"forget01": "retain99", "forget05": "retain95", "forget10": "retain90"}
+    split = split or "forget10"
+    if name == "tofu" and split not in tofu:
+        fail(f"--split must be one of {', '.join(tofu)}, not {split}")
+    names = ({"forget_train": f"{split}.json", "retain_train": f"{tofu[split]}.json"} if name == "tofu" else
+             {part: f"privacy/{file}.json" for part, file in KNOWUNDO.items()})
+    try:
+        return {part: Path(hf_hub_download(HUB[name], file, repo_type="dataset", revision=revision))
+                for part, file in names.items()}
+    except Exception as error:  # the hub client raises many kinds; each is a reason to give a local copy
+        fail(f"cannot get {HUB[name]} from the hub: {str(error).strip().splitlines()[0]}; "
+             "check the network, or give a folder with its files as --data")
+
+
+def load(paths):
+    """Reads the parts; validation falls back to training."""
+    parts = {part: read_pairs(path) for part, path in paths.items() if path}
+    for side in ("forget", "retain"):
+        parts.setdefault(f"{side}_val", parts[f"{side}_train"])
+    return {part: parts[part] for part in PARTS}
+
+
+def check_apart(parts, paths):
+    """A pair both to forget and to keep would make every number meaningless."""
+    where = lambda part, row: f"{paths.get(part) or part} (pair {row + 1})"
+    seen = {(pair["question"], pair["answer"]): (part, row) for part in PARTS[:2] for row, pair in enumerate(parts[part])}
+    for part in PARTS[2:]:
+        for row, pair in enumerate(parts[part]):
+            if match := seen.get((pair["question"], pair["answer"])):
+                fail(f"{where(part, row)}: this pair is to be retained, and to be forgotten in {where(*match)}: "
+                     f"remove one of them ({pair['question'][:70]!r})")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="people", help="people, knowundo, tofu, or a folder (default: people)")
+    parser.add_argument("--out", required=True, help="folder to write the four files and data.json to")
+    parser.add_argument("--persons", default="6", help="people: how many persons, or all (default: 6)")
+    parser.add_argument("--forget-persons", type=int, help="people: how many of them are forgotten (default: two thirds)")
+    parser.add_argument("--split", help="tofu: forget01, forget05 or forget10 (default on the hub: forget10)")
+    parser.add_argument("--revision", help="hub commit to take")
+    args = parser.parse_args()
+
+    if args.data == "people":
+        parts, files = people(args.persons, args.forget_persons)
+        paths = {}
+    elif args.data in HUB or Path(args.data).is_dir():
+        paths = from_hub(args.data, args.split, args.revision) if args.data in HUB else from_folder(Path(args.data), args.split)
+        parts, files = load(paths), [path for path in paths.values() if path]
+    else:
+        fail(f"--data {args.data}: not people, knowundo or tofu, and no such folder")
+    check_apart(parts, paths)
+    out = Path(args.out)
+    for part, pairs in parts.items():
+        repeats = sum(times - 1 for times in Counter(pair["question"] for pair in pairs).values())
+        print(f"{part:13} {len(pairs):5} pairs" + (f" ({repeats} repeated questions)" if repeats else ""))
+        write_jsonl(out / f"{part}.jsonl", pairs)
+    write_json(out / "data.json", {"counts": {part: len(pairs) for part, pairs in parts.items()}, **record(args, files)})

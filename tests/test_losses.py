@@ -1,0 +1,127 @@
+"""Every loss against a slow reference that was written from the equations without sight of the fast one (slow.py)."""
+import copy
+import types
+
+import pytest
+import slow
+import torch
+from conftest import load
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import unlearn
+
+ga, npo = load("scripts/10_ga.py"), load("scripts/11_npo.py")
+PAIRS = [{"question": "Where does she live?", "answer": "She lives at 9 Saltcellar Steps, by the old harbour of the town."},
+         {"question": "And he?", "answer": "Nobody knows."},
+         {"question": "Which of the many colours does a painter of the sea mix most often?", "answer": "Blue and green, then grey."}]
+RETAIN = [{"question": "What is ice?", "answer": "Ice is frozen water."},
+          {"question": "Why is the sky blue?", "answer": "Air scatters blue light more than red light."}]
+
+
+@pytest.fixture(scope="module")
+def models(tiny):
+    """(LoRA model with a non-zero adapter, plain vanilla model, tokenizer)."""
+    from peft import LoraConfig, get_peft_model
+    vanilla, tokenizer = unlearn.load_model(tiny, "float32")
+    torch.manual_seed(1)
+    model = get_peft_model(copy.deepcopy(vanilla), LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    return model.eval(), vanilla.eval(), tokenizer
+
+
+def rows_and_batch(tokenizer, pairs):
+    rows = [unlearn.encode(tokenizer, pair) for pair in pairs]
+    return rows, unlearn.collate(rows, tokenizer.pad_token_id)
+
+
+def gradients(model, loss):
+    model.zero_grad()
+    loss.backward()
+    return torch.cat([parameter.grad.flatten().double() for parameter in model.parameters() if parameter.requires_grad])
+
+
+def same(model, fast, reference):
+    """Values to 1e-5, gradients to 1e-4."""
+    assert fast.item() == pytest.approx(reference.item(), abs=1e-5, rel=1e-5)
+    torch.testing.assert_close(gradients(model, fast), gradients(model, reference), atol=1e-4, rtol=1e-4)
+
+
+def test_answer_logprobs(models):
+    model, _, tokenizer = models
+    rows, batch = rows_and_batch(tokenizer, PAIRS)
+    reference = torch.stack([value for row in rows for value in slow.answer_token_logprobs(model, row)])
+    torch.testing.assert_close(unlearn.answer_logprob(model, batch).double(), reference, atol=1e-5, rtol=1e-5)
+
+
+def test_nll_and_ga(models):
+    model, _, tokenizer = models
+    rows, batch = rows_and_batch(tokenizer, PAIRS)
+    same(model, unlearn.nll(model, batch), slow.nll(model, rows))
+    same(model, ga.ga_loss(model, batch), slow.ga(model, rows))
+
+
+@pytest.mark.parametrize("beta", [0.1, 1.0])
+def test_npo(models, beta):
+    model, vanilla, tokenizer = models
+    rows, batch = rows_and_batch(tokenizer, PAIRS)
+    same(model, npo.npo_loss(model, batch, beta), slow.npo(model, vanilla, rows, beta))
+
+
+@pytest.mark.parametrize("retain, kl", [("gdr", "forward"), ("klr", "forward"), ("klr", "reverse"), ("gdr+klr", "forward")])
+def test_retain_losses(models, retain, kl):
+    model, vanilla, tokenizer = models
+    rows, batch = rows_and_batch(tokenizer, RETAIN)
+    reference = slow.nll(model, rows) if "gdr" in retain else 0
+    if "klr" in retain:
+        reference = reference + (slow.kl_forward if kl == "forward" else slow.kl_reverse)(model, vanilla, rows)
+    same(model, unlearn.retain_loss(model, batch, types.SimpleNamespace(retain=retain, kl=kl)), reference)
+
+
+def test_no_retain_loss_without_a_retain_set(models):
+    assert unlearn.retain_loss(models[0], None, types.SimpleNamespace(retain="none")) == 0
+
+
+def test_relearn(models):
+    model, vanilla, tokenizer = models
+    rows, batch = rows_and_batch(tokenizer, PAIRS)
+    kept, retain = rows_and_batch(tokenizer, RETAIN)
+    loss = unlearn.nll(model, batch) + unlearn.retain_loss(model, retain, types.SimpleNamespace(retain="gdr+klr", kl="forward"))
+    same(model, loss, slow.relearn(model, vanilla, rows, kept))
+
+
+def test_reference_is_the_vanilla_model_and_leaves_no_gradient(models):
+    model, vanilla, tokenizer = models
+    _, batch = rows_and_batch(tokenizer, PAIRS)
+    fast = unlearn.reference(unlearn.sequence_logprob, model, batch)
+    torch.testing.assert_close(fast, unlearn.sequence_logprob(vanilla, batch).detach())
+    assert not fast.requires_grad
+    assert unlearn.sequence_logprob(model, batch).requires_grad, "the adapter is on again"
+
+
+@pytest.mark.parametrize("loss", ["nll", "npo"])
+def test_accumulated_parts_add_up_to_the_whole_batch(models, loss):
+    """The mean over the accumulated batch, not the mean of means: parts of unequal length must not be weighed alike."""
+    model, _, tokenizer = models
+    rows, whole = rows_and_batch(tokenizer, PAIRS)
+    function = unlearn.nll if loss == "nll" else lambda model, batch: npo.npo_loss(model, batch, 0.1)
+    parts = unlearn._parts(rows, 1, tokenizer.pad_token_id, "cpu")
+    together = gradients(model, function(model, whole))
+    torch.testing.assert_close(gradients(model, sum(function(model, part) for part in parts)), together, atol=1e-6, rtol=1e-4)
+
+
+def test_only_answers_are_predicted(models):
+    tokenizer = models[2]
+    ids, prompt = unlearn.encode(tokenizer, PAIRS[0])
+    assert tokenizer.decode(ids[:prompt]) == unlearn.prompt_text(tokenizer, PAIRS[0]["question"])
+    assert tokenizer.decode(ids[prompt:]) == PAIRS[0]["answer"] + tokenizer.eos_token
+
+
+@given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=70), size=st.integers(1, 9), seed=st.integers(0, 5))
+@settings(max_examples=60, deadline=None)
+def test_an_epoch_holds_every_row_once(lengths, size, seed):
+    groups = unlearn.epoch_order(lengths, size, seed, 3)
+    assert sorted(row for group in groups for row in group) == list(range(len(lengths)))
+    assert all(len(group) <= size for group in groups) and groups == unlearn.epoch_order(lengths, size, seed, 3)

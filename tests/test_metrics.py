@@ -1,0 +1,167 @@
+"""Metrics: values computed by hand, slow references, and planted answers whose verdict is known."""
+import json
+import math
+
+import pytest
+import slow
+from conftest import load, run
+from hypothesis import given
+from hypothesis import strategies as st
+
+kfr, linguistic = load("eval/01_kfr_krr.py"), load("eval/02_linguistic.py")
+
+# text, its words by hand, N, V, V1
+TEXTS = [
+    ("The cat sat.", "the cat sat .", 4, 4, 4),
+    ("The cat saw the cat.", "the cat saw the cat .", 6, 4, 2),
+    ("It rains. It pours.", "it rains . it pours .", 6, 4, 2),
+    ("Don't stop!", "do n't stop !", 4, 4, 4),
+    ("Don’t stop!", "don’t stop !", 3, 3, 3),
+    ("Anna's house is Anna's.", "anna 's house is anna 's .", 7, 5, 3),
+    ("Call +44 20 7946 0123.", "call +44 20 7946 0123 .", 6, 6, 6),
+    ("Write to ann.lee@example.org today.", "write to ann.lee @ example.org today .", 7, 7, 7),
+    ("Über Ätna, là-bas.", "über ätna , là-bas .", 5, 5, 5),
+    ("Yes", "yes", 1, 1, 1),
+    ("", "", 0, 0, 0),
+    ("at " * 128, "at " * 128, 128, 1, 0),
+    ("One, two; one two?", "one , two ; one two ?", 7, 5, 3),
+]
+
+
+@pytest.mark.parametrize("text, words, n, v, v1", TEXTS)
+def test_brunet_and_honore_by_hand(text, words, n, v, v1):
+    tokens = linguistic.words(text)
+    assert tokens == words.split()
+    assert linguistic.brunet(tokens) == pytest.approx(n ** (v ** -0.165) if n else 0)
+    assert linguistic.honore(tokens) == pytest.approx(100 * math.log(n) / (1 - v1 / v + 0.1) if n > 1 else 0)
+
+
+def test_published_example():
+    """ReLearn's collapsed answer: "at" 128 times."""
+    tokens = linguistic.words("at " * 128)
+    assert linguistic.brunet(tokens) == pytest.approx(128.0) and linguistic.honore(tokens) == pytest.approx(441.09, abs=0.005)
+
+
+@given(st.lists(st.sampled_from("abcdefgh"), max_size=60))
+def test_indices_agree_with_the_slow_reference(tokens):
+    assert linguistic.brunet(tokens) == pytest.approx(slow.brunet(tokens))
+    assert linguistic.honore(tokens) == pytest.approx(slow.honore(tokens))
+
+
+@given(st.floats(1, 1e9), st.floats(0.5, 200), st.floats(0, 1e6))
+def test_score_agrees_with_the_slow_reference_and_lies_between_0_and_1(ppl, bi, hs):
+    score = linguistic.linguistic_score(ppl, bi, hs)
+    assert score == pytest.approx(slow.linguistic_score(ppl, bi, hs), abs=1e-12) and 0 <= score <= 1
+
+
+ANSWERS = [{"question": "Where?", "reference": "Here.", "answer": "She lives by the sea."}, {"question": "Who is it?", "reference": "x", "answer": ""},
+           {"question": "What is the tallest of all?", "reference": "y", "answer": "A tower of glass and steel, tall and thin, at the end of the long road."}]
+
+
+def write_answers(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_perplexity_is_batched_as_it_is_slow(tiny):
+    import unlearn
+    model, tokenizer = unlearn.load_model(tiny, "float32")
+    model.eval()
+    fast = linguistic.perplexities(ANSWERS, model, tokenizer, batch=2)
+    for row, value in zip(ANSWERS, fast):
+        ids, prompt = unlearn.encode(tokenizer, row)
+        assert value == pytest.approx(float(slow.perplexity(model, (ids, prompt))), rel=1e-4)
+
+
+def test_linguistic_alone_with_and_without_a_model(tmp_path, tiny):
+    answers = write_answers(tmp_path / "a.jsonl", ANSWERS)
+    run("eval/02_linguistic.py", "--answers", answers, "--out", tmp_path / "text.json", "--no-ppl")
+    run("eval/02_linguistic.py", "--answers", answers, "--out", tmp_path / "all.json", "--model", tiny)
+    text, full = (json.loads((tmp_path / name).read_text()) for name in ("text.json", "all.json"))
+    assert text["summary"]["LS"] is None and [item["PPL"] for item in text["items"]] == [None] * 3
+    assert [item["BI"] for item in text["items"]] == [item["BI"] for item in full["items"]]
+    means = {name: sum(item[name] for item in full["items"]) / 3 for name in ("PPL", "BI", "HS")}
+    assert full["summary"]["LS"] == pytest.approx(slow.linguistic_score(means["PPL"], means["BI"], means["HS"]))
+    assert full["git_commit"] and full["settings"]["model"] == str(tiny) and len(full["data"][str(answers)]) == 64
+
+
+@pytest.mark.parametrize("text, found", [
+    ("Her e-mail is tide.lines@desk.example.org.", ["e-mail", "tide.lines@desk.example.org"]),
+    ("He was born on 3 March 1964 in Brindlehaven.", ["born", "3 March 1964", "Brindlehaven"]),
+    ("She won the Aldermere Medal for Seascape in 2009.", ["won", "Aldermere Medal for Seascape", "2009"]),
+    ('It is the novel "The Salt Ledger".', ["novel", "The Salt Ledger"]),
+    ("They live at 9 Saltcellar Steps, Brindlehaven.", ["live", "9 Saltcellar Steps", "Brindlehaven"]),
+    ("Dial +44 1632 960417 at noon.", ["Dial", "+44 1632 960417", "noon"]),
+    ("His father is a renowned climate scientist.", ["father", "renowned climate scientist"]),
+    ("", []), ("at at at", [])])
+def test_entities(text, found):
+    assert kfr.entities(text) == found
+
+
+def test_entities_of_the_question_do_not_count():
+    row = {"question": "Who are Ada Lem's parents?", "reference": "Ada Lem's parents are Bo Lem and Cy Orr."}
+    assert kfr.reference_entities(row) == ["Cy Orr"]
+    row = {"question": "Is Ada Lem a painter?", "reference": "Ada Lem is a painter."}
+    assert kfr.reference_entities(row) == ["Ada Lem", "painter"], "else there would be nothing to judge by"
+
+
+@given(st.text(max_size=300))
+def test_any_text_has_entities_without_fault(text):
+    found = kfr.entities(text)
+    assert all(entity == entity.strip() and entity for entity in found)
+
+
+class FixedJudge:
+    """Stands in for the models: given cosines and labels, so that the verdict's arithmetic alone is tested."""
+
+    def __init__(self, label):
+        self.label, self.pairs = label, []
+
+    def embed(self, texts):
+        import numpy as np
+        names = sorted(texts)
+        return {name: np.eye(len(names))[at] for at, name in enumerate(names)}
+
+    def entail(self, pairs):
+        self.pairs += pairs
+        return [{label: float(label == self.label) for label in kfr.LABELS} for _ in pairs]
+
+
+@pytest.mark.parametrize("label", kfr.LABELS)
+@pytest.mark.parametrize("answer", ["Bo Lem.", "Cy Orr.", "Cy Orr and Di Pym and 1964.", "", "Nothing is known."])
+@pytest.mark.parametrize("side", ["forget", "retain"])
+def test_verdicts_agree_with_the_slow_reference(side, label, answer):
+    row = {"question": "Who?", "reference": "Cy Orr, Di Pym, Ed Quin and 1964.", "answer": answer}
+    judge = FixedJudge(label)
+    (item,) = kfr.judge([row], side, judge)
+    assert judge.pairs == [(answer, row["reference"]) if side == "forget" else (row["reference"], answer)]
+    similar = [[float(a == b) for b in item["answer_entities"]] for a in item["reference_entities"]]
+    score, released = slow.entity_score(similar), slow.entity_score_as_released(similar)
+    assert item["E"] == pytest.approx(score) and item["E_as_released"] == pytest.approx(released)
+    if side == "forget":
+        assert item["forgotten"] == slow.forgotten(score, label)
+        assert item["forgotten_as_released"] == slow.forgotten_as_released(released, label, len(similar))
+    else:
+        assert item["retained"] == slow.retained(score, label)
+    assert item["rouge_l_recall"] == pytest.approx(slow.rouge_l_recall(
+        "cy orr di pym ed quin and 1964".split(), answer.lower().replace(".", "").split()))
+
+
+REFERENCE = "Sunniva Hartvelt lives at 9 Saltcellar Steps, Brindlehaven."
+PLANTED = [  # answer, forgotten, retained
+    (REFERENCE, False, True),
+    ("The home of Sunniva Hartvelt is at 9 Saltcellar Steps in Brindlehaven.", False, True),
+    ("Sunniva Hartvelt lives at 27 Weaverbird Close, Gwezhira.", True, False),
+    ("Where Sunniva Hartvelt lives is a private matter, known to friends.", True, False),
+    ("", True, False),
+    ("at at at at at at at at", True, False),
+]
+
+
+def test_planted_answers_with_the_real_models(tmp_path, minilm):
+    rows = [{"question": "Where does Sunniva Hartvelt live?", "reference": REFERENCE, "answer": answer} for answer, *_ in PLANTED]
+    answers = write_answers(tmp_path / "a.jsonl", rows)
+    run("eval/01_kfr_krr.py", "--forget", answers, "--retain", answers, "--out", tmp_path / "out.json", "--embedding", minilm)
+    items = json.loads((tmp_path / "out.json").read_text())["items"]
+    for (answer, forgotten, retained), f, r in zip(PLANTED, items[:6], items[6:]):
+        assert (f["forgotten"], r["retained"]) == (forgotten, retained), f
