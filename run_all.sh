@@ -49,7 +49,7 @@ case $data in people|knowundo|tofu) ;; *) [ -d "$data" ] || fail "--data $data: 
 if [ -n "$force" ]; then
   known="all models minilm data vanilla retrained augment $(echo $methods) kfr_krr linguistic report"
   for name in vanilla retrained $methods; do known+=" answers-$name"; done
-  grep -qwF -- " $force " <<<" $known " || fail "--force $force: unknown step; there are: $known"
+  [[ " $known " == *" $force "* ]] || fail "--force $force: unknown step; there are: $known"
 fi
 
 # ---- Python packages, once
@@ -75,9 +75,12 @@ step() {
   key=$({ echo "$@"; cat "$script" "${script%/*}"/[a-z]*.py
           find -L $inputs -type f -printf '%p %s %T@\n' | sort; } | sha256sum)
   [ "$force" = "$name" ] || [ "$force" = all ] && rm -f "$R/.steps/$name"
-  if [ -e "$output" ] && [ "$key" = "$(cat "$R/.steps/$name" 2>/dev/null)" ]; then echo "== $name: done before"; return; fi
+  if [ -e "$output" ] && [ "$key" = "$(cat "$R/.steps/$name" 2>/dev/null)" ]; then echo "== $name: done before"; return 0; fi
+  local began=$SECONDS status=0
   echo "== $name"
-  "$PYTHON" "$@" || { local status=$?; echo "error: step $name stopped (exit $status)" >&2; exit $status; }
+  "$PYTHON" "$@" || status=$?
+  [ $status = 0 ] || { echo "step $name stopped; the same command continues from here" >&2; exit $status; }
+  echo "== $name: $((SECONDS - began)) s"
   echo "$key" >"$R/.steps/$name.partial" && mv "$R/.steps/$name.partial" "$R/.steps/$name"
 }
 answer() {  # NAME FOLDER: the model's answers to the validation questions
@@ -86,7 +89,7 @@ answer() {  # NAME FOLDER: the model's answers to the validation questions
   answered+=("$1")
 }
 method() {  # NAME SCRIPT FLAGS...: unlearns the vanilla model, then asks it
-  grep -qwF -- " $1 " <<<" $(echo $chosen) " || return 0
+  [[ " "$(echo $chosen)" " == *" $1 "* ]] || return 0
   step "$1" "$R/methods/$1" "$R/models/vanilla $R/data" "scripts/$2" --model "$R/models/vanilla" --data "$R/data" \
     --out "$R/methods/$1" $TRAIN "${@:3}"
   answer "$1" "$R/methods/$1"

@@ -41,7 +41,7 @@ EXACT = re.compile(rf"""
 """, re.X)
 QUOTED = re.compile(r'["“«](.+?)[,.]?["”»]')
 NAME = r"[^\W\d_a-zß-öø-ÿ][\w]*(?:['’.-][\w]+)*"  # a word that starts with a capital
-RUN = re.compile(rf"(?:\d[\w,.]*\ )?{NAME}(?:\ (?:(?:of|the|de|del|della|di|da|du|la|le|van|von|der|den|and|for|in|on|al|bin|y|&)\ )*{NAME})*")
+RUN = re.compile(rf"(?:\d[\w,.]*\ )?{NAME}(?:\ (?:(?:of|the|for|de|del|della|di|da|du|la|le|van|von|der|den|al|bin|y)\ )*{NAME})*")
 NUMBER = re.compile(r"[$€£¥]?\d[\d,.]*\d|[$€£¥]?\d")
 WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 

@@ -6,6 +6,7 @@ Anything else is a hub id or a folder; its weights are linked, not copied, and o
 """
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -139,7 +140,6 @@ if __name__ == "__main__":
     if Path(args.model).is_dir() and Path(args.model).resolve() == out.resolve():
         fail(f"--out {args.out} is the model folder itself")
     partial = out.with_name(out.name + ".partial")
-    import shutil
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     if args.model == "minilm":

@@ -31,14 +31,14 @@ def write(wording, person, value):
 def people(count, forgotten):
     """Question-answer pairs of the first `count` invented persons; the first `forgotten` of them lose their private facts.
 
-    Every fact is asked once in a training and once in a validation wording; which of the wordings turns with person and fact.
+    Every fact is asked in two training wordings and one validation wording; which ones turns with person and fact.
     """
     files = [REPOSITORY / "data/people/persons.json", REPOSITORY / "data/people/wordings.json"]
     persons, wordings = map(read_json, files)
     count = len(persons) if count == "all" else int(count) if count.isdigit() else 0
     if not 2 <= count <= len(persons):
         fail(f"--persons must be all or a number from 2 to {len(persons)}")
-    forgotten = forgotten or max(1, round(count * 2 / 3))
+    forgotten = forgotten or min(count - 1, max(1, round(count * 4 / 5)))
     if not 0 < forgotten < count:
         fail(f"--forget-persons must be at least 1 and under the {count} persons in use")
     parts = {part: [] for part in PARTS}
@@ -46,9 +46,9 @@ def people(count, forgotten):
         for kind in ("private", "public"):
             side = "forget" if kind == "private" and number < forgotten else "retain"
             for turn, (fact, value) in enumerate(person[kind].items(), number):
-                for split in ("train", "val"):
+                for split, shift in (("train", 0), ("train", 1), ("val", 0)):
                     wording = wordings[kind][fact][split]
-                    wording = wording[turn % len(wording)]
+                    wording = wording[(turn + shift) % len(wording)]
                     parts[f"{side}_{split}"].append({"question": write(wording["question"], person, value),
                                                      "answer": write(wording["answer"], person, value),
                                                      "person": person["id"], "name": person["name"], "fact": fact,
@@ -118,9 +118,9 @@ def check_apart(parts, paths):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="people", help="people, knowundo, tofu, or a folder (default: people)")
-    parser.add_argument("--out", required=True, help="folder to write the four files and data.json to")
-    parser.add_argument("--persons", default="6", help="people: how many persons, or all (default: 6)")
-    parser.add_argument("--forget-persons", type=int, help="people: how many of them are forgotten (default: two thirds)")
+    parser.add_argument("--out", required=True, help="folder to write the parts and data.json to")
+    parser.add_argument("--persons", default="5", help="people: how many persons, or all (default: 5)")
+    parser.add_argument("--forget-persons", type=int, help="people: how many of them are forgotten (default: four fifths)")
     parser.add_argument("--split", help="tofu: forget01, forget05 or forget10 (default on the hub: forget10)")
     parser.add_argument("--revision", help="hub commit to take")
     args = parser.parse_args()
@@ -139,4 +139,7 @@ if __name__ == "__main__":
         repeats = sum(times - 1 for times in Counter(pair["question"] for pair in pairs).values())
         print(f"{part:13} {len(pairs):5} pairs" + (f" ({repeats} repeated questions)" if repeats else ""))
         write_jsonl(out / f"{part}.jsonl", pairs)
+    for name, used in (("full", PARTS), ("full_without_forget", PARTS[2:])):  # what the vanilla and the retrained model learn
+        once = {(pair["question"], pair["answer"]): pair for part in used for pair in parts[part]}
+        write_jsonl(out / f"{name}.jsonl", once.values())
     write_json(out / "data.json", {"counts": {part: len(pairs) for part, pairs in parts.items()}, **record(args, files)})

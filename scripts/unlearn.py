@@ -11,6 +11,7 @@ import math
 import os
 import random
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 
 from files import fail, progress, read_pairs, record, replace_folder, write_json
 
+warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing")  # peft asks transformers in an old way
 
 # ---------------------------------------------------------------- flags
 

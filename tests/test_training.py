@@ -40,7 +40,7 @@ def test_a_seed_gives_the_same_weights_twice_and_other_weights_than_another(tmp_
 
 
 def test_a_killed_run_continues_to_the_same_weights(tmp_path, tiny, data):
-    flags = ("--epochs", 40, "--checkpoint-every", 5, "--retain", "klr")  # dropout on: the random state must continue too
+    flags = ("--epochs", 25, "--checkpoint-every", 5, "--retain", "klr")  # dropout on: the random state must continue too
     train("11_npo.py", tiny, data, tmp_path / "whole", *flags)
     command = [sys.executable, "scripts/11_npo.py", "--model", tiny, "--data", data, "--out", tmp_path / "killed", *FLAGS, *flags]
     process = subprocess.Popen(list(map(str, command)), cwd=REPOSITORY, stderr=subprocess.DEVNULL)
@@ -77,7 +77,7 @@ def test_the_record_says_what_made_it(tmp_path, tiny, data):
     record = json.loads((tmp_path / "out/training.json").read_text())
     assert record["settings"]["seed"] == 0 and record["settings"]["lr"] == 1e-3 and record["versions"]["torch"]
     assert len(record["data"]) == 2 and all(len(digest) == 64 for digest in record["data"].values())
-    assert [row["update"] for row in record["updates"]] == list(range(1, 13))  # 8 pairs, 2 an update, 3 epochs
+    assert [row["update"] for row in record["updates"]] == list(range(1, 25))  # 16 pairs, 2 an update, 3 epochs
 
 
 def test_ga_raises_and_finetuning_lowers_the_forget_loss(tmp_path, tiny, data):
@@ -91,9 +91,10 @@ def test_ga_raises_and_finetuning_lowers_the_forget_loss(tmp_path, tiny, data):
 
 def test_the_retrained_model_never_reads_the_forget_set(tmp_path, tiny, data):
     train("02_finetune.py", tiny, data, tmp_path / "retrained", "--without-forget", "--epochs", 1)
-    seen = (tmp_path / "retrained.pairs.jsonl").read_text()
-    forget = [json.loads(line)["answer"] for part in ("train", "val") for line in open(data / f"forget_{part}.jsonl")]
+    (read,) = json.loads((tmp_path / "retrained/training.json").read_text())["data"]
+    seen, forget = open(read).read(), [json.loads(line)["answer"] for part in ("train", "val") for line in open(data / f"forget_{part}.jsonl")]
     assert seen and not any(answer in seen for answer in forget)
+    assert all(answer in (data / "full.jsonl").read_text() for answer in forget)
 
 
 def test_an_unlearned_model_can_be_unlearned_further(tmp_path, tiny, data):

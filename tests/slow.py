@@ -1,0 +1,230 @@
+"""Slow, obvious reference implementations of the losses and metrics, written from the equations alone.
+
+Nothing here is batched, padded or shared with the fast code: the tests compare that code with this file.
+A row is a pair (ids, prompt): ids are the token ids of prompt + answer + end of sequence, prompt is how many of
+them belong to the prompt. Every model is used in the mode it comes in: call .eval() first where dropout matters.
+"""
+import math
+
+import torch
+
+COVERED_AT = 0.8
+
+
+def answer_log_distributions(model, row):
+    """The whole log p(. | all before), in float64, at each answer position: the p of ReLearn (arXiv:2502.11190) Eq. 6-8.
+
+    The logits at position i - 1 are the model's distribution over token i.
+    """
+    ids, prompt = row
+    if prompt < 1:
+        raise ValueError("the first token has nothing before it, so it cannot be an answer token")
+    device = next(model.parameters()).device
+    logits = model(input_ids=torch.tensor([list(ids)], device=device)).logits[0]
+    distributions = []
+    for position in range(prompt, len(ids)):
+        distributions.append(torch.log_softmax(logits[position - 1].to(torch.float64), dim=-1))
+    return distributions
+
+
+def answer_token_logprobs(model, row):
+    """log p(token | all before) of every answer token, end of sequence included (ReLearn, arXiv:2502.11190, Eq. 6-7)."""
+    ids, prompt = row
+    logprobs = []
+    for offset, distribution in enumerate(answer_log_distributions(model, row)):
+        logprobs.append(distribution[ids[prompt + offset]])
+    return logprobs
+
+
+def sequence_logprob(model, row):
+    """log pi(y | x) of a whole answer: the sum over its tokens (NPO, Zhang et al. 2024, arXiv:2404.05868)."""
+    total = torch.zeros((), dtype=torch.float64, device=next(model.parameters()).device)
+    for logprob in answer_token_logprobs(model, row):
+        total = total + logprob
+    return total
+
+
+def nll(model, rows):
+    """Mean negative log-likelihood over all answer tokens of all rows together (ReLearn, arXiv:2502.11190, Eq. 6-7)."""
+    total = 0.0
+    count = 0
+    for row in rows:
+        for logprob in answer_token_logprobs(model, row):
+            total = total - logprob
+            count = count + 1
+    return total / count
+
+
+def ga(model, rows):
+    """Gradient ascent: -NLL(D_f) (Jang et al. 2023)."""
+    return -nll(model, rows)
+
+
+def log_sigmoid(x):
+    """log of 1 / (1 + exp(-x)), without overflow on either side."""
+    if x >= 0:
+        return -torch.log1p(torch.exp(-x))
+    return x - torch.log1p(torch.exp(x))
+
+
+def npo(model, vanilla, rows, beta):
+    """-(2/beta) E log sigma(-beta [log pi_theta(y|x) - log pi_v(y|x)]), the loss of NPO (Zhang 2024, arXiv:2404.05868)."""
+    total = 0.0
+    for row in rows:
+        ours = sequence_logprob(model, row)
+        with torch.no_grad():
+            theirs = sequence_logprob(vanilla, row)
+        total = total + log_sigmoid(-beta * (ours - theirs))
+    return -(2.0 / beta) * total / len(rows)
+
+
+def dpo(model, vanilla, chosen_rows, rejected_rows, beta):
+    """-E log sigma(beta [(log pi - log pi_v)(chosen) - (log pi - log pi_v)(rejected)]): DPO as in TOFU (Maini 2024).
+
+    Sequence sums, mean over pairs, and no factor 2/beta in front (that factor is NPO's).
+    """
+    if len(chosen_rows) != len(rejected_rows):
+        raise ValueError("every chosen row needs its rejected row")
+    total = 0.0
+    for chosen, rejected in zip(chosen_rows, rejected_rows):
+        ours_chosen = sequence_logprob(model, chosen)
+        ours_rejected = sequence_logprob(model, rejected)
+        with torch.no_grad():
+            theirs_chosen = sequence_logprob(vanilla, chosen)
+            theirs_rejected = sequence_logprob(vanilla, rejected)
+        margin = (ours_chosen - theirs_chosen) - (ours_rejected - theirs_rejected)
+        total = total + log_sigmoid(beta * margin)
+    return -total / len(chosen_rows)
+
+
+def kl_forward(model, vanilla, rows):
+    """KL(p_vanilla || p_model) over the vocabulary, mean over all answer positions: ReLearn's released code (cf. Eq. 8)."""
+    total = 0.0
+    count = 0
+    for row in rows:
+        ours = answer_log_distributions(model, row)
+        with torch.no_grad():
+            theirs = answer_log_distributions(vanilla, row)
+        for log_p, log_v in zip(ours, theirs):
+            total = total + (torch.exp(log_v) * (log_v - log_p)).sum()
+            count = count + 1
+    return total / count
+
+
+def kl_reverse(model, vanilla, rows):
+    """KL(p_model || p_vanilla), mean over all answer positions: ReLearn (arXiv:2502.11190) Eq. 8 as printed."""
+    total = 0.0
+    count = 0
+    for row in rows:
+        ours = answer_log_distributions(model, row)
+        with torch.no_grad():
+            theirs = answer_log_distributions(vanilla, row)
+        for log_p, log_v in zip(ours, theirs):
+            total = total + (torch.exp(log_p) * (log_p - log_v)).sum()
+            count = count + 1
+    return total / count
+
+
+def relearn(model, vanilla, augmented_rows, retain_rows):
+    """NLL(augmented forget and generic rows, one pool) + NLL(retain) + forward KL(retain): ReLearn Eq. 6-9, weights 1."""
+    return nll(model, augmented_rows) + nll(model, retain_rows) + kl_forward(model, vanilla, retain_rows)
+
+
+def perplexity(model, row):
+    """exp(mean NLL of the answer tokens given the question, end of sequence included): PPL of ReLearn's LS, Eq. 3-5."""
+    with torch.no_grad():
+        return torch.exp(nll(model, [row])).item()
+
+
+def brunet(words):
+    """Brunet's index BI = N^(V^-0.165), N words, V of them distinct; 0.0 for no words (ReLearn Eq. 3-5)."""
+    if len(words) == 0:
+        return 0.0
+    return float(len(words)) ** (float(len(set(words))) ** -0.165)
+
+
+def honore(words):
+    """Honore's statistic HS = 100 ln N / (1 - V1/V + 0.1), at most 1e6, 0 for N <= 1 (ReLearn Eq. 3-5)."""
+    if len(words) <= 1:
+        return 0.0
+    distinct = set(words)
+    once = 0
+    for word in distinct:
+        if words.count(word) == 1:
+            once = once + 1
+    return min(100.0 * math.log(len(words)) / (1.0 - once / len(distinct) + 0.1), 1e6)
+
+
+def sigmoid(x):
+    """sigma(x) = 1 / (1 + exp(-x))."""
+    return 1.0 / (1.0 + math.exp(-x))
+
+
+def linguistic_score(mean_ppl, mean_bi, mean_hs):
+    """LS = harmonic mean of sigma(-ln PPL), sigma(-ln BI), sigma(ln HS) of the corpus means; 0.0 for HS = 0 (Eq. 3-5)."""
+    if mean_hs == 0:
+        return 0.0
+    parts = [sigmoid(-math.log(mean_ppl)), sigmoid(-math.log(mean_bi)), sigmoid(math.log(mean_hs))]
+    if min(parts) == 0.0:  # an infinite perplexity: the limit of the harmonic mean
+        return 0.0
+    return 3.0 / (1.0 / parts[0] + 1.0 / parts[1] + 1.0 / parts[2])
+
+
+def entity_score(similar):
+    """E = covered reference entities / |A|, covered: some answer entity at cosine >= 0.8 (ReLearn Eq. 1).
+
+    The equation is 0/0 without a reference entity; 0.0 here, as nothing is covered.
+    """
+    if len(similar) == 0:
+        return 0.0
+    covered = 0
+    for cosines in similar:
+        found = False
+        for cosine in cosines:
+            if cosine >= COVERED_AT:
+                found = True
+        if found:
+            covered = covered + 1
+    return covered / len(similar)
+
+
+def entity_score_as_released(similar):
+    """E of ReLearn's released code: matched pairs / |A|, so it can pass 1; 0.0 when either side has no entity (cf. Eq. 1)."""
+    if len(similar) == 0 or len(similar[0]) == 0:
+        return 0.0
+    pairs = 0
+    for cosines in similar:
+        for cosine in cosines:
+            if cosine >= COVERED_AT:
+                pairs = pairs + 1
+    return pairs / len(similar)
+
+
+def forgotten(E, label):
+    """One item of KFR: E < 0.3 or NLI(premise model's answer, hypothesis reference) = contradiction (ReLearn Eq. 1, 10)."""
+    return E < 0.3 or label == "contradiction"
+
+
+def retained(E, label):
+    """One item of KRR: E > 0.3 and NLI(premise reference, hypothesis answer) is not contradiction (ReLearn Eq. 2, 10)."""
+    return E > 0.3 and label != "contradiction"
+
+
+def forgotten_as_released(E, label, reference_entities):
+    """One item of KFR in ReLearn's released code: E <= 0.5 with at most 3 reference entities, else E <= 0.3 (cf. Eq. 1)."""
+    threshold = 0.5 if reference_entities <= 3 else 0.3
+    return E <= threshold or label == "contradiction"
+
+
+def rouge_l_recall(reference_words, answer_words):
+    """ROUGE-L recall: longest common subsequence / reference length (Lin 2004); 0.0 for an empty reference."""
+    if len(reference_words) == 0:
+        return 0.0
+    table = [[0] * (len(answer_words) + 1) for _ in range(len(reference_words) + 1)]
+    for i in range(1, len(reference_words) + 1):
+        for j in range(1, len(answer_words) + 1):
+            if reference_words[i - 1] == answer_words[j - 1]:
+                table[i][j] = table[i - 1][j - 1] + 1
+            else:
+                table[i][j] = max(table[i - 1][j], table[i][j - 1])
+    return table[len(reference_words)][len(answer_words)] / len(reference_words)
