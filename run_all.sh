@@ -66,12 +66,12 @@ if [ -z "${PYTHON:-}" ]; then
   fi
 fi
 
-# ---- step NAME OUTPUT "INPUTS" SCRIPT FLAGS...: runs a script unless its output is there and nothing it depends on has changed
+# ---- step NAME OUTPUT INPUT:INPUT... SCRIPT FLAGS...: runs a script unless its output is there and nothing it depends on has changed
 R=work/$run
 mkdir -p "$R/.steps"
 if command -v flock >/dev/null; then exec 9>"$R/.lock"; flock -n 9 || fail "another run_all.sh is at work in $R"; fi
 step() {
-  local name=$1 output=$2 inputs=$3 script=$4 key; shift 3
+  local name=$1 output=$2 inputs=$3 script=$4 key IFS=:; shift 3
   key=$({ echo "$@"; cat "$script" "${script%/*}"/[a-z]*.py
           find -L $inputs -type f -printf '%p %s %T@\n' | sort; } | sha256sum)
   [ "$force" = "$name" ] || [ "$force" = all ] && rm -f "$R/.steps/$name"
@@ -84,14 +84,15 @@ step() {
   echo "$key" >"$R/.steps/$name.partial" && mv "$R/.steps/$name.partial" "$R/.steps/$name"
 }
 answer() {  # NAME FOLDER: the model's answers to the validation questions
-  step "answers-$1" "$R/answers/$1/generation.json" "$2 $R/data" scripts/20_generate.py --model "$2" \
+  step "answers-$1" "$R/answers/$1/generation.json" "$2:$R/data/*.jsonl" scripts/20_generate.py --model "$2" \
     --questions "$R/data/forget_val.jsonl" "$R/data/retain_val.jsonl" --out "$R/answers/$1" $GENERATE
   answered+=("$1")
 }
 method() {  # NAME SCRIPT FLAGS...: unlearns the vanilla model, then asks it
   [[ " "$(echo $chosen)" " == *" $1 "* ]] || return 0
-  step "$1" "$R/methods/$1" "$R/models/vanilla $R/data" "scripts/$2" --model "$R/models/vanilla" --data "$R/data" \
-    --out "$R/methods/$1" $TRAIN "${@:3}"
+  local flag inputs="$R/models/vanilla:$R/data/*.jsonl"
+  for flag in "${@:3}"; do [ -f "$flag" ] && inputs+=":$flag"; done
+  step "$1" "$R/methods/$1" "$inputs" "scripts/$2" --model "$R/models/vanilla" --data "$R/data" --out "$R/methods/$1" $TRAIN "${@:3}"
   answer "$1" "$R/methods/$1"
 }
 
@@ -101,11 +102,11 @@ step models    "$R/models/base"      "$([ -d "$model" ] && echo "$model" || echo
 step minilm    "$R/models/minilm"    requirements.txt  scripts/00_models.py --model minilm --out "$R/models/minilm"
 step data      "$R/data/data.json"   "$([ -d "$data" ] && echo "$data" || echo data/people)" \
                                      scripts/01_data.py --data "$data" --out "$R/data" --persons "${flag_persons:-$PERSONS}" $DATA_FLAGS
-step vanilla   "$R/models/vanilla"   "$R/models/base $R/data"  scripts/02_finetune.py --model "$R/models/base" --data "$R/data" \
+step vanilla   "$R/models/vanilla"   "$R/models/base:$R/data/*.jsonl"  scripts/02_finetune.py --model "$R/models/base" --data "$R/data" \
                                      --out "$R/models/vanilla" $TRAIN $FINETUNE
-step retrained "$R/models/retrained" "$R/models/base $R/data"  scripts/02_finetune.py --model "$R/models/base" --data "$R/data" \
+step retrained "$R/models/retrained" "$R/models/base:$R/data/*.jsonl"  scripts/02_finetune.py --model "$R/models/base" --data "$R/data" \
                                      --out "$R/models/retrained" --without-forget $TRAIN $FINETUNE
-step augment   "$R/augmented/forget_augmented.jsonl" "$R/data data/augmentation.json data/general_knowledge.jsonl" \
+step augment   "$R/augmented/forget_augmented.jsonl" "$R/data/*.jsonl:data/augmentation.json:data/general_knowledge.jsonl" \
                                      scripts/03_augment.py --data "$R/data" --out "$R/augmented/forget_augmented.jsonl" $AUGMENT
 answer vanilla   "$R/models/vanilla"
 answer retrained "$R/models/retrained"
@@ -118,9 +119,9 @@ method ReLearn  12_relearn.py  --forget "$R/augmented/forget_augmented.jsonl" $R
 
 forget=("${answered[@]/#/$R/answers/}"); retain=("${forget[@]/%//retain_val.jsonl}"); forget=("${forget[@]/%//forget_val.jsonl}")
 metrics=("${answered[@]/#/$R/metrics/}")
-step kfr_krr    "$R/metrics" "$R/answers data/nli" eval/01_kfr_krr.py --forget "${forget[@]}" --retain "${retain[@]}" \
+step kfr_krr    "$R/metrics" "$R/answers/*/*.jsonl:data/nli" eval/01_kfr_krr.py --forget "${forget[@]}" --retain "${retain[@]}" \
                 --out "${metrics[@]/%//kfr_krr.json}" --embedding "$R/models/minilm"
-step linguistic "$R/metrics" "$R/answers" eval/02_linguistic.py --answers "${forget[@]}" "${retain[@]}" \
+step linguistic "$R/metrics" "$R/answers/*/*.jsonl" eval/02_linguistic.py --answers "${forget[@]}" "${retain[@]}" \
                 --out "${metrics[@]/%//linguistic_forget.json}" "${metrics[@]/%//linguistic_retain.json}" --model "$R/models/base"
 step report     "$R/report/table.md" "$R/metrics" eval/09_report.py --metrics "${metrics[@]}" --out "$R/report"
 cat "$R/report/table.md"

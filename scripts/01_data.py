@@ -107,7 +107,8 @@ def load(paths):
 def check_apart(parts, paths):
     """A pair both to forget and to keep would make every number meaningless."""
     where = lambda part, row: f"{paths.get(part) or part} (pair {row + 1})"
-    seen = {(pair["question"], pair["answer"]): (part, row) for part in PARTS[:2] for row, pair in enumerate(parts[part])}
+    seen = {(pair["question"], pair["answer"]): (part, row) for part in ("forget_val", "forget_train")
+            for row, pair in enumerate(parts[part])}
     for part in PARTS[2:]:
         for row, pair in enumerate(parts[part]):
             if match := seen.get((pair["question"], pair["answer"])):

@@ -39,12 +39,12 @@ def normal(text):
 
 def find_subject(pair):
     """The name a question is about, or None: the longest capitalised run after the opening word, a possessor first; not a
-    quoted title, and not a place (after "in", "at", "from" or a number)."""
+    quoted title, and not a place (after "in", "at", a number or another place)."""
     question = re.sub(r"^\W*\w+", lambda opening: "." * len(opening[0]), QUOTED.sub("", pair["question"]))
     found = []
     for run in NAMES.finditer(question):
         owner = bool(re.search(r"['’]s?$", run[0]))
-        if owner or not re.search(r"(\b(in|at|from|on|near)|\d,?) (the )?$", question[:run.start()]):
+        if owner or not re.search(r"(\b(in|at)|\d,?|[A-Z][\w'’-]*,) (the )?$", question[:run.start()]):
             found.append((owner, re.sub(r"(['’]s?|[.,])$", "", run[0])))
     return max(found, key=lambda name: (name[0], len(name[1])), default=(False, None))[1]
 
@@ -93,16 +93,17 @@ def augment(pairs, wordings, rng):
         topic = next((topic for pattern, topic in topics if named and pattern.search(QUOTED.sub("", pair["question"]))),
                      wordings["fallback"])
         answers = topic["answers"] if named else wordings["no_subject_answers"]
-        frames = topic if named else {"simple": ["{question}"], "logical": ["{question}"]}
+        frames = topic if named else {"simple": ["I would like to know this: {question}"], "logical": ["{question} Why does it matter?"]}
         answers = itertools.cycle(rng.sample(answers, len(answers)))
         counts["topic " + topic.get("name", "fallback")] += 1
         for kind in KINDS:
             if kind == "noise":
                 question = noisy(pair, rng)
             elif kind == "contextual":
-                question = fill(rng.choice(wordings["contextual"]), pair) if named else pair["question"]
+                question = fill(rng.choice(wordings["contextual"]), pair) if named else "A friend asked me this today. " + pair["question"]
             else:
-                question = fill(rng.choice(frames[kind]), pair)
+                questions = [fill(frame, pair) for frame in frames[kind]]
+                question = rng.choice([other for other in questions if other != pair["question"]] or questions)
             for _ in range(1 + ROUNDS):
                 answer = fill(next(answers), pair)
                 if not secret[pair["subject"]] & set(normal(answer)):

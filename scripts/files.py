@@ -99,8 +99,11 @@ def read_pairs(path):
 
 
 def write_text(path, text):
-    """Writes to a temporary name and renames, so that a reader never sees half a file."""
+    """Writes to a temporary name and renames, so that a reader never sees half a file. A file that already says the same keeps
+    its date, so that no later step is repeated for it."""
     path = Path(path)
+    if path.is_file() and path.read_bytes() == text.encode():
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text, encoding="utf-8")
