@@ -53,18 +53,7 @@ if [ -n "$force" ]; then
 fi
 
 # ---- Python packages, once
-if [ -z "${PYTHON:-}" ]; then
-  PYTHON=$PWD/.venv/bin/python
-  if ! cmp -s requirements.txt .venv/installed.txt; then
-    system=$(command -v python3.13 python3.12 python3.11 python3 | head -n 1) || fail "Python 3.11 or newer is needed"
-    "$system" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "Python 3.11 or newer is needed, $system is older"
-    echo "== installing requirements.txt into .venv"
-    "$system" -m venv .venv || fail "cannot make .venv (on Debian: apt-get install python3-venv)"
-    "$PYTHON" -m pip install --quiet --disable-pip-version-check -r requirements.txt ||
-      fail "pip could not install requirements.txt: see its message above; check the network and the space on the disk"
-    cp requirements.txt .venv/installed.txt
-  fi
-fi
+. scripts/environment.sh requirements.txt
 
 # ---- step NAME OUTPUT INPUT:INPUT... SCRIPT FLAGS...: runs a script unless its output is there and nothing it depends on has changed
 R=work/$run
