@@ -71,14 +71,12 @@ def entities(text):
     text = take(QUOTED, text, 1)
 
     def name(match):
-        run, start = match[0], match.start()
-        words = run.split()
-        opening = not text[:start].rstrip(" \0") or text[:start].rstrip(" \0")[-1] in ".!?:"
-        while words and (words[0].lower() in EMPTY or plain(words[0]) in EMPTY):  # "The", "According" opening a sentence
+        words = match[0].split()
+        while words and words[0].lower() in EMPTY:  # "The" or "When" that opens a sentence
             words.pop(0)
-        if words and not (opening and len(words) == 1 and len(match[0].split()) == 1 and words[0].lower() in EMPTY):
-            found.append((start, re.sub(r"['’]s?$", "", " ".join(words)).strip(" .,")))
-        return "|" + "\0" * (len(run) - 1)
+        if words:
+            found.append((match.start(), re.sub(r"['’]s?$", "", " ".join(words)).strip(" .,")))
+        return "|" + "\0" * (len(match[0]) - 1)
 
     text = RUN.sub(name, text)
     text = take(NUMBER, text)
