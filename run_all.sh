@@ -86,7 +86,7 @@ method() {  # NAME SCRIPT FLAGS...: unlearns the vanilla model, then asks it
 }
 
 # ======================================================================== the run
-step models    "$R/models/base"      "$([ -d "$model" ] && echo "$model" || echo data/general_knowledge.jsonl)" \
+step models    "$R/models/base"      "$([ -d "$model" ] && echo "$model" || echo requirements.txt)" \
                                      scripts/00_models.py --model "$model" --chat-template "$TEMPLATE" --out "$R/models/base"
 step minilm    "$R/models/minilm"    requirements.txt  scripts/00_models.py --model minilm --out "$R/models/minilm"
 step data      "$R/data/data.json"   "$([ -d "$data" ] && echo "$data" || echo data/people)" \
