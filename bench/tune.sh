@@ -3,7 +3,7 @@
 # `bash run_all.sh`. Results: work/tune/<method>@<rate>/, summed up by bench/tuning.md.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-PYTHON=${PYTHON:-.venv/bin/python} R=${R:-work/people-smollm2} T=${T:-work/tune} RATES=${RATES:-"3e-4 6e-4 1e-3"}
+PYTHON=${PYTHON:-.venv/bin/python} R=${R:-work/people-smollm2} T=${T:-work/tune} RATES=${RATES:-"3e-4 5e-4 7e-4 1e-3"}
 . scripts/presets/people-smollm2.sh
 
 trial() {  # NAME RATE SCRIPT FLAGS...
@@ -16,7 +16,7 @@ trial() {  # NAME RATE SCRIPT FLAGS...
     --embedding "$R/models/minilm"
 }
 for rate in $RATES; do
-  trial ReLearn "$rate" 12_relearn.py --forget "$R/augmented/forget_augmented.jsonl" --epochs 0.6
+  trial ReLearn "$rate" 12_relearn.py --forget "$R/augmented/forget_augmented.jsonl" --epochs 0.9
   for retain in gdr klr; do
     trial "GA+${retain^^}" "$rate" 10_ga.py --retain $retain --epochs 2.5
     trial "NPO+${retain^^}" "$rate" 11_npo.py --retain $retain --epochs 2.5

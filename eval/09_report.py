@@ -60,7 +60,7 @@ def picture(rows, path):
     import matplotlib
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
-    colours = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442", "#000000")  # Okabe and Ito
+    colours = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#882255", "#000000")  # Okabe and Ito's, without yellow
     figure, axes = plt.subplots(figsize=(7.5, 5.6), layout="constrained")
     for level in (0.5, 0.7, 0.8, 0.9):  # lines of equal harmonic mean
         krr = [level / 2 + (1 - level / 2) * at / 200 for at in range(1, 201)]
