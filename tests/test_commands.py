@@ -149,5 +149,8 @@ def test_run_all_from_nothing_to_the_table_and_again(tmp_path):
     assert steps(first)[:3] == ["models", "minilm", "data"] and steps(run_all(*flags, folder=tmp_path)) == []
     with open(tmp_path / "scripts/11_npo.py", "a") as file:
         file.write("# another thought\n")
-    assert steps(run_all(*flags, "--force", "answers-ReLearn", folder=tmp_path)) == [
-        "NPO+GDR", "answers-NPO+GDR", "answers-ReLearn", "kfr_krr", "linguistic", "report"]
+    done = run_all(*flags, "--force", "answers-ReLearn", folder=tmp_path)
+    assert steps(done) == ["NPO+GDR", "answers-NPO+GDR", "answers-ReLearn"], "the answers came out the same: no need to judge them again"
+    with open(tmp_path / "work/t/answers/ReLearn/forget_val.jsonl", "a") as file:
+        file.write('{"question": "Who?", "reference": "Ada Lem.", "answer": "Ada Lem."}\n')
+    assert steps(run_all(*flags, folder=tmp_path)) == ["kfr_krr", "linguistic", "report"]

@@ -82,11 +82,13 @@ def test_the_record_says_what_made_it(tmp_path, tiny, data):
 
 def test_ga_raises_and_finetuning_lowers_the_forget_loss(tmp_path, tiny, data):
     def losses(folder):
-        return [row["loss"] for row in json.loads((folder / "training.json").read_text())["updates"]]
+        updates = [row["loss"] for row in json.loads((folder / "training.json").read_text())["updates"]]
+        return sum(updates[:8]) / 8, sum(updates[-8:]) / 8
     train("02_finetune.py", tiny, data, tmp_path / "vanilla", "--lr", 1e-2)
-    assert losses(tmp_path / "vanilla")[-1] < losses(tmp_path / "vanilla")[0] - 0.5
     train("10_ga.py", tmp_path / "vanilla", data, tmp_path / "ga", "--retain", "none", "--lr", 1e-2)
-    assert losses(tmp_path / "ga")[-1] < losses(tmp_path / "ga")[0] - 0.5
+    for name in ("vanilla", "ga"):
+        first, last = losses(tmp_path / name)
+        assert last < first - 0.2, name
 
 
 def test_the_retrained_model_never_reads_the_forget_set(tmp_path, tiny, data):
