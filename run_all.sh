@@ -4,23 +4,25 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 fail() { echo "error: $*" >&2; exit 2; }
-methods=$(sed -n 's/^method \([^ ]*\) .*/\1/p' run_all.sh)  # every line below that begins with "method"
+methods=$(sed -nE 's/^(method|extrapolate) +([^ ]+) .*/\2/p' run_all.sh)  # every line below that begins so
 presets=$(basename -s .sh scripts/presets/*.sh | xargs)
 
 usage() {
   cat <<END
 usage: bash run_all.sh [--preset NAME] [--data NAME_OR_FOLDER] [--model ID_OR_PATH] [--methods "A B"] [--persons N|all]
-                       [--run NAME] [--force STEP]
+                       [--run NAME] [--force STEP] [--tune "RATE RATE ..."]
 
   --preset NAME    values for a model and a data set (default: people-smollm2): $presets
   --data X         people, knowundo, tofu, or a folder with forget_train and retain_train (and forget_val, retain_val),
                    .json or .jsonl, of {"question", "answer"} or {"text", "labels"}
   --model X        smollm2, tiny-random, a hub id or a model folder
-  --methods "A B"  some of: $(echo $methods)
+  --methods "A B"  the preset's (default), all, or some of: $(echo $methods)
   --persons N|all  how many of the invented persons of \`people\` to use
   --run NAME       results go to work/NAME (default: the preset's name)
   --force STEP     run a finished step again: models, minilm, data, vanilla, retrained, augment, a method,
                    answers-MODEL, kfr_krr, linguistic, report, or all
+  --tune "R R R"   in place of the table: tries these learning rates for each method on questions that no table uses, and
+                   writes the best into scripts/presets/tuned/, which later runs of the preset read
 
 A step whose results are there and whose command, script and inputs have not changed is skipped; an interrupted one continues.
 PYTHON=/path/to/python uses that interpreter and its packages in place of .venv.
@@ -28,27 +30,31 @@ END
 }
 
 # ---- flags beat the preset, the preset beats the scripts' defaults
-preset=people-smollm2 run= force= flag_data= flag_model= flag_methods= flag_persons=
+preset=people-smollm2 run= force= tune= flag_data= flag_model= flag_methods= flag_persons=
 while [ $# -gt 0 ]; do
   case $1 in
     --help|-h) usage; exit 0 ;;
-    --preset|--data|--model|--methods|--persons|--run|--force)
+    --preset|--data|--model|--methods|--persons|--run|--force|--tune)
       [ $# -ge 2 ] && [ -n "$2" ] || fail "$1 needs a value (see --help)"
-      case $1 in --preset|--run|--force) printf -v "${1#--}" %s "$2" ;; *) printf -v "flag_${1#--}" %s "$2" ;; esac
+      case $1 in --preset|--run|--force|--tune) printf -v "${1#--}" %s "$2" ;; *) printf -v "flag_${1#--}" %s "$2" ;; esac
       shift 2 ;;
     *) fail "unknown argument $1 (see --help)" ;;
   esac
 done
 [ -f "scripts/presets/$preset.sh" ] || fail "unknown preset $preset; there are: $presets"
+declare -A SET=() LR=()  # by method: its flags, and the learning rate that tuning chose
 . "scripts/presets/$preset.sh"
-data=${flag_data:-$DATA} model=${flag_model:-$MODEL} chosen=${flag_methods:-$methods} run=${run:-$preset}
-chosen=${chosen//,/ }
+tuned=scripts/presets/tuned/$preset.sh
+if [ -f "$tuned" ]; then . "$tuned"; fi
+data=${flag_data:-$DATA} model=${flag_model:-$MODEL} chosen=${flag_methods:-$METHODS} run=${run:-$preset}
+if [ "$chosen" = all ]; then chosen=$methods; fi
+chosen=" $(echo ${chosen//,/ }) "
 for name in $chosen; do grep -qxF -- "$name" <<<"$methods" || fail "unknown method $name; there are: $(echo $methods)"; done
 [[ $run =~ ^[A-Za-z0-9][A-Za-z0-9._+-]*$ ]] || fail "--run $run: use letters, digits, dot, dash, plus and underscore"
 case $data in people|knowundo|tofu) ;; *) [ -d "$data" ] || fail "--data $data: not people, knowundo or tofu, and no such folder" ;; esac
 if [ -n "$force" ]; then
-  known="all models minilm data vanilla retrained augment $(echo $methods) kfr_krr linguistic report"
-  for name in vanilla retrained $methods; do known+=" answers-$name"; done
+  known="all models minilm data vanilla retrained augment augmented $(echo $methods) kfr_krr linguistic report"
+  for name in vanilla retrained $methods; do known+=" answers-$name tune-$name"; done
   [[ " $known " == *" $force "* ]] || fail "--force $force: unknown step; there are: $known"
 fi
 
@@ -72,16 +78,34 @@ step() {
   echo "== $name: $((SECONDS - began)) s"
   echo "$key" >"$R/.steps/$name.partial" && mv "$R/.steps/$name.partial" "$R/.steps/$name"
 }
+wanted() {  # NAME...: is one of these methods chosen?
+  local name
+  for name; do [[ $chosen == *" $name "* ]] && return 0; done
+  return 1
+}
 answer() {  # NAME FOLDER: the model's answers to the validation questions
-  step "answers-$1" "$R/answers/$1/generation.json" "$2:$R/data/*.jsonl" scripts/20_generate.py --model "$2" \
+  [ -z "$tune" ] || return 0
+  step "answers-$1" "$R/answers/$1/generation.json" "$2:$R/data/*_val.jsonl" scripts/30_generate.py --model "$2" \
     --questions "$R/data/forget_val.jsonl" "$R/data/retain_val.jsonl" --out "$R/answers/$1" $GENERATE
   answered+=("$1")
 }
-method() {  # NAME SCRIPT FLAGS...: unlearns the vanilla model, then asks it
-  [[ " "$(echo $chosen)" " == *" $1 "* ]] || return 0
-  local flag inputs="$R/models/vanilla:$R/data/*.jsonl"
-  for flag in "${@:3}"; do [ -f "$flag" ] && inputs+=":$flag"; done
-  step "$1" "$R/methods/$1" "$inputs" "scripts/$2" --model "$R/models/vanilla" --data "$R/data" --out "$R/methods/$1" $TRAIN "${@:3}"
+method() {  # NAME SCRIPT FLAGS...: unlearns the vanilla model, then asks it; the last of equal flags counts
+  wanted "$1" || return 0
+  local flag inputs="$R/models/vanilla:$R/data/*_train.jsonl" flags="$TRAIN ${SET[$1]:-$BASELINE}"
+  for flag in "${@:3}"; do if [ -e "$flag" ]; then inputs+=":$flag"; fi; done
+  if [ -n "$tune" ]; then
+    step "tune-$1" "$R/tune/$1/tune.json" "$inputs" scripts/31_tune.py --name "$1" --rates $tune --model "$R/models/vanilla" \
+      --data "$R/data" --out "$R/tune/$1" --choices "$tuned" --embedding "$R/models/minilm" --generate " $GENERATE" -- "scripts/$2" $flags "${@:3}"
+    return
+  fi
+  step "$1" "$R/methods/$1" "$inputs" "scripts/$2" --model "$R/models/vanilla" --data "$R/data" --out "$R/methods/$1" \
+    $flags "${@:3}" ${LR[$1]:+--lr ${LR[$1]}}
+  answer "$1" "$R/methods/$1"
+}
+extrapolate() {  # NAME METHOD FLAGS...: goes on in the direction of a finished method
+  wanted "$1" && [ -z "$tune" ] || return 0
+  step "$1" "$R/methods/$1" "$R/methods/$2:$R/data/retain_tune.jsonl" scripts/20_uipe.py --model "$R/methods/$2" --data "$R/data" \
+    --out "$R/methods/$1" "${@:3}"
   answer "$1" "$R/methods/$1"
 }
 
@@ -100,11 +124,39 @@ step augment   "$R/augmented/forget_augmented.jsonl" "$R/data/*.jsonl:data/augme
 answer vanilla   "$R/models/vanilla"
 answer retrained "$R/models/retrained"
 
-method GA+GDR   10_ga.py       --retain gdr $GA_GDR
-method GA+KLR   10_ga.py       --retain klr $GA_KLR
-method NPO+GDR  11_npo.py      --retain gdr $NPO_GDR
-method NPO+KLR  11_npo.py      --retain klr $NPO_KLR
-method ReLearn  12_relearn.py  --forget "$R/augmented/forget_augmented.jsonl" $RELEARN
+if wanted RKLD RKLD+GDR FKLD; then
+step augmented "$R/models/augmented" "$R/models/vanilla:$R/data/*.jsonl"  scripts/02_finetune.py --model "$R/models/vanilla" --data "$R/data" \
+                                     --out "$R/models/augmented" --forget forget_train.jsonl --adapter $TRAIN $AUGMENTED
+fi
+
+# one line a method; more flags: the preset's SET (or BASELINE), then the tuned learning rate
+method GA               10_ga.py       --retain none
+method GA+GDR           10_ga.py       --retain gdr
+method GA+KLR           10_ga.py       --retain klr
+method NPO              11_npo.py      --retain none
+method NPO+GDR          11_npo.py      --retain gdr
+method NPO+KLR          11_npo.py      --retain klr
+method DPO              13_dpo.py      --retain none
+method DPO+GDR          13_dpo.py      --retain gdr
+method DPO+KLR          13_dpo.py      --retain klr
+method IDK              14_idk.py      --retain none
+method IDK+GDR          14_idk.py      --retain gdr
+method IDK+KLR          14_idk.py      --retain klr
+method GA+GDR+SURE      15_sure.py     --loss ga  --retain gdr
+method GA+KLR+SURE      15_sure.py     --loss ga  --retain klr
+method NPO+GDR+SURE     15_sure.py     --loss npo --retain gdr
+method NPO+KLR+SURE     15_sure.py     --loss npo --retain klr
+method GA+GDR+MemFlex   16_memflex.py  --loss ga  --retain gdr
+method NPO+GDR+MemFlex  16_memflex.py  --loss npo --retain gdr
+method ReLearn          12_relearn.py  --forget "$R/augmented/forget_augmented.jsonl"
+method ReLearn-DPO      13_dpo.py      --prefer "$R/augmented/forget_augmented.jsonl" --retain gdr
+method RKLD             18_rkld.py     --augmented "$R/models/augmented"
+method RKLD+GDR         18_rkld.py     --augmented "$R/models/augmented" --retain gdr
+method FKLD             18_rkld.py     --augmented "$R/models/augmented" --divergence forward
+method TA               19_ta.py
+extrapolate GA+GDR+UIPE   GA+GDR
+extrapolate NPO+GDR+UIPE  NPO+GDR
+if [ -n "$tune" ]; then cat "$tuned"; exit; fi
 
 forget=("${answered[@]/#/$R/answers/}"); retain=("${forget[@]/%//retain_val.jsonl}"); forget=("${forget[@]/%//forget_val.jsonl}")
 metrics=("${answered[@]/#/$R/metrics/}")

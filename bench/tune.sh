@@ -11,7 +11,7 @@ trial() {  # NAME RATE SCRIPT FLAGS...
   [ -f "$out/kfr_krr.json" ] && return
   [ -d "$out/model" ] ||
     "$PYTHON" "scripts/$3" --model "$R/models/vanilla" --data "$R/data" --out "$out/model" $TRAIN --lr "$2" "${@:4}"
-  "$PYTHON" scripts/20_generate.py --model "$out/model" --questions "$R"/data/{forget,retain}_val.jsonl --out "$out" $GENERATE
+  "$PYTHON" scripts/30_generate.py --model "$out/model" --questions "$R"/data/{forget,retain}_val.jsonl --out "$out" $GENERATE
   "$PYTHON" eval/01_kfr_krr.py --forget "$out/forget_val.jsonl" --retain "$out/retain_val.jsonl" --out "$out/kfr_krr.json" \
     --embedding "$R/models/minilm"
 }

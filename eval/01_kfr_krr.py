@@ -13,7 +13,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from measure import MODELS, REPOSITORY, fail, mean, model_folder, pair_up, progress, read_answers, write_results
 
 THRESHOLD, SIMILAR = 0.3, 0.8
-LABELS = ("contradiction", "entailment", "neutral")
+LABELS = ("contradiction", "entailment", "neutral")  # the order of the scores in the results
 
 # words that carry no fact: function words, and the verbs and adverbs that any sentence about a person holds
 EMPTY = set("""a about above after again all almost along already also although always am among an and another any anyone anything
@@ -108,47 +108,14 @@ def reference_entities(row):
 class Judge:
     """The embedding model (cosine of entities) and the entailment model (labels of pairs)."""
 
-    def __init__(self, embedding, nli, batch=64):
-        import torch
-        import transformers
-        from safetensors.torch import load_file
+    def __init__(self, embedding, nli):
+        from entailment import Entailment
         from sentence_transformers import SentenceTransformer
-        transformers.utils.logging.disable_progress_bar()
-        self.batch, device = batch, "cuda" if torch.cuda.is_available() else "cpu"
+        self.entail = Entailment(nli, embedding)
         try:
-            self.embedder = SentenceTransformer(embedding, device=device, trust_remote_code=False)
-            ours = not Path(nli, "config.json").exists() and Path(nli, "model.safetensors").exists()
-            self.tokenizer = transformers.AutoTokenizer.from_pretrained(embedding if ours else nli)
-            load = transformers.AutoModelForSequenceClassification.from_pretrained
-            if ours:  # an encoder trained on top of the embedding model, whose word embeddings it shares
-                transformers.utils.logging.set_verbosity_error()
-                self.nli, self.labels = load(embedding, num_labels=3, use_safetensors=True), LABELS
-                unknown = self.nli.load_state_dict(load_file(Path(nli, "model.safetensors")), strict=False).unexpected_keys
-                if unknown:
-                    fail(f"{nli}: its weights do not fit {embedding}; give --embedding all-MiniLM-L6-v2 (00_models.py --model minilm)")
-            else:
-                self.nli = load(nli, use_safetensors=True)
-                names = [self.nli.config.id2label[at].lower() for at in range(self.nli.config.num_labels)]
-                self.labels = [next((label for label in LABELS if label in name), name) for name in names]
+            self.embedder = SentenceTransformer(embedding, device=self.entail.device, trust_remote_code=False)
         except (OSError, ValueError) as error:
-            fail(f"cannot load {embedding} or {nli}: {str(error).strip().splitlines()[0]}")
-        if not set(LABELS) <= set(self.labels):
-            fail(f"{nli}: an entailment model needs the labels {', '.join(LABELS)}, this one has {', '.join(self.labels)}")
-        self.nli = self.nli.eval().to(device)
-
-    def entail(self, pairs):
-        """pairs: list of (premise, hypothesis) → list of {label: probability}."""
-        import torch
-        results = {}
-        order = sorted(range(len(pairs)), key=lambda at: len(pairs[at][0]) + len(pairs[at][1]))
-        for at in range(0, len(order), self.batch):
-            part = order[at:at + self.batch]
-            inputs = self.tokenizer([pairs[row][0] for row in part], [pairs[row][1] for row in part], padding=True,
-                                    truncation=True, max_length=256, return_tensors="pt").to(self.nli.device)
-            with torch.inference_mode():
-                scores = self.nli(**inputs).logits.float().softmax(-1).tolist()
-            results |= {row: dict(zip(self.labels, score, strict=True)) for row, score in zip(part, scores, strict=True)}
-        return [results[row] for row in range(len(pairs))]
+            fail(f"cannot load {embedding}: {str(error).strip().splitlines()[0]}")
 
     def embed(self, texts):
         """texts: set of texts → {text: unit vector}."""

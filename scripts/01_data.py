@@ -1,8 +1,8 @@
-"""Prepares the data: forget and retain pairs, each with a training and a validation part, as JSON Lines.
+"""Prepares the data: forget and retain pairs to train on, to tune settings on and to validate on, as JSON Lines.
 
 --data people (ours, shipped), knowundo or tofu (from the hub), a folder with copies of either or with your own
-forget_train, retain_train (and forget_val, retain_val) as .json or .jsonl, in {"question", "answer"} or {"text", "labels"}.
-Without validation files a set is validated on its training questions, as TOFU is.
+forget_train, retain_train (and _val, _tune) as .json or .jsonl, in {"question", "answer"} or {"text", "labels"}.
+Without files to tune or to validate on, a set's training questions serve, as they do in TOFU.
 """
 import argparse
 from collections import Counter
@@ -10,8 +10,9 @@ from pathlib import Path
 
 from files import REPOSITORY, fail, read_json, read_pairs, record, write_json, write_jsonl
 
-PARTS = ("forget_train", "forget_val", "retain_train", "retain_val")
-KNOWUNDO = dict(zip(PARTS, ("unlearn_train", "unlearn_val", "retention_train", "retention_val")))
+PARTS = ("forget_train", "forget_tune", "forget_val", "retain_train", "retain_tune", "retain_val")  # tune: to choose settings on
+KNOWUNDO = {"forget_train": "unlearn_train", "forget_val": "unlearn_val", "retain_train": "retention_train",
+            "retain_val": "retention_val"}
 HUB = {"knowundo": "zjunlp/KnowUnDo", "tofu": "locuslab/TOFU"}
 PRONOUNS = {"she": ("she", "her", "her"), "he": ("he", "him", "his"), "they": ("they", "them", "their")}
 
@@ -31,7 +32,7 @@ def write(wording, person, value):
 def people(count, forgotten):
     """Question-answer pairs of the first `count` invented persons; the first `forgotten` of them lose their private facts.
 
-    Every fact is asked in two training wordings and one validation wording; which ones turns with person and fact.
+    Every fact is asked in two training wordings, one to tune on and one to validate on; which ones turns with person and fact.
     """
     files = [REPOSITORY / "data/people/persons.json", REPOSITORY / "data/people/wordings.json"]
     persons, wordings = map(read_json, files)
@@ -46,8 +47,8 @@ def people(count, forgotten):
         for kind in ("private", "public"):
             side = "forget" if kind == "private" and number < forgotten else "retain"
             for turn, (fact, value) in enumerate(person[kind].items(), number):
-                for split, shift in (("train", 0), ("train", 1), ("val", 0)):
-                    wording = wordings[kind][fact][split]
+                for split, source, shift in (("train", "train", 0), ("train", "train", 1), ("tune", "val", 1), ("val", "val", 0)):
+                    wording = wordings[kind][fact][source]
                     wording = wording[(turn + shift) % len(wording)]
                     parts[f"{side}_{split}"].append({"question": write(wording["question"], person, value),
                                                      "answer": write(wording["answer"], person, value),
@@ -69,7 +70,7 @@ def from_folder(folder, split):
     retain = {"forget01": "retain99", "forget05": "retain95", "forget10": "retain90"}
     chosen = [split] if split else retain
     tofu = next((name for name in chosen if find(folder, [name])), None)
-    paths = {part: find(folder, [part, KNOWUNDO[part]]) for part in PARTS}
+    paths = {part: find(folder, [part, KNOWUNDO.get(part, part)]) for part in PARTS}
     if tofu and not paths["forget_train"]:
         paths |= {"forget_train": find(folder, [tofu]), "retain_train": find(folder, [retain.get(tofu, tofu), "retain95", "retain90"])}
     for part, label in (("forget_train", "forget_train, unlearn_train or forget01|05|10"),
@@ -97,19 +98,19 @@ def from_hub(name, split, revision):
 
 
 def load(paths):
-    """Reads the parts; validation falls back to training."""
+    """Reads the parts; where there are none to validate or to tune on, the training pairs serve."""
     parts = {part: read_pairs(path) for part, path in paths.items() if path}
-    for side in ("forget", "retain"):
-        parts.setdefault(f"{side}_val", parts[f"{side}_train"])
+    for part in PARTS:
+        parts.setdefault(part, parts[f"{part.split('_')[0]}_train"])
     return {part: parts[part] for part in PARTS}
 
 
 def check_apart(parts, paths):
     """A pair both to forget and to keep would make every number meaningless."""
     where = lambda part, row: f"{paths.get(part) or part} (pair {row + 1})"
-    seen = {(pair["question"], pair["answer"]): (part, row) for part in ("forget_val", "forget_train")
+    seen = {(pair["question"], pair["answer"]): (part, row) for part in reversed(PARTS[:3])
             for row, pair in enumerate(parts[part])}
-    for part in PARTS[2:]:
+    for part in PARTS[3:]:
         for row, pair in enumerate(parts[part]):
             if match := seen.get((pair["question"], pair["answer"])):
                 fail(f"{where(part, row)}: this pair is to be retained, and to be forgotten in {where(*match)}: "
@@ -140,7 +141,7 @@ if __name__ == "__main__":
         repeats = sum(times - 1 for times in Counter(pair["question"] for pair in pairs).values())
         print(f"{part:13} {len(pairs):5} pairs" + (f" ({repeats} repeated questions)" if repeats else ""))
         write_jsonl(out / f"{part}.jsonl", pairs)
-    for name, used in (("full", PARTS), ("full_without_forget", PARTS[2:])):  # what the vanilla and the retrained model learn
+    for name, used in (("full", PARTS), ("full_without_forget", PARTS[3:])):  # what the vanilla and the retrained model learn
         once = {(pair["question"], pair["answer"]): pair for part in used for pair in parts[part]}
         write_jsonl(out / f"{name}.jsonl", once.values())
     write_json(out / "data.json", {"counts": {part: len(pairs) for part, pairs in parts.items()}, **record(args, files)})

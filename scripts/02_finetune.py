@@ -1,17 +1,19 @@
 """Fine-tunes the base model on question-answer pairs: the vanilla model, which knows everything and so must forget.
 
 With --without-forget it never sees the forget set: the retrained model, exact unlearning's gold standard. Both are trained
-on training and validation wordings, as KnowUnDo's published model is; LoRA, merged into full weights when done.
+on training and validation wordings, as KnowUnDo's published model is; LoRA, merged into full weights when done. With --adapter
+they stay apart: the vanilla model trained further on --forget forget_train.jsonl is RKLD's augmented model.
 """
 from unlearn import arguments, nll, start
 
 if __name__ == "__main__":
     args = arguments(__doc__, forget=("full.jsonl", "pairs to learn: a file, or the name of one in --data"),
                      lr=3e-4, epochs=10.0, batch=16, accumulation=4,
-                     without_forget=(False, "learn full_without_forget.jsonl: the retrained model"))
+                     without_forget=(False, "learn full_without_forget.jsonl: the retrained model"),
+                     adapter=(False, "write the adapter, not merged weights"))
     if args.without_forget:
         args.forget = "full_without_forget.jsonl"
     model, trainer = start(args)
     for batch, _ in trainer:
         trainer.step(nll(model, batch))
-    trainer.finish(merge=True)
+    trainer.finish(merge=not args.adapter)

@@ -4,13 +4,12 @@ DPO with only the rejected half: gradient ascent that fades as an answer grows u
 """
 import torch.nn.functional as F
 
-from unlearn import RETAIN_FLAGS, arguments, reference, retain_loss, sequence_logprob, start
+from unlearn import RETAIN_FLAGS, arguments, log_ratio, retain_loss, start
 
 
 def npo_loss(model, forget, beta):
     """-(2/β) E log σ(-β [log π_θ(y|x) - log π_vanilla(y|x)]), log-probabilities summed over the answer: scalar."""
-    log_ratio = sequence_logprob(model, forget) - reference(sequence_logprob, model, forget)  # (rows,) nats
-    return forget.row_mean(-2 / beta * F.logsigmoid(-beta * log_ratio))
+    return forget.row_mean(-2 / beta * F.logsigmoid(-beta * log_ratio(model, forget)))
 
 
 if __name__ == "__main__":

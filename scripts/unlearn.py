@@ -22,8 +22,9 @@ import torch
 import torch.nn.functional as F
 import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
+from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from files import fail, progress, read_pairs, record, replace_folder, write_json
+from files import REPOSITORY, fail, progress, read_json, read_pairs, record, replace_folder, write_json
 
 warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing")  # peft asks transformers in an old way
 
@@ -192,17 +193,19 @@ def epoch_order(lengths, size, seed, epoch):
     return groups
 
 
-def accumulated(items, size, seed):
-    """Endless accumulated batches, lists of at most `size` items, epoch after epoch."""
+def accumulated(rows, size, seed):
+    """Endless accumulated batches, lists of at most `size` rows, epoch after epoch. A row is a list of encoded pairs."""
+    lengths = [sum(len(ids) for ids, _ in row) for row in rows]
     for epoch in itertools.count():
-        for group in epoch_order([len(ids) for ids, _ in items], size, seed, epoch):
-            yield [items[row] for row in group]
+        for group in epoch_order(lengths, size, seed, epoch):
+            yield [rows[at] for at in group]
 
 
-def _parts(items, batch, pad, device):
-    """Cuts one accumulated batch into forward passes of `batch` rows."""
-    tokens = sum(len(ids) - prompt for ids, prompt in items)
-    return [collate(items[at:at + batch], pad, tokens, len(items), device) for at in range(0, len(items), batch)]
+def _parts(rows, batch, pad, device):
+    """Cuts one accumulated batch into forward passes of `batch` rows: a Batch each, a tuple of them for rows of several pairs."""
+    columns = [[collate(column[at:at + batch], pad, sum(len(ids) - prompt for ids, prompt in column), len(rows), device)
+                for at in range(0, len(rows), batch)] for column in zip(*rows)]
+    return columns[0] if len(columns) == 1 else list(zip(*columns))
 
 
 # ---------------------------------------------------------------- log-probabilities and retain losses
@@ -241,12 +244,61 @@ def nll(model, batch):
     return -batch.token_mean(answer_logprob(model, batch))
 
 
-def reference(function, model, batch):
-    """`function(model, batch)` under the vanilla model: the same weights with the adapter off, no second copy."""
-    with torch.no_grad(), model.disable_adapter():
-        return function(model, batch)
+@contextlib.contextmanager
+def _weights_of(model, adapter):
+    """Within it the model computes with another adapter, or with none, and without dropout."""
+    training = model.training
+    model.eval()
+    try:
+        if adapter is None:
+            with model.disable_adapter():
+                yield
+        else:
+            model.set_adapter(adapter)
+            yield
+    finally:
+        if adapter is not None:
+            model.set_adapter("default")
+        model.train(training)
 
 
+def reference(function, model, batch, adapter=None):
+    """`function(model, batch)` under the vanilla model: the same weights with the adapter off, no second copy.
+
+    With the name of a loaded `adapter`, under that one. A frozen model's hidden states before a row's answer tokens never
+    change: they are computed once and kept in memory (hidden size × answer tokens: 9 MB for 4,000 tokens of SmolLM2-135M in
+    float32, 33 MB of Llama-2-7b in bfloat16). A row is computed alone, never in a batch: padding would move its last bits,
+    and a continued run must give the same numbers.
+    """
+    kept, positions = model.__dict__.setdefault("kept_states", {}), batch.answer[:, 1:]
+    decoder = model.get_base_model().get_decoder()
+    with torch.no_grad(), _weights_of(model, adapter):
+        states = []
+        for ids, mask in zip(batch.input_ids, batch.answer, strict=True):
+            end, count = int(mask.nonzero()[-1]) + 1, int(mask.sum())
+            key = adapter, count, tuple(ids[:end].tolist())
+            if key not in kept:
+                kept[key] = decoder(input_ids=ids[None, :end], use_cache=False).last_hidden_state[0, end - 1 - count:end - 1]
+            states.append(kept[key])
+        states = torch.cat(states)
+        hidden = states.new_zeros(*batch.input_ids.shape, states.shape[-1])
+        hidden[:, :-1][positions] = states
+        compute, decoder.forward = decoder.forward, lambda **_: BaseModelOutputWithPast(last_hidden_state=hidden)
+        try:  # from here on the decoder recalls; the output layer still computes
+            return function(model, batch)
+        finally:
+            decoder.forward = compute
+
+
+def log_ratio(model, batch):
+    """log π_θ(answer | question) - log π_vanilla(answer | question), in nats: (rows,)."""
+    return sequence_logprob(model, batch) - reference(sequence_logprob, model, batch)
+
+
+FORGET_FLAGS = {
+    "loss": ("ga", "forget loss: gradient ascent (ga) or negative preference optimisation (npo)", ("ga", "npo")),
+    "beta": (0.1, "inverse temperature β of npo"),
+}
 RETAIN = ("none", "gdr", "klr", "gdr+klr")
 RETAIN_FLAGS = {
     "retain": ("gdr", "retain loss: NLL (gdr), KL to the vanilla model (klr), both, or none", RETAIN),
@@ -274,28 +326,61 @@ def retain_loss(model, batch, args):
 
 # ---------------------------------------------------------------- training
 
-def start(args):
+def start(args, *columns, files=()):
     """Loads the model, puts a fresh LoRA adapter on it and prepares the batches.
 
+    Args:
+        columns: lists of pairs to train on in place of the forget file's, row by row beside each other: chosen and rejected.
+        files: further files that the run depends on, for its record.
     Returns:
-        (model, trainer). Iterating the trainer yields (forget Batch, retain Batch or None); it continues from the
-        checkpoint of an interrupted run with the same settings and data.
+        (model, trainer). Iterating the trainer yields (forget Batch, or a tuple with one for each of `columns`; retain Batch,
+        or None without a retain loss); it continues from the checkpoint of an interrupted run with the same settings and data.
     """
-    files = [_data_file(args, args.forget)]
+    files = [data_file(args, args.forget), *files]
+    columns = columns or [read_pairs(files[0])]
+    retain = []
     if getattr(args, "retain", "none") != "none":
-        files.append(_data_file(args, args.retain_data))
-    pairs = [read_pairs(path) for path in files]
+        files.append(data_file(args, args.retain_data))
+        retain = read_pairs(files[-1])
     torch.manual_seed(args.seed)
     model, tokenizer = load_model(args.model, args.dtype)
     if hasattr(model, "peft_config"):  # an unlearned model is unlearned further: its adapter joins the weights
         model = model.merge_and_unload()
     model = get_peft_model(model, LoraConfig(r=args.lora_r, lora_alpha=args.lora_alpha, lora_dropout=args.lora_dropout,
                                              target_modules="all-linear", task_type="CAUSAL_LM"))
-    encoded = [[encode(tokenizer, pair, args.max_length) for pair in part] for part in pairs]
-    return model, Trainer(args, model, tokenizer, encoded, files)
+    coded = lambda *pairs: [encode(tokenizer, pair, args.max_length) for pair in pairs]
+    return model, Trainer(args, model, tokenizer, [coded(*row) for row in zip(*columns, strict=True)], [coded(pair) for pair in retain], files)
 
 
-def _data_file(args, name):
+def refusals(pairs, seed):
+    """The same questions, each with a refusal of data/refusals.json for an answer; all are used before one comes twice."""
+    texts, rng = read_json(REPOSITORY / "data/refusals.json"), random.Random(seed)
+    drawn = [text for _ in range(-(-len(pairs) // len(texts))) for text in rng.sample(texts, len(texts))]
+    return [{**pair, "answer": text} for pair, text in zip(pairs, drawn)]
+
+
+def load_adapter(model, path, name):
+    """Adds a finished adapter of the same vanilla model, frozen, to a model that already trains one."""
+    if not Path(path, "adapter_model.safetensors").is_file():
+        fail(f"{path or '--' + name}: no adapter folder; make it with 02_finetune.py --adapter")
+    model.load_adapter(path, name)
+
+
+def scale_adapter(model, factor):
+    """Multiplies the adapter's change of the weights, B·A of every matrix, by `factor`."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B.default" in name:
+                parameter.mul_(factor)
+
+
+def save_model(model, tokenizer, folder):
+    """Writes a model folder: full weights, or only the adapter that was trained."""
+    model.save_pretrained(folder, **({"selected_adapters": ["default"]} if hasattr(model, "peft_config") else {}))
+    tokenizer.save_pretrained(folder)
+
+
+def data_file(args, name):
     """A flag names a file, or one in --data."""
     return Path(name) if os.sep in name or Path(name).is_file() else Path(args.data) / name
 
@@ -303,9 +388,8 @@ def _data_file(args, name):
 class Trainer:
     """Order, optimiser, accumulation, progress bar, checkpoints and the finished folder of one training run."""
 
-    def __init__(self, args, model, tokenizer, encoded, files):
-        self.args, self.model, self.tokenizer = args, model, tokenizer
-        self.forget, self.retain = encoded[0], encoded[1] if len(encoded) > 1 else None
+    def __init__(self, args, model, tokenizer, forget, retain, files):
+        self.args, self.model, self.tokenizer, self.forget, self.retain = args, model, tokenizer, forget, retain
         self.record = record(args, files)
         self.out, self.partial = Path(args.out), Path(args.out + ".partial")
         size = args.batch * args.accumulation
@@ -316,7 +400,11 @@ class Trainer:
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: min((step + 1) / warm, (self.steps - step) / max(1, self.steps - warm + 1)))
         self.done, self.log, self.loss, self.waiting = 0, [], 0.0, 0
+        self._clear()
         self._resume()
+
+    def _clear(self):
+        self.gradients = [[torch.zeros_like(parameter) for parameter in self.parameters] for _ in range(2)]
 
     def _settings(self):
         return json.dumps([{**vars(self.args), "checkpoint_every": 0, "out": ""}, self.record["data"]], sort_keys=True)
@@ -366,20 +454,31 @@ class Trainer:
                 self.waiting = len(parts)
                 yield from itertools.zip_longest(parts, _parts(retain_rows, args.batch, pad, device))
 
-    def step(self, loss):
-        """Adds one forward pass's loss to the gradient; updates the weights when its accumulated batch is complete."""
-        if not torch.isfinite(loss):
-            fail(f"{self.args.out}: the loss is {loss.item()} at update {self.done + 1}: use a lower --lr or fewer --epochs")
-        loss.backward()
-        self.loss, self.waiting = self.loss + loss.item(), self.waiting - 1
+    def step(self, loss, rest=None, combine=None):
+        """Adds one forward pass's loss to the gradient; updates the weights when its accumulated batch is complete.
+
+        With `combine`, the gradients of `loss` and of `rest` are gathered apart (each a list with one for each trained matrix),
+        and `combine(gradients, rest_gradients)` gives the list to update with.
+        """
+        losses = [loss] if combine is None else [loss, rest]
+        total = sum(float(part) for part in losses)
+        if not math.isfinite(total):
+            fail(f"{self.args.out}: the loss is {total} at update {self.done + 1}: use a lower --lr or fewer --epochs")
+        for number, part in enumerate(losses):
+            if torch.is_tensor(part):
+                for sums, gradient in zip(self.gradients[number], torch.autograd.grad(part, self.parameters), strict=True):
+                    sums.add_(gradient)
+        self.loss, self.waiting = self.loss + total, self.waiting - 1
         if self.waiting:
             return
+        for parameter, gradient in zip(self.parameters, combine(*self.gradients) if combine else self.gradients[0], strict=True):
+            parameter.grad = gradient
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.args.clip)
         self.log.append({"update": self.done + 1, "loss": self.loss, "lr": self.schedule.get_last_lr()[0],
                          "gradient_norm": norm.item()})
         self.optimizer.step()
         self.schedule.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self._clear()
         self.done += 1
         self.bar.set_postfix_str(f"loss {self.loss:.4f}", refresh=False)
         self.bar.update()
@@ -394,8 +493,7 @@ class Trainer:
         model = self.model
         if merge:  # float32: adding a small update to bfloat16 weights would round much of it away
             model = model.float().merge_and_unload().to(pick_dtype(self.args.dtype))
-        model.save_pretrained(self.partial)
-        self.tokenizer.save_pretrained(self.partial)
+        save_model(model, self.tokenizer, self.partial)
         write_json(self.partial / "training.json", {**self.record, "updates": self.log})
         replace_folder(self.partial, self.out)
         print(f"wrote {self.out}", file=sys.stderr)

@@ -6,6 +6,7 @@ them belong to the prompt. Every model is used in the mode it comes in: call .ev
 """
 import math
 
+import numpy
 import torch
 
 COVERED_AT = 0.8
@@ -228,3 +229,225 @@ def rouge_l_recall(reference_words, answer_words):
             else:
                 table[i][j] = max(table[i - 1][j], table[i][j - 1])
     return table[len(reference_words)][len(answer_words)] / len(reference_words)
+
+
+def idk(model, refusal_rows):
+    """NLL on refusals, the IDK loss of TOFU (Maini et al. 2024, arXiv:2401.06121): a row is a forget question + a refusal."""
+    return nll(model, refusal_rows)
+
+
+def relearn_dpo(model, vanilla, chosen_rows, rejected_rows, beta, retain_rows=None, term=None):
+    """DPO(chosen: augmented answers, rejected: original answers), plus GDR or KLR: ReLearn's released code (2502.11190).
+
+    term: None (DPO alone), "gdr" (+ NLL of retain_rows), "klr" (+ forward KL on retain_rows), "klr-reverse" (Eq. 8's).
+    """
+    loss = dpo(model, vanilla, chosen_rows, rejected_rows, beta)
+    if term is None:
+        return loss
+    if term == "gdr":
+        return loss + nll(model, retain_rows)
+    if term == "klr":
+        return loss + kl_forward(model, vanilla, retain_rows)
+    if term == "klr-reverse":
+        return loss + kl_reverse(model, vanilla, retain_rows)
+    raise ValueError(f"no such term: {term}")
+
+
+def vector_norm(numbers):
+    """Euclidean length of a one-dimensional tensor, summed one number at a time in Python floats."""
+    total = 0.0
+    for number in numbers.tolist():
+        total = total + number * number
+    return math.sqrt(total)
+
+
+def sure_threshold(forget_gradients, percentile=99):
+    """The percentile of the norms of all output rows of all trained matrices together (SURE, Zhang 2024, 2410.16454)."""
+    norms = []
+    for name in forget_gradients:
+        if forget_gradients[name].dim() != 2:
+            raise ValueError(f"{name} is not a matrix")
+        for row in forget_gradients[name]:
+            norms.append(vector_norm(row))
+    return float(numpy.percentile(norms, percentile))  # linear between the two nearest norms
+
+
+def sure_update(forget_gradients, whole_gradients, percentile=99):
+    """The whole loss's gradient with every row zeroed whose forget-loss norm is under the percentile (SURE, 2410.16454).
+
+    The released default is 99 (its comment says 90). A row whose norm equals the threshold is kept.
+    """
+    if set(forget_gradients) != set(whole_gradients):
+        raise ValueError("both gradients must be of the same matrices")
+    threshold = sure_threshold(forget_gradients, percentile)
+    masked = {}
+    for name in whole_gradients:
+        if forget_gradients[name].shape != whole_gradients[name].shape:
+            raise ValueError(f"the two gradients of {name} differ in shape")
+        masked[name] = whole_gradients[name].clone()
+        for i in range(len(forget_gradients[name])):
+            if vector_norm(forget_gradients[name][i]) < threshold:
+                masked[name][i] = torch.zeros_like(masked[name][i])
+    return masked
+
+
+def cosine(a, b):
+    """Cosine of two matrices, each flattened to one vector; 0.0 when either is all zeros (the equation is 0/0 there)."""
+    a = a.reshape(-1).to(torch.float64)
+    b = b.reshape(-1).to(torch.float64)
+    dot = 0.0
+    for x, y in zip(a.tolist(), b.tolist()):
+        dot = dot + x * y
+    lengths = vector_norm(a) * vector_norm(b)
+    if lengths == 0.0:
+        return 0.0
+    return dot / lengths
+
+
+def mean_magnitude(matrix):
+    """mean |g| over all entries of a matrix."""
+    total = 0.0
+    numbers = matrix.reshape(-1).to(torch.float64).tolist()
+    for number in numbers:
+        total = total + abs(number)
+    return total / len(numbers)
+
+
+def memflex_update(forget_gradients, retain_gradients, cos_threshold=0.92, magnitude=6e-4):
+    """Names of the matrices to update: cos(g_f, g_r) < 0.92 and mean|g_f| > 6e-4 (Tian 2024, 2407.01920; ReLearn's code)."""
+    if set(forget_gradients) != set(retain_gradients):
+        raise ValueError("both gradients must be of the same matrices")
+    names = set()
+    for name in forget_gradients:
+        different = cosine(forget_gradients[name], retain_gradients[name]) < cos_threshold
+        large = mean_magnitude(forget_gradients[name]) > magnitude
+        if different and large:
+            names.add(name)
+    return names
+
+
+def memflex_loss(l_f, l_r, npo=False):
+    """-0.4 L_f + 2.0 L_r with L_f = NLL(D_f); with npo L_f is the NPO loss, already to be minimised, so +0.4 (2407.01920)."""
+    if npo:
+        return 0.4 * l_f + 2.0 * l_r
+    return -0.4 * l_f + 2.0 * l_r
+
+
+def answer_logits(model, row):
+    """The raw logits, in float64 and not normalised, at each answer position: those at i - 1 are for token i."""
+    ids, prompt = row
+    if prompt < 1:
+        raise ValueError("the first token has nothing before it, so it cannot be an answer token")
+    device = next(model.parameters()).device
+    logits = model(input_ids=torch.tensor([list(ids)], device=device)).logits[0]
+    vectors = []
+    for position in range(prompt, len(ids)):
+        vectors.append(logits[position - 1].to(torch.float64))
+    return vectors
+
+
+def teacher_logits(l_v, l_aug, alpha):
+    """l_t = l_v - alpha ReLU(l_aug - l_v), of the raw logits: RKLD / RKLU (Wang 2024, arXiv:2406.01983)."""
+    return l_v - alpha * torch.relu(l_aug - l_v)
+
+
+def rkld(student, vanilla, augmented, rows, alpha, direction="reverse"):
+    """KL over the whole vocabulary, mean over all answer tokens of all rows together (Wang 2024, arXiv:2406.01983).
+
+    reverse: sum pi_theta log(pi_theta / pi_t), the paper's; forward: sum pi_t log(pi_t / pi_theta), its ablation FKLU.
+    """
+    if direction not in ("reverse", "forward"):
+        raise ValueError(f"no such direction: {direction}")
+    total = 0.0
+    count = 0
+    for row in rows:
+        ours = answer_logits(student, row)
+        with torch.no_grad():
+            of_vanilla = answer_logits(vanilla, row)
+            of_augmented = answer_logits(augmented, row)
+        for l_s, l_v, l_aug in zip(ours, of_vanilla, of_augmented):
+            log_s = torch.log_softmax(l_s, dim=-1)
+            log_t = torch.log_softmax(teacher_logits(l_v, l_aug, alpha), dim=-1)
+            if direction == "reverse":
+                total = total + (torch.exp(log_s) * (log_s - log_t)).sum()
+            else:
+                total = total + (torch.exp(log_t) * (log_t - log_s)).sum()
+            count = count + 1
+    return total / count
+
+
+def task_arithmetic(vanilla_state, augmented_state, lam):
+    """theta_u = theta_v - lam (theta_aug - theta_v), in float64 (Ilharco 2022). What is no float stays vanilla's."""
+    if set(vanilla_state) != set(augmented_state):
+        raise ValueError("the two state dicts differ in their names")
+    result = {}
+    for name in vanilla_state:
+        if not vanilla_state[name].is_floating_point():
+            result[name] = vanilla_state[name].clone()
+            continue
+        theta_v = vanilla_state[name].to(torch.float64)
+        theta_aug = augmented_state[name].to(torch.float64)
+        result[name] = theta_v - lam * (theta_aug - theta_v)
+    return result
+
+
+def uipe(vanilla_state, unlearned_state, alpha):
+    """theta = theta_u + alpha (theta_u - theta_v), in float64 (Wang 2025, arXiv:2503.04693). What is no float stays theta_u's."""
+    if set(vanilla_state) != set(unlearned_state):
+        raise ValueError("the two state dicts differ in their names")
+    result = {}
+    for name in unlearned_state:
+        if not unlearned_state[name].is_floating_point():
+            result[name] = unlearned_state[name].clone()
+            continue
+        theta_v = vanilla_state[name].to(torch.float64)
+        theta_u = unlearned_state[name].to(torch.float64)
+        result[name] = theta_u + alpha * (theta_u - theta_v)
+    return result
+
+
+def uipe_automatic(nll_of_alpha, tolerance, grid, bisections):
+    """The largest alpha whose retain-validation NLL is at most tolerance (in nats) over that at alpha = 0: our own choice.
+
+    Walks the grid upward to the first failure, then halves between the last good and the first bad value, bisections
+    times. 0 is good by definition; without a failure the grid's last value is the answer. A NaN is a failure.
+    """
+    limit = nll_of_alpha(0.0) + tolerance
+    good = 0.0
+    bad = None
+    for alpha in sorted(grid):
+        if nll_of_alpha(alpha) <= limit:
+            good = alpha
+        else:
+            bad = alpha
+            break
+    if bad is None:
+        return good
+    for _ in range(bisections):
+        middle = (good + bad) / 2.0
+        if nll_of_alpha(middle) <= limit:
+            good = middle
+        else:
+            bad = middle
+    return good
+
+
+def select(scores, k, how="largest"):
+    """Positions of the k largest or smallest scores, best first, ties by first position: MEOW (Gu 2024, 2409.11844).
+
+    All positions when there are fewer than k.
+    """
+    if how not in ("largest", "smallest"):
+        raise ValueError(f"no such order: {how}")
+    left = list(range(len(scores)))
+    chosen = []
+    while left and len(chosen) < k:
+        best = left[0]
+        for position in left[1:]:
+            if how == "largest" and scores[position] > scores[best]:
+                best = position
+            if how == "smallest" and scores[position] < scores[best]:
+                best = position
+        chosen.append(best)
+        left.remove(best)
+    return chosen

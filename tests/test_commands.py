@@ -17,7 +17,7 @@ ANSWER = '{"question": "Who?", "reference": "It is Ada.", "answer": "Ada."}\n'
 
 
 def test_batched_answers_are_those_of_one_at_a_time(tiny):
-    generate = load("scripts/20_generate.py").generate
+    generate = load("scripts/30_generate.py").generate
     model, tokenizer = unlearn.load_model(tiny, "float32")
     model.eval()
     questions = ["Who?", "What is the name of the person who lives here by the sea?", "Where does she live?", "Why?"]
@@ -33,7 +33,7 @@ def test_batched_answers_are_those_of_one_at_a_time(tiny):
 
 def test_sampled_answers_are_the_same_twice(tmp_path, tiny, data):
     for name in "ab":
-        run("scripts/20_generate.py", "--model", tiny, "--questions", data / "forget_val.jsonl", "--out", tmp_path / name,
+        run("scripts/30_generate.py", "--model", tiny, "--questions", data / "forget_val.jsonl", "--out", tmp_path / name,
             "--temperature", 0.7, "--max-new-tokens", 8)
     assert (tmp_path / "a/forget_val.jsonl").read_text() == (tmp_path / "b/forget_val.jsonl").read_text()
 

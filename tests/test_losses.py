@@ -98,6 +98,9 @@ def test_reference_is_the_vanilla_model_and_leaves_no_gradient(models):
     fast = unlearn.reference(unlearn.sequence_logprob, model, batch)
     torch.testing.assert_close(fast, unlearn.sequence_logprob(vanilla, batch).detach())
     assert not fast.requires_grad
+    torch.testing.assert_close(unlearn.reference(unlearn.sequence_logprob, model, batch), fast, atol=0, rtol=0)
+    alone = [unlearn.reference(unlearn.sequence_logprob, model, rows_and_batch(tokenizer, [pair])[1]) for pair in PAIRS]
+    torch.testing.assert_close(torch.cat(alone), fast)
     assert unlearn.sequence_logprob(model, batch).requires_grad, "the adapter is on again"
 
 
@@ -107,7 +110,7 @@ def test_accumulated_parts_add_up_to_the_whole_batch(models, loss):
     model, _, tokenizer = models
     rows, whole = rows_and_batch(tokenizer, PAIRS)
     function = unlearn.nll if loss == "nll" else lambda model, batch: npo.npo_loss(model, batch, 0.1)
-    parts = unlearn._parts(rows, 1, tokenizer.pad_token_id, "cpu")
+    parts = unlearn._parts([[row] for row in rows], 1, tokenizer.pad_token_id, "cpu")
     together = gradients(model, function(model, whole))
     torch.testing.assert_close(gradients(model, sum(function(model, part) for part in parts)), together, atol=1e-6, rtol=1e-4)
 

@@ -3,6 +3,7 @@
 MODEL=tiny-random
 PERSONS=2
 FINETUNE="--lr 1e-3 --epochs 2"
-GA_GDR="--lr 1e-4 --epochs 1"
-GA_KLR=$GA_GDR NPO_GDR=$GA_GDR NPO_KLR=$GA_GDR RELEARN=$GA_GDR
+AUGMENTED=$FINETUNE
+BASELINE="--lr 1e-4 --epochs 1"
+SET=()
 GENERATE="--max-new-tokens 24"

@@ -3,8 +3,7 @@
 TEMPLATE=llama2
 DATA=tofu
 DATA_FLAGS="--split forget10"
-GA_GDR="--lr 1e-4 --epochs 5 --batch 1 --accumulation 8"
-GA_KLR="--lr 1e-4 --epochs 5 --batch 1 --accumulation 8"
-NPO_GDR="--lr 3e-4 --epochs 5 --batch 1 --accumulation 8"
-NPO_KLR="--lr 1e-4 --epochs 5 --batch 1 --accumulation 8"
-RELEARN="--lr 1e-5 --epochs 2 --batch 1 --accumulation 4"
+BASELINE="--lr 1e-4 --epochs 5 --batch 1 --accumulation 8"
+for name in GA+GDR GA+GDR+SURE GA+KLR GA+KLR+SURE NPO+KLR NPO+KLR+SURE; do SET[$name]=$BASELINE; done
+for name in NPO+GDR NPO+GDR+SURE; do SET[$name]="--lr 3e-4 --epochs 5 --batch 1 --accumulation 8"; done
+SET[ReLearn]="--lr 1e-5 --epochs 2 --batch 1 --accumulation 4"

@@ -1,0 +1,45 @@
+"""MEOW (Gu et al. 2024, arXiv:2409.11844): fine-tunes on inverted facts, false answers of the same form, and on nothing else.
+
+04_invert.py writes several for each forget question; of them the --top-k are learnt whose MEMO, how well the model has them by
+heart already (eval/04_memorization.py), is largest (the released script's choice) or smallest, or that are drawn at random.
+"""
+import random
+
+from files import fail, read_json, read_rows
+from unlearn import arguments, data_file, nll, start
+
+
+def selected(scores, how, count, rng):
+    """scores: MEMO of one question's inverted answers → numbers of the `count` chosen; of equals the first."""
+    order = list(range(len(scores)))
+    if how == "random":
+        return rng.sample(order, min(count, len(order)))
+    return sorted(order, key=scores.__getitem__, reverse=how == "largest")[:count]
+
+
+def inverted_pairs(args):
+    """The chosen inverted facts as pairs."""
+    path, rng, pairs = data_file(args, args.forget), random.Random(args.seed), []
+    memo = {(item["question"], item["answer"]): item["MEMO"] for item in read_json(args.memo)["items"]} if args.select != "random" else {}
+    for line, row in read_rows(path):
+        answers = row.get("answers") if isinstance(row, dict) else None
+        if not (isinstance(row.get("question"), str) and isinstance(answers, list) and answers and all(isinstance(a, str) for a in answers)):
+            fail(f'{path}:{line}: expected {{"question", "answers": [...]}} with at least one answer (make it with 04_invert.py)')
+        try:
+            scores = [memo[row["question"], answer] if memo else 0.0 for answer in answers]
+        except KeyError:
+            fail(f"{args.memo}: holds no MEMO of the answers in {path}:{line}; make it again with eval/04_memorization.py")
+        pairs += [{"question": row["question"], "answer": answers[at]} for at in selected(scores, args.select, args.top_k, rng)]
+    return pairs
+
+
+if __name__ == "__main__":
+    args = arguments(__doc__, forget="inverted.jsonl", lr=1e-5, epochs=5.0, batch=1, accumulation=8, top_k=(3, "inverted facts a question"),
+                     select=("largest", "by MEMO, or at random", ("largest", "smallest", "random")),
+                     memo=("", "the inverted facts' MEMO, by eval/04_memorization.py (not needed with --select random)"))
+    if args.select != "random" and not args.memo:
+        fail(f"--select {args.select} needs --memo FILE (eval/04_memorization.py makes it); --select random does without")
+    model, trainer = start(args, inverted_pairs(args), files=[args.memo] if args.memo else [])
+    for forget, _ in trainer:
+        trainer.step(nll(model, forget))
+    trainer.finish()

@@ -1,0 +1,36 @@
+"""RKLD (Wang et al. 2024, arXiv:2406.01983; RKLU at NAACL 2025): reverse-KL distillation from a teacher that has forgotten.
+
+The teacher lowers every token that more training on the forget set raises: l_t = l_v - α ReLU(l_aug - l_v), l_aug of the vanilla
+model trained further on the forget set (02_finetune.py --adapter). L = KL(model ‖ teacher) at the answer tokens, + λ retain loss.
+Vanilla model, augmented model and student are one set of weights with three adapters: none, --augmented, and the one in training.
+"""
+import torch.nn.functional as F
+
+from unlearn import RETAIN_FLAGS, answer_logits, arguments, load_adapter, reference, retain_loss, start
+
+
+def teacher_logits(vanilla, augmented, alpha):
+    """l_v - α ReLU(l_aug - l_v), all (answer tokens, vocabulary)."""
+    return vanilla - alpha * F.relu(augmented - vanilla)
+
+
+def rkld_loss(model, forget, alpha, divergence):
+    """KL(model ‖ teacher) over the whole vocabulary, in nats a token; `forward` is KL(teacher ‖ model), FKLU's ablation: scalar."""
+    logp = F.log_softmax(answer_logits(model, forget), -1)
+    teacher = F.log_softmax(teacher_logits(reference(answer_logits, model, forget),
+                                           reference(answer_logits, model, forget, "augmented"), alpha), -1)
+    p, q = (logp, teacher) if divergence == "reverse" else (teacher, logp)
+    return forget.token_mean((p.exp() * (p - q)).sum(-1))
+
+
+if __name__ == "__main__":
+    retain = ("none", *RETAIN_FLAGS["retain"][1:])
+    args = arguments(__doc__, lr=1e-5, epochs=5.0, batch=4, accumulation=8, alpha=(8.0, "strength α of the teacher (TOFU: 8, books: 4)"),
+                     augmented=("", "adapter of the vanilla model trained further on the forget set"),
+                     divergence=("reverse", "RKLU's, or FKLU's forward KL", ("reverse", "forward")),
+                     retain_weight=(1.0, "weight λ of the retain loss"), **{**RETAIN_FLAGS, "retain": retain})
+    model, trainer = start(args, files=[f"{args.augmented}/adapter_model.safetensors"])
+    load_adapter(model, args.augmented, "augmented")
+    for forget, retain in trainer:
+        trainer.step(rkld_loss(model, forget, args.alpha, args.divergence) + args.retain_weight * retain_loss(model, retain, args))
+    trainer.finish()

@@ -1,0 +1,13 @@
+"""TA, task arithmetic (Ilharco et al. 2022, arXiv:2212.04089): walks back from what more training on the forget set would do.
+
+θ_u = θ_v - λ(θ_aug - θ_v), θ_aug the vanilla model trained further on the forget set: its adapter, times -λ.
+"""
+from unlearn import arguments, nll, scale_adapter, start
+
+if __name__ == "__main__":
+    args = arguments(__doc__, lr=1e-5, epochs=5.0, batch=1, accumulation=8, strength=(1.0, "how far back, λ"))
+    model, trainer = start(args)
+    for forget, _ in trainer:
+        trainer.step(nll(model, forget))
+    scale_adapter(model, -args.strength)
+    trainer.finish()

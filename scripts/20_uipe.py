@@ -1,0 +1,101 @@
+"""UIPE (Wang et al. 2025, arXiv:2503.04693): extrapolates a finished method, θ = θ_u + α(θ_u - θ_v).
+
+θ_u - θ_v is the method's adapter, so this is that adapter times 1 + α: exact, and without training. The paper picks α by hand;
+--alpha auto takes the largest one with which the retain set's NLL (the pairs to tune on) rises by at most --tolerance, from a
+grid and then by bisection, and leaves the search as uipe.json and uipe.png in the folder.
+"""
+import argparse
+from pathlib import Path
+
+import torch
+
+from files import fail, progress, read_pairs, record, replace_folder, write_json
+from unlearn import collate, data_file, encode, load_model, nll, save_model, scale_adapter
+
+
+def largest_alpha(nll_of, tolerance, grid, bisections):
+    """The largest α with nll_of(α) <= nll_of(0) + tolerance: up the grid to the first that fails, then between the two.
+
+    Returns:
+        (α, {α: NLL} of every one tried).
+    """
+    tried = {0.0: nll_of(0.0)}
+    good, bad = 0.0, None
+    for alpha in grid:
+        tried[alpha] = nll_of(alpha)
+        if not tried[alpha] <= tried[0.0] + tolerance:  # so that NaN fails
+            bad = alpha
+            break
+        good = alpha
+    for _ in range(bisections if bad is not None else 0):
+        middle = (good + bad) / 2
+        tried[middle] = nll_of(middle)
+        good, bad = (middle, bad) if tried[middle] <= tried[0.0] + tolerance else (good, middle)
+    return good, tried
+
+
+def plot(tried, alpha, tolerance, path):
+    import matplotlib
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    figure, axes = plt.subplots(figsize=(5, 3.2), layout="constrained")
+    axes.plot(*zip(*sorted(tried.items())), "o-", color="#0072b2")
+    axes.axhline(tried[0.0] + tolerance, color="#666666", linestyle="--")
+    axes.annotate("largest NLL allowed", (0, tried[0.0] + tolerance), (2, 3), textcoords="offset points", color="#444444")
+    axes.axvline(alpha, color="#d55e00")
+    axes.set(xlabel=f"α (chosen: {alpha:g})", ylabel="NLL of the retain set, nats a token")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="the finished method's folder: an adapter on the vanilla model")
+    parser.add_argument("--out", required=True, help="folder to write")
+    parser.add_argument("--alpha", default="auto", help="how far beyond the method, or auto (default)")
+    parser.add_argument("--data", default="work/people-smollm2/data", help="folder made by 01_data.py")
+    parser.add_argument("--retain-data", default="retain_tune.jsonl", help="auto: pairs to keep (default: retain_tune.jsonl in --data)")
+    parser.add_argument("--tolerance", type=float, default=0.1, help="auto: largest rise of their NLL, nats a token (default: 0.1)")
+    parser.add_argument("--grid", type=float, nargs="+", default=[0.25, 0.5, 1.0, 2.0, 4.0, 8.0], help="auto: rising values of α to try")
+    parser.add_argument("--bisections", type=int, default=4, help="auto: halvings after the grid (default: 4)")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--max-length", type=int, default=512)
+    parser.add_argument("--dtype", default="auto")
+    args = parser.parse_args()
+    if not Path(args.model, "adapter_config.json").is_file():
+        fail(f"{args.model}: no adapter folder; give a finished method's")
+    try:
+        given = None if args.alpha == "auto" else float(args.alpha)
+    except ValueError:
+        fail(f"--alpha must be auto or a number, not {args.alpha}")
+    if args.grid != sorted(args.grid) or args.grid[0] <= 0 or args.tolerance < 0:
+        fail("--grid holds rising values above 0, --tolerance is 0 or more")
+
+    files = [] if given is not None else [data_file(args, args.retain_data)]
+    pairs = [pair for path in files for pair in read_pairs(path)]
+    model, tokenizer = load_model(args.model, args.dtype)
+    model.eval()
+    rows = sorted((encode(tokenizer, pair, args.max_length) for pair in pairs), key=lambda row: len(row[0]))
+    tokens = sum(len(ids) - prompt for ids, prompt in rows)
+    batches = [collate(rows[at:at + args.batch], tokenizer.pad_token_id, tokens, device=model.device)
+               for at in range(0, len(rows), args.batch)]
+    scale = 1.0
+
+    def nll_of(alpha):
+        """NLL of the retain pairs at this α, in nats a token."""
+        global scale
+        scale_adapter(model, (1 + alpha) / scale)
+        scale = 1 + alpha
+        with torch.inference_mode():
+            return sum(nll(model, batch).item() for batch in progress(batches, desc=f"alpha {alpha:g}", unit="batch", leave=False))
+
+    alpha, tried = (given, {}) if given is not None else largest_alpha(nll_of, args.tolerance, args.grid, args.bisections)
+    scale_adapter(model, (1 + alpha) / scale)
+    partial = Path(args.out + ".partial")
+    save_model(model, tokenizer, partial)
+    write_json(partial / "uipe.json", {"alpha": alpha, "tried": [{"alpha": at, "nll": value} for at, value in sorted(tried.items())],
+                                       **record(args, [*files, Path(args.model, "adapter_model.safetensors")])})
+    if tried:
+        plot(tried, alpha, args.tolerance, partial / "uipe.png")
+    replace_folder(partial, Path(args.out))
+    print(f"wrote {args.out}: alpha {alpha:g}")

@@ -1,0 +1,74 @@
+"""Chooses a method's learning rate: trains it at every rate of a grid, asks each model the questions to tune on, keeps the best HM.
+
+HM is the harmonic mean of KFR and KRR on forget_tune and retain_tune, which no results table uses; with equal HM the lower rate
+wins. Every method gets the same grid. Finished trials are not repeated. The choice goes as a line LR[name]=rate into --choices,
+a file that run_all.sh reads after its preset. Everything after -- is the method's own command:
+
+    python scripts/31_tune.py --name GA+GDR --rates 3e-4 5e-4 7e-4 --model M --data D --out T --choices F -- scripts/10_ga.py --retain gdr
+"""
+import argparse
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from files import REPOSITORY, fail, read_json, record, write_json, write_text
+
+
+def harmonic(kfr, krr):
+    return 2 * kfr * krr / (kfr + krr) if kfr + krr else 0.0
+
+
+def run(*command):
+    """Runs a script of this repository; its fault has been told, its status is ours."""
+    status = subprocess.run([sys.executable, *map(str, command)], cwd=REPOSITORY).returncode
+    if status:
+        raise SystemExit(status)
+
+
+def trial(rate, args, command):
+    """KFR and KRR of the method at one rate, from its earlier trial if the same command made it."""
+    out, made = Path(args.out).resolve() / rate, " ".join(command)
+    metrics = out / "kfr_krr.json"
+    if not (metrics.is_file() and (out / "command.json").is_file() and read_json(out / "command.json") == made):
+        data = Path(args.data).resolve()
+        write_json(out / "command.json", made)
+        run(*command, "--model", Path(args.model).resolve(), "--data", data, "--lr", rate, "--out", out / "model")
+        questions = [data / "forget_tune.jsonl", data / "retain_tune.jsonl"]
+        run("scripts/30_generate.py", "--model", out / "model", "--questions", *questions, "--out", out, *args.generate.split())
+        run("eval/01_kfr_krr.py", "--forget", out / "forget_tune.jsonl", "--retain", out / "retain_tune.jsonl", "--out", metrics,
+            *(["--embedding", Path(args.embedding).resolve()] if args.embedding else []))
+        shutil.rmtree(out / "model")
+    summary = read_json(metrics)["summary"]
+    return {"lr": rate, "KFR": summary["KFR"], "KRR": summary["KRR"], "HM": harmonic(summary["KFR"], summary["KRR"])}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--name", required=True, help="the method's name in run_all.sh")
+    parser.add_argument("--rates", required=True, nargs="+", help="learning rates to try")
+    parser.add_argument("--model", required=True, help="vanilla model")
+    parser.add_argument("--data", required=True, help="folder made by 01_data.py")
+    parser.add_argument("--out", required=True, help="folder for the trials and tune.json")
+    parser.add_argument("--choices", required=True, help="file of lines LR[name]=rate to put the choice in")
+    parser.add_argument("--generate", default="", help="flags for 30_generate.py, in one text")
+    parser.add_argument("--embedding", default="", help="sentence-embedding model for eval/01_kfr_krr.py")
+    parser.add_argument("command", nargs="+", help="after --: the method's script and its flags")
+    args = parser.parse_args()
+    try:
+        rates = sorted(set(args.rates), key=float)
+    except ValueError:
+        fail(f"--rates must be numbers, not {' '.join(args.rates)}")
+    if not (REPOSITORY / args.command[0]).is_file():
+        fail(f"{args.command[0]}: no such script; after -- comes the method's command, scripts/10_ga.py --retain gdr")
+
+    trials = [trial(rate, args, args.command) for rate in rates]
+    best = max(trials, key=lambda one: (round(one["HM"], 6), -float(one["lr"])))
+    for one in trials:
+        print(f"{args.name:14} lr {one['lr']:8} KFR {one['KFR']:.3f}  KRR {one['KRR']:.3f}  HM {one['HM']:.3f}{'  <- chosen' if one is best else ''}")
+    write_json(Path(args.out) / "tune.json", {"method": args.name, "chosen": best["lr"], "trials": trials, **record(args)})
+    choices = Path(args.choices)
+    lines = choices.read_text().splitlines() if choices.is_file() else ["# Learning rates chosen by scripts/31_tune.py; run_all.sh --tune writes them."]
+    lines = [line for line in lines if not line.startswith(f"LR[{args.name}]=")]
+    shown = " ".join(f"{one['lr']}:{one['KFR']:.2f}/{one['KRR']:.2f}" for one in trials)
+    write_text(choices, "\n".join([*lines, f"LR[{args.name}]={best['lr']}  # KFR/KRR to tune on: {shown}"]) + "\n")
