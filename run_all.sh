@@ -65,10 +65,17 @@ fi
 R=work/$run
 mkdir -p "$R/.steps"
 if command -v flock >/dev/null; then exec 9>"$R/.lock"; flock -n 9 || fail "another run_all.sh is at work in $R"; fi
+sources() {  # a script and the modules beside it that it imports
+  local name
+  echo "$1"
+  for name in $(sed -nE 's/^ *(from|import) ([a-z_]+).*/\2/p' "$1"); do
+    if [ -f "${1%/*}/$name.py" ]; then sources "${1%/*}/$name.py"; fi
+  done
+}
 step() {
-  local name=$1 output=$2 inputs=$3 script=$4 key IFS=:; shift 3
-  key=$({ echo "$@"; cat "$script" "${script%/*}"/[a-z]*.py
-          find -L $inputs -type f -printf '%p %s %T@\n' | sort; } | sha256sum)
+  local name=$1 output=$2 inputs=$3 script=$4 key; shift 3
+  key=$({ echo "$@"; sources "$script" | sort -u | xargs cat
+          IFS=:; find -L $inputs -type f -printf '%p %s %T@\n' | sort; } | sha256sum)
   [ "$force" = "$name" ] || [ "$force" = all ] && rm -f "$R/.steps/$name"
   if [ -e "$output" ] && [ "$key" = "$(cat "$R/.steps/$name" 2>/dev/null)" ]; then echo "== $name: done before"; return 0; fi
   local began=$SECONDS status=0
@@ -117,6 +124,7 @@ step data      "$R/data/data.json"   "$([ -d "$data" ] && echo "$data" || echo d
                                      scripts/01_data.py --data "$data" --out "$R/data" --persons "${flag_persons:-$PERSONS}" $DATA_FLAGS
 step vanilla   "$R/models/vanilla"   "$R/models/base:$R/data/*.jsonl"  scripts/02_finetune.py --model "$R/models/base" --data "$R/data" \
                                      --out "$R/models/vanilla" $TRAIN $FINETUNE
+[ -n "$tune" ] ||
 step retrained "$R/models/retrained" "$R/models/base:$R/data/*.jsonl"  scripts/02_finetune.py --model "$R/models/base" --data "$R/data" \
                                      --out "$R/models/retrained" --without-forget $TRAIN $FINETUNE
 step augment   "$R/augmented/forget_augmented.jsonl" "$R/data/*.jsonl:data/augmentation.json:data/general_knowledge.jsonl" \

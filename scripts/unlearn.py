@@ -461,7 +461,7 @@ class Trainer:
         and `combine(gradients, rest_gradients)` gives the list to update with.
         """
         losses = [loss] if combine is None else [loss, rest]
-        total = sum(float(part) for part in losses)
+        total = sum(part.item() if torch.is_tensor(part) else part for part in losses)
         if not math.isfinite(total):
             fail(f"{self.args.out}: the loss is {total} at update {self.done + 1}: use a lower --lr or fewer --epochs")
         for number, part in enumerate(losses):
