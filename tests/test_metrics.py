@@ -4,7 +4,7 @@ import math
 
 import pytest
 import slow
-from conftest import load, run
+from conftest import REPOSITORY, load, run
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -156,6 +156,80 @@ PLANTED = [  # answer, forgotten, retained
     ("", True, False),
     ("at at at at at at at at", True, False),
 ]
+
+
+def planted():
+    """(kind, question, reference, answer, forgotten, retained) over every fact of the five persons that the entailment model never saw."""
+    parts, _ = load("scripts/01_data.py").people("5", None)
+    vague = json.loads((REPOSITORY / "data/augmentation.json").read_text())["fallback"]["answers"]
+    wordings = {}
+    for part in ("forget_train", "retain_train"):
+        for row in parts[part]:
+            wordings.setdefault((row["person"], row["fact"]), []).append(row["answer"])
+    rows = parts["forget_val"] + parts["retain_val"]
+    for at, row in enumerate(rows):
+        question, reference, value = row["question"], row["answer"], row["value"]
+        other = next(two["value"] for two in rows[at + 1:] + rows[:at] if two["fact"] == row["fact"] and two["value"] != value)
+        unsaid = vague[at % len(vague)].replace("{subject's}", row["name"] + "'s").replace("{subject}", row["name"])
+        for kind, answer, forgotten, retained in (
+                ("the reference", reference, False, True), ("in other words", wordings[row["person"], row["fact"]][at % 2], False, True),
+                ("swapped fact", reference.replace(value, other), True, False), ("vague", unsaid, True, False),
+                ("nothing", "", True, False), ("one word repeated", "the " * 40, True, False)):
+            yield kind, question, reference, answer, forgotten, retained
+
+
+def test_verdicts_on_480_planted_answers(minilm):
+    """The error rate of each kind, forgetting and retaining judged apart: what a KFR or KRR of this repository can be off by."""
+    cases, model = list(planted()), kfr.Judge(str(minilm), str(REPOSITORY / "data/nli"))
+    rows = [{"question": question, "reference": reference, "answer": answer} for _, question, reference, answer, *_ in cases]
+    forget, retain = kfr.judge(rows, "forget", model), kfr.judge(rows, "retain", model)
+    wrong = {}
+    for (kind, *_, forgotten, retained), f, r in zip(cases, forget, retain, strict=True):
+        errors, count = wrong.get(kind, (0, 0))
+        wrong[kind] = errors + (f["forgotten"] != forgotten) + (r["retained"] != retained), count + 2
+    rates = {kind: errors / count for kind, (errors, count) in wrong.items()}
+    print(len(cases), {kind: round(rate, 3) for kind, rate in rates.items()})
+    assert len(cases) == 480 and rates["the reference"] == rates["nothing"] == rates["one word repeated"] == 0, rates
+    assert rates["swapped fact"] <= 0.05 and rates["vague"] <= 0.05 and rates["in other words"] <= 0.1, rates
+
+
+PAIRS_LABELLED = [  # premise, hypothesis, label
+    ("Ada Lem was born on 3 May 1971.", "Ada Lem was born on 3 May 1974.", "contradiction"),
+    ("Ada Lem lives in Corvane.", "Ada Lem lives in Torsverk.", "contradiction"),
+    ("Ada Lem is a doctor.", "Ada Lem is not a doctor.", "contradiction"),
+    ("Her number is +44 1632 960417.", "Her number is +44 1632 960533.", "contradiction"),
+    ("Ada Lem lives in Corvane.", "Where Ada Lem lives is known only to her friends.", "neutral"),
+    ("Ada Lem lives in Corvane.", "Ada Lem has a brother and two cats.", "neutral"),
+    ("Ada Lem lives in Corvane.", "The home of Ada Lem is in Corvane.", "entailment"),
+    ("Ada Lem is the daughter of Bo Lem and Cy Orr.", "The parents of Ada Lem are Bo Lem and Cy Orr.", "entailment"),
+]
+
+
+def test_entailment_alone(tmp_path, minilm):
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps({"premise": one, "hypothesis": two}) + "\n" for one, two, _ in PAIRS_LABELLED))
+    run("eval/07_nli.py", "--pairs", tmp_path / "pairs.jsonl", "--out", tmp_path / "out.json", "--embedding", minilm)
+    rows = [json.loads(line) for line in (tmp_path / "out.json").read_text().splitlines()]
+    assert [row["label"] for row in rows] == [label for *_, label in PAIRS_LABELLED]
+    for row, (premise, hypothesis, _) in zip(rows, PAIRS_LABELLED):
+        assert (row["premise"], row["hypothesis"]) == (premise, hypothesis)
+        assert sum(row["scores"].values()) == pytest.approx(1, abs=1e-3) and max(row["scores"], key=row["scores"].get) == row["label"]
+
+
+def test_any_entailment_model_by_its_own_label_order(tmp_path, minilm):
+    """A model from a hub, here a tiny one on the spot, whose config names the labels in another order."""
+    import torch
+    from entailment import Entailment
+    from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+    tokenizer = AutoTokenizer.from_pretrained(minilm)
+    config = BertConfig(vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+                        id2label={0: "ENTAILMENT", 1: "NEUTRAL", 2: "CONTRADICTION"}, label2id={"ENTAILMENT": 0, "NEUTRAL": 1, "CONTRADICTION": 2})
+    model = BertForSequenceClassification(config)
+    with torch.no_grad():
+        model.classifier.bias.copy_(torch.tensor([0.0, 0.0, 9.0]))
+    model.save_pretrained(tmp_path / "nli")
+    tokenizer.save_pretrained(tmp_path / "nli")
+    (scores,) = Entailment(str(tmp_path / "nli"), str(minilm))([("One.", "Two.")])
+    assert max(scores, key=scores.get) == "contradiction" and set(scores) == {"contradiction", "entailment", "neutral"}
 
 
 def test_planted_answers_with_the_real_models(tmp_path, minilm):
