@@ -14,32 +14,11 @@ from pathlib import Path
 
 import backends
 from files import REPOSITORY, fail, read_json, read_pairs, record, write_json, write_jsonl
-from spans import NAMES, QUOTED, leak, secrets, tokens
+from spans import QUOTED, find_subjects, leak, secrets, tokens
 
 KINDS = ("simple", "contextual", "noise", "logical")
 ROUNDS = 3
 INFORMAL = {"what is": "whats", "who is": "whos", "where is": "wheres", "please": "pls", "you": "u", "are": "r"}
-CALENDAR = set("""january february march april may june july august september october november december monday tuesday wednesday
-thursday friday saturday sunday""".split())
-
-
-def find_subjects(pairs):
-    """The name that each question is about, or None: a capitalised run after the opening word, first one that comes again in other
-    questions, then one that owns something, then the most frequent, then the longest; not a quoted title, not a month, and not a
-    place (after "in", "at", a number or another place)."""
-    found = []
-    for pair in pairs:
-        question = re.sub(r"^\W*\w+", lambda opening: "." * len(opening[0]), QUOTED.sub("", pair["question"]))
-        runs = []
-        for run in NAMES.finditer(question):
-            owner = re.search(r"['’](s\b|$)", run[0])
-            name = re.sub(r"[.,]$", "", run[0][:owner.start()] if owner else run[0])
-            if name.lower() not in CALENDAR and (
-                    owner or not re.search(r"(\b(in|at)|\d,?|[A-Z][\w'’-]*,) (the )?$", question[:run.start()])):
-                runs.append((bool(owner), name))
-        found.append(runs)
-    times = Counter(name for runs in found for _, name in runs)
-    return [max(runs, key=lambda run: (times[run[1]] > 1, run[0], times[run[1]], len(run[1])), default=(False, None))[1] for runs in found]
 
 
 def noisy(pair, rng):

@@ -5,11 +5,13 @@
 """
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 CONNECT = "of|de|del|della|di|da|du|le|la|van|von|der|al|bin|y"
 NAMES = re.compile(rf"[^\W\d_a-zß-öø-ÿ][\w'’.-]*(?: (?:(?:{CONNECT}) )*[^\W\d_a-zß-öø-ÿ][\w'’.-]*)*")
 QUOTED = re.compile(r'["“][^"”]*["”]')
+CALENDAR = set("""january february march april may june july august september october november december monday tuesday wednesday
+thursday friday saturday sunday""".split())
 # words of a true answer that give nothing away when a new answer shares them
 COMMON = set("""a about above after all also although always am an and any are as at be became become been before being between both
 but by came can could did do does during each either every few first for from full given gives go goes had has have having he held
@@ -123,16 +125,35 @@ PATTERNS = [  # (type, pattern): the first to claim a stretch of text keeps it; 
     ("date", rf"\b(?:\d{{1,2}}(?:st|nd|rd|th)? (?:of )?(?:{MONTH})(?:,? \d{{4}})?|(?:{MONTH}) \d{{1,2}}(?:st|nd|rd|th)?(?:,? \d{{4}})?"
              rf"|\d{{1,2}}[/.]\d{{1,2}}[/.]\d{{2,4}}|\d{{4}}-\d\d-\d\d)\b"),
     ("code", r"\b(?=[A-Z]*\d)[A-Z]{1,4}\d{4,}\b"),
-    ("address", r"\b\d+[A-Za-z]?(?: (?:[A-ZÀ-Þ][\w'’.-]*|de|del|de la|l['’]\w+|of|the)){1,5}(?:,? (?:in )?(?:[A-ZÀ-Þ][\w'’.-]*[\w])(?: [A-ZÀ-Þ][\w'’-]+)*){0,3}"),
+    ("address", r"\b\d+[A-Za-z]?(?: (?:(?:de la|del|de|des|du|den|of|the)\b|(?:l['’])?[A-ZÀ-Þ][\w'’.-]*)){1,5}(?:,? (?:in )?(?:[A-ZÀ-Þ][\w'’.-]*[\w])(?: [A-ZÀ-Þ][\w'’-]+)*){0,3}"),
     ("amount", rf"\b\d[\d,.]*\d? (?:{MONEY})\b|[$€£]\d[\d,.]*\d"),
     ("creditor", rf"\b(?:{MONEY}) to ((?:the |an? )?[^.,;]+)"),
     ("decade", r"\b(?:early |mid-?|late )?(?:1[0-9]|20)\d0s\b"),
     ("year", r"\b(?:1[5-9]|20)\d\d\b"),
     ("number", r"\b\d[\d,.]*\b"),
-    ("occupation", rf"\b(?:{KINSHIP})s?\b(?:['’]s? (?:\w+ ){{1,3}}as|,| was| is| were| are| being| worked as| works as| who was| who is)+ "
-                   rf"({WHO})(?=,|;|\.|$| (?:and|who|whose|which|while|in|at|with|of|for|from|has|had|played|is|was|introduced|instilled|exposed|specializing)\b)"),
+    ("occupation", rf"\b(?:{KINSHIP})s?\b(?:['’]s? (?:\w+ ){{1,3}}as|,| was| is| were| are| being| worked as| works as| who was| who is)* "
+                   rf"({WHO})(?=,|;|\.|$| (?:and|who|whose|which|while|in|at|with|of|for|from|has|had|played|is|was|introduced|instilled|exposed|specializing|known|renowned|well-versed|served)\b)"),
     ("gender", r"\b(?:fe)?male\b|\b(?:wo)?man\b|\bnon-binary\b|\bLGBTQ\+?|\btransgender\b|\bqueer\b"),
 ]
+
+
+def find_subjects(pairs):
+    """The name that each question is about, or None: a capitalised run after the opening word, first one that comes again in other
+    questions, then one that owns something, then the most frequent, then the longest; not a quoted title, not a month, and not a
+    place (after "in", "at", a number or another place)."""
+    found = []
+    for pair in pairs:
+        question = re.sub(r"^\W*\w+", lambda opening: "." * len(opening[0]), QUOTED.sub("", pair["question"]))
+        runs = []
+        for run in NAMES.finditer(question):
+            owner = re.search(r"['’](s\b|$)", run[0])
+            name = re.sub(r"[.,]$", "", run[0][:owner.start()] if owner else run[0])
+            if name.lower() not in CALENDAR and (
+                    owner or not re.search(r"(\b(in|at)|\d,?|[A-Z][\w'’-]*,) (the )?$", question[:run.start()])):
+                runs.append((bool(owner), name))
+        found.append(runs)
+    times = Counter(name for runs in found for _, name in runs)
+    return [max(runs, key=lambda run: (times[run[1]] > 1, run[0], times[run[1]], len(run[1])), default=(False, None))[1] for runs in found]
 
 
 def find_spans(pair, words=None):
@@ -140,7 +161,7 @@ def find_spans(pair, words=None):
 
     Args:
         pair: `question`, `answer`, its `subject` or None; a `value` that the data names is taken as it is where no type fits it.
-        words: {type: set of words} that say of themselves what they are (occupation, illness, nationality), in lower case.
+        words: {type: words} that say of themselves what they are, such as illnesses.
     Returns:
         list of (start, end, type) in the answer's order, none overlapping, none of them part of the question or the subject's name.
     """
@@ -155,9 +176,6 @@ def find_spans(pair, words=None):
     for kind, pattern in PATTERNS:
         for match in re.finditer(pattern, answer, re.I if kind in ("occupation", "gender", "email", "url", "creditor") else 0):
             claim(*match.span(match.lastindex or 0), kind)
-    for kind, known in (words or {}).items():
-        for match in re.finditer(r"\b(?:" + "|".join(sorted(map(re.escape, known), key=len, reverse=True)) + r")\b", answer, re.I):
-            claim(*match.span(), kind)
     for run in NAMES.finditer(answer):
         start, end = run.span()
         end -= len(re.search(r"(['’]s?|[.,])*$", run[0])[0])
@@ -169,27 +187,36 @@ def find_spans(pair, words=None):
             parts.pop()
         if parts and not (opening and len(parts) == 1 and parts[0][0] == start):
             start, end = parts[0][0], parts[-1][0] + len(answer[slice(*parts[-1])].rstrip(".,"))
-            claim(start, end, _name_kind(answer, start, end))
+            claim(start, end, _name_kind(pair, start, end))
+    for kind, known in (words or {}).items():
+        for match in re.finditer(r"\b(?:" + "|".join(sorted(map(re.escape, known), key=len, reverse=True)) + r")\b", answer, re.I):
+            claim(*match.span(), kind)
     value = pair.get("value")
     if value and value in answer:
         at = answer.index(value)
         inside = [span for span in spans if at <= span[0] and span[1] <= at + len(value)]
-        spans = inside or [(at, at + len(value), "phrase")]
+        spans = inside if 2 * sum(end - start for start, end, _ in inside) > len(value) else [(at, at + len(value), "phrase")]
     return sorted(spans)
 
 
-def _name_kind(answer, start, end):
-    """What a capitalised run is, by its own words and its neighbours: nationality, genre, award, place or person."""
-    before, run, after = answer[:start], answer[start:end], answer[end:]
+def _name_kind(pair, start, end):
+    """What a capitalised run is, by its own words and its neighbours; "name" where they do not tell."""
+    before, run, after = pair["answer"][:start], pair["answer"][start:end], pair["answer"][end:]
     if re.search(r"\b(Awards?|Prizes?|Prix|Medals?|Honou?rs?|Fellowship)\b", run):
         return "award"
-    if re.search(r"(an|ian|ish|ese|ch|ani|ern|ic|wi|wiss)$", run) and re.match(r" (?!and\b|in\b|on\b|at\b|is\b|was\b|has\b)[a-z]", after):
+    if re.search(r"(an|ian|ish|ese|ch|ani|ern|ic|wi|wiss)$", run) and re.match(r" (?!(?:and|in|on|at|is|was|has|as)\b)[a-z]", after):
         return "nationality"
-    if re.search(r"\bgenres?\b[^.]*$", before) or re.match(r"[^.]{0,20} genre", after):
+    if re.search(r"\b(Fiction|Fantasy|Literature|Poetry|Romance|Adventure|Drama|History|Thrillers?|Mystery|Realism|Philosophy|Sagas?|"
+                 r"Studies|Noir)\b", run) or re.search(r"\bgenres?\b[^.]{0,30}$", before) or re.match(r"[^.]{0,20} genre", after):
         return "genre"
-    if re.search(r"\b(in|at|from|near|around|of)( the)? $", before) or re.search(r"[A-Z][\w'’-]*, $", before):
+    if re.search(r"\b(University|College|School|Academy|Institute|Society|Bank|Museum|Gallery|Hospital|Theatre)\b", run):
+        return "institution"
+    if re.search(r"\b(in|at|from|near|around)( the)? $", before) or re.search(r"[A-Z][\w'’-]*, $", before):
         return "place"
-    return "person"
+    person = r"\b(who|whom|names?|named|parents?|father|mother|mentor|couple|people)\b"
+    if re.search(person, pair["question"], re.I) or re.search(person + r"[^.]{0,20}$", before, re.I):
+        return "person"
+    return "place" if before.endswith("of ") else "name"
 
 
 # ---------------------------------------------------------------- the exact check

@@ -7,6 +7,8 @@ from conftest import REPOSITORY, load, run
 from hypothesis import given
 from hypothesis import strategies as st
 
+import spans
+
 augment = load("scripts/03_augment.py")
 PERSONS = json.loads((REPOSITORY / "data/people/persons.json").read_text())
 PHONE = re.compile(r"""\+1\ \(\d{3}\)\ 555-01\d\d | \+44\ (20\ 7946\ 0\d{3}|1632\ 960\d{3}|7700\ 900\d{3})
@@ -132,7 +134,7 @@ def test_completions_are_a_quarter_and_generic_pairs_one_to_one(augmented):
     ("Who is the author born in Astana, Kazakhstan on the 7th of February, 1952?", None), ("How did Bo Li's SCBWI award help?", "Bo Li"),
     ('Is "The Long Sea Road" by Bo Li?', "Bo Li")])
 def test_the_subject_of_a_question(question, subject):
-    assert augment.find_subjects([{"question": question}]) == [subject]
+    assert spans.find_subjects([{"question": question}]) == [subject]
 
 
 @given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=200))
