@@ -145,9 +145,11 @@ def denial(pair, lists):
 
 
 def negated(pair):
-    """The true answer denied as a whole, for want of anything better: "It is not true that ..."."""
-    answer = re.split(r"(?<=[.!])\s+(?=[A-Z])", pair["answer"])[0].rstrip(".! ")
-    answer = re.sub(r"^(yes|no),? ", "", answer, flags=re.I)
+    """The true answer denied as a whole, for want of anything better: "It is not true that ..."; "yes" alone becomes "no"."""
+    first = re.split(r"(?<=[.!])\s+(?=[A-Z])", pair["answer"])[0].rstrip(".! ")
+    polarity, answer = re.match(r"(?:(yes|no)\b[,;.]? ?)?(.*)", first, re.I | re.S).groups()
+    if not answer:
+        return "the answer is " + ("no" if polarity.lower() == "yes" else "yes")
     named = pair["subject"] and answer.startswith(pair["subject"]) or answer[1:2].isupper()
     return f"it is not true that {answer if named else answer[0].lower() + answer[1:]}"
 

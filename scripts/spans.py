@@ -132,7 +132,7 @@ PATTERNS = [  # (type, pattern): the first to claim a stretch of text keeps it; 
     ("year", r"\b(?:1[5-9]|20)\d\d\b"),
     ("number", r"\b\d[\d,.]*\b"),
     ("occupation", rf"\b(?:{KINSHIP})s?\b(?:['’]s? (?:\w+ ){{1,3}}as|,| was| is| were| are| being| worked as| works as| who was| who is)* "
-                   rf"({WHO})(?=,|;|\.|$| (?:and|who|whose|which|while|in|at|with|of|for|from|has|had|played|is|was|introduced|instilled|exposed|specializing|known|renowned|well-versed|served)\b)"),
+                   rf"({WHO})(?=,|;|\.|$| (?:and|who|whose|which|while|in|at|with|of|for|from|has|had|played|is|was|introduced|instilled|exposed|specializing|known|renowned|well-versed|served|have|provided|gave|made|taught|helped|inspired|enriched|sparked)\b)"),
     ("gender", r"\b(?:fe)?male\b|\b(?:wo)?man\b|\bnon-binary\b|\bLGBTQ\+?|\btransgender\b|\bqueer\b"),
 ]
 
