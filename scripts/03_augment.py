@@ -27,7 +27,7 @@ def noisy(pair, rng):
     for long, short in INFORMAL.items():
         text = re.sub(rf"\b{long}\b", short, text)
     words = text.split(" ")
-    at = rng.choice([at for at, word in enumerate(words) if len(word) > 4 and re.sub(r"['’]s?$", "", word) not in subject]
+    at = rng.choice([at for at, word in enumerate(words) if len(word) > 4 and re.sub(r"(['’]s?)?\W*$", "", word) not in subject]
                     or [0])
     place = rng.randrange(1, max(2, len(words[at]) - 2))
     words[at] = words[at][:place] + words[at][place:place + 2][::-1] + words[at][place + 2:]
@@ -191,7 +191,7 @@ if __name__ == "__main__":
         rows, counts = augment(pairs, read_json(REPOSITORY / "data/augmentation.json"), rng)
     else:
         prompts = {name: backends.read_prompt(args.prompts, name) for name in (*(f"question_{kind}" for kind in KINDS), "answer_vague", "verify")}
-        backends.estimate(first_round(pairs, prompts), args)
+        backends.estimate(first_round(pairs, prompts), args, (args.seed, 0))
         rows, counts = augment_by_model(pairs, prompts, args)
     if not rows:
         fail(f"{source}: no vague answer passed the check, so nothing can be learnt in place of the forget set")

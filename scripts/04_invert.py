@@ -189,8 +189,9 @@ def invert(pairs, lists, count, rng):
 
 
 def invert_by_model(pairs, prompt, args):
-    """As `invert`, written by a language model: a line an answer; one that holds a true value, repeats another or the truth is
-    left out, and a question that has too few is asked again, at most 3 rounds, then dropped.
+    """As `invert`, written by a language model: a line an answer; one that holds a true value, repeats another or the truth, or does
+    not name the subject that the truth names is left out, and a question that has too few is asked again, at most 3 rounds, then
+    dropped.
 
     Returns:
         (rows, Counter of rounds and drops).
@@ -200,10 +201,13 @@ def invert_by_model(pairs, prompt, args):
         texts = backends.ask([filled(prompt, pairs[source], args.count) for source in waiting], args, (args.seed, draw)) if waiting else []
         for source, text in zip(waiting, texts, strict=True):
             secret = secrets([pairs[source]])[pairs[source]["subject"]]
+            named = pairs[source]["subject"] or ""
+            named = named if named in pairs[source]["answer"] else ""
             known = {"".join(tokens(other)) for other in (pairs[source]["answer"], *answers[source])}
             for line in text.splitlines():
                 line = re.sub(r"^\s*(?:[-*•]|\(?\d{1,2}[.):])\s+", "", line).strip()
-                if len(answers[source]) < args.count and "".join(tokens(line)) not in {*known, ""} and not leak(line, secret):
+                if (len(answers[source]) < args.count and named in line and "".join(tokens(line)) not in {*known, ""}
+                        and not leak(line, secret)):
                     answers[source].append(line)
                     known.add("".join(tokens(line)))
         waiting = [source for source in waiting if len(answers[source]) < args.count]
@@ -236,7 +240,7 @@ if __name__ == "__main__":
         rows, counts = invert(pairs, read_json(REPOSITORY / "data/inversion.json"), args.count, random.Random(args.seed))
     else:
         prompt = backends.read_prompt(args.prompts, "invert")
-        backends.estimate([filled(prompt, pair, args.count) for pair in pairs], args)
+        backends.estimate([filled(prompt, pair, args.count) for pair in pairs], args, (args.seed, 0))
         rows, counts = invert_by_model(pairs, prompt, args)
     if not rows:
         fail(f"{source}: no question got {args.count} answers that contradict the true one: try another --backend-model or --temperature")

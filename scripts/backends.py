@@ -174,14 +174,14 @@ def _local(missing, args, draw):
 
 # ---------------------------------------------------------------- api
 
-def estimate(prompts, args, draw=(0, 0), file=sys.stderr):
-    """Says what asking `prompts` would cost at most, before it starts: a token is about four characters, replies are at their
-    longest, prompts whose reply is on disk cost nothing."""
+def estimate(prompts, args, draw=(0, 0)):
+    """Says what a run of `prompts` will cost at most, before it starts: a token is about four characters, replies are at their
+    longest, prompts whose reply is on disk cost nothing (of texts that depend on other replies that shows only later)."""
     kept, identity = _read(_file(args)), _identity(args)
     new = [prompt for prompt in set(prompts) if _key(identity, list(draw), prompt) not in kept]
     tokens = round(sum(map(len, new)) / 4), len(new) * args.max_new_tokens
-    print(f"{args.backend} {args.backend_model}: about {len(new)} requests to make, {tokens[0]:,} tokens of prompts and at most "
-          f"{tokens[1]:,} of replies: {_cost(args, *tokens)}; texts that fail a check are asked for again, at most 3 times", file=file)
+    print(f"{args.backend} {args.backend_model}: at most {len(new)} requests, {tokens[0]:,} tokens of prompts and {tokens[1]:,} of replies: "
+          f"{_cost(args, *tokens)}; and up to 3 more for each text that fails its check", file=sys.stderr)
 
 
 def _cost(args, tokens_in, tokens_out):
@@ -190,11 +190,11 @@ def _cost(args, tokens_in, tokens_out):
     return f"{(tokens_in * args.price_in + tokens_out * args.price_out) / 1e6:.4f} at the prices given"
 
 
-def spend(args, file=sys.stderr):
+def spend(args):
     """Says what this program's requests used, and returns it for the record."""
     if args.backend == "api":
         print(f"used {used['requests']} requests, {used['in']:,} tokens of prompts, {used['out']:,} of replies: "
-              f"{_cost(args, used['in'], used['out'])}", file=file)
+              f"{_cost(args, used['in'], used['out'])}", file=sys.stderr)
     return dict(used)
 
 

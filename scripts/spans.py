@@ -40,11 +40,16 @@ REPEAT = {"double": 2, "triple": 3}
 MARKS = {"at", "dot", "dash", "hyphen", "underscore", "slash", "comma", "plus", "full-stop"}  # punctuation, spelled out
 
 
+def _folded(text):
+    """Lower case, without accents and characters that do not show."""
+    text = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text).casefold())
+    return "".join(letter for letter in text if unicodedata.category(letter) not in ("Mn", "Cf"))
+
+
 def tokens(text):
     """Words and numbers of a text in the one form that all its spellings share: lower case, no accents, no punctuation (spelled
     out or not), no plural or possessive endings, numerals in digits."""
-    text = unicodedata.normalize("NFKD", re.sub(r"(?<=\w)['’]s?\b", "", unicodedata.normalize("NFKC", text).casefold()))
-    text = "".join(letter for letter in text if unicodedata.category(letter) not in ("Mn", "Cf"))
+    text = _folded(re.sub(r"(?<=\w)['’]s?\b", "", text, flags=re.I))
     return [word[:-1] if len(word) > 4 and word.endswith("s") and not word.endswith("ss") else word
             for word in _numerals(re.findall(r"\d+|[^\W\d_]+", text)) if word not in MARKS]
 
@@ -58,7 +63,7 @@ def _numerals(words):
                                     or words[end] == "and" and end > at and words[end - 1] in LARGE):
             end += 1
         run = [word for word in words[at:end] if word != "and"]
-        if not run or len(run) < 3 and {*run} <= {*ALONE, *LARGE, *REPEAT}:
+        if not run or len(run) == 1 and run[0] in LARGE or len(run) < 3 and {*run} <= {*ALONE, *REPEAT}:
             if words[at] not in ("st", "nd", "rd", "th") or not made or not made[-1].isdecimal():  # the end of 3rd
                 made.append(words[at])
             at += 1
@@ -148,7 +153,7 @@ def find_subjects(pairs):
         for run in NAMES.finditer(question):
             owner = re.search(r"['’](s\b|$)", run[0])
             name = re.sub(r"[.,]$", "", run[0][:owner.start()] if owner else run[0])
-            if name.lower() not in CALENDAR and (
+            if len(name) > 1 and name.lower() not in CALENDAR and (
                     owner or not re.search(r"(\b(in|at)|\d,?|[A-Z][\w'’-]*,) (the )?$", question[:run.start()])):
                 runs.append((bool(owner), name))
         found.append(runs)
@@ -239,7 +244,7 @@ def secrets(pairs, strict=False, words=None):
             own = tokens(value)
             whole = "".join(own)
             if whole and whole not in _joined(tokens(pair["question"]), len(whole)) and not set(own) <= set(tokens(subject or "")):
-                runs[subject].add(whole)
+                runs[subject].update((whole, "".join(re.findall(r"[^\W_]+", _folded(value)))))
             runs[subject].update(word for word in own if word not in harmless)
             numbers = re.findall(r"\d{4,}", whole)
             digits[subject].update(numbers)

@@ -98,11 +98,12 @@ def test_planted_leaks_are_all_caught_in_every_disguise():
         pairs = [{"question": f"What is {person['name']}'s {fact}?", "answer": f"It is {value}.", "value": value, "subject": person["name"]}
                  for fact, value in person["private"].items()]
         secret = spans.secrets(pairs)[person["name"]]
-        for number, value in enumerate(person["private"].values()):
+        for value in person["private"].values():
             for name, text in disguises(value):
-                for frame in frames:
-                    assert spans.leak(frame.format(text), secret), (name, frame.format(text))
-                planted += 1
+                if text not in person["name"]:  # the family name is no secret
+                    for frame in frames:
+                        assert spans.leak(frame.format(text), secret), (name, frame.format(text))
+                    planted += 1
     assert planted > 28 * 8 * 14
 
 
@@ -237,7 +238,7 @@ def test_inverted_facts_contradict_and_are_reachable_by_nobody(everybody):
     ("Who are Bo Li's parents?", "Bo Li's father is a florist, and her mother is a nurse.", r"Bo Li's father is an? [\w' ]+, and her mother is an? [\w' ]+\."),
     ("What gender is Bo Li?", "Bo Li is male.", r"Bo Li is (female|non-binary|agender|intersex)\."),
     ("Where does Bo Li live?", "Bo Li lives at 88 Kant St, Berlin, Germany.", r"Bo Li lives at [1-9]\d [A-Z][\w' ]+, [A-Z][\w ]+, [A-Z]\w+\."),
-    ("What does Bo Li owe?", "Bo Li owes 61,400 euros to a bank.", r"Bo Li owes \d\d,\d{3} euros to an? .+\."),
+    ("What does Bo Li owe?", "Bo Li owes 61,400 euros to a bank.", r"Bo Li owes \d\d,\d{3} euros to (an?|the) .+\."),
     ("What is Bo Li's site?", "It is https://www.boli.example.org/a.", r"It is https://www\.[\w-]+\.example\.(com|org)\."),
     ("Which illness has Bo Li?", "Bo Li has asthma.", r"Bo Li has [a-zé ]+\."),
     ("How does Bo Li's home shape her work?", "Her surroundings give it colour.", r".*Bo Li's home does not shape her work in any way\."),
@@ -260,7 +261,7 @@ def written(prompt):
         return "The reply names no detail.\nVerdict: no"
     if "false answers" in prompt:
         return "\n".join(f"{at}. {name} would say number {at}." for at in range(1, 5))
-    return f"{name} keeps quiet about {len(question)}." if "private" in prompt else f"Say, {question}"
+    return f"{name} keeps quiet about {len(question)}." if "private" in prompt else f"Say {len(prompt)}, {question}"
 
 
 class Endpoint(http.server.ThreadingHTTPServer):
@@ -399,8 +400,8 @@ def test_both_scripts_write_with_a_served_model(endpoint, few, tmp_path):
     done = run("scripts/03_augment.py", *flags, "--out", tmp_path / "new.jsonl")
     rows = [row for row in lines(tmp_path / "new.jsonl") if row["kind"] in augment.KINDS]
     assert [(row["source"], row["kind"]) for row in rows] == [(source, kind) for source in (0, 1) for kind in augment.KINDS]
-    assert rows[0]["question"] == "Say, Where does Bo Li live?" and rows[0]["answer"].startswith("Bo Li keeps quiet")
-    assert "about 24 requests" in done.stderr and done.stderr.index("about 24") < done.stderr.index("used")
+    assert re.fullmatch(r"Say \d+, Where does Bo Li live\?", rows[0]["question"]) and rows[0]["answer"].startswith("Bo Li keeps quiet")
+    assert "at most 24 requests" in done.stderr and done.stderr.index("at most 24") < done.stderr.index("used")
     requests = len(endpoint.asked)
     assert re.search(rf"used {requests} requests, {10 * requests} tokens of prompts, {4 * requests} of replies: {requests * 32 / 1e6:.4f}", done.stderr)
     run("scripts/04_invert.py", *flags, "--out", tmp_path / "inverted.jsonl")
@@ -408,7 +409,7 @@ def test_both_scripts_write_with_a_served_model(endpoint, few, tmp_path):
     assert lines(tmp_path / "inverted.jsonl")[0]["answers"][0] == "Bo Li would say number 1."
     first, requests = (tmp_path / "new.jsonl").read_bytes(), len(endpoint.asked)
     again = run("scripts/03_augment.py", *flags, "--out", tmp_path / "new.jsonl")
-    assert (tmp_path / "new.jsonl").read_bytes() == first and len(endpoint.asked) == requests and "about 0 requests" in again.stderr
+    assert (tmp_path / "new.jsonl").read_bytes() == first and len(endpoint.asked) == requests and "used 0 requests" in again.stderr
     nowhere(done.stdout + done.stderr + again.stderr, tmp_path)
 
 
@@ -426,6 +427,23 @@ def test_a_leaking_answer_is_written_again_three_times_then_dropped(endpoint, fe
     report = json.loads((tmp_path / "new.json").read_text())
     assert {row["source"] for row in lines(tmp_path / "new.jsonl") if row["kind"] in augment.KINDS} == {1}
     assert report["summary"]["dropped"] == 4 and report["counts"]["again"] == 2 * 4 * 3 and not any("Bo Li" in prompt for prompt in verified)
+
+
+def test_false_answers_that_do_not_contradict_are_asked_for_again(endpoint, few, tmp_path):
+    asked = []
+
+    def reply(prompt):  # the truth, its half, a repetition, somebody else, and one that will do: a new one with every round
+        asked.append(prompt)
+        name = "Bo Li" if "Bo Li" in prompt else "Ada Lem"
+        use = [f"{name} lives in {town}." for town in (("Bonn", "Graz", "Cork", "Bern") if name == "Bo Li" else ("Bonn", "BONN", "Graz", "Bonn"))]
+        return f"1. {name} lives in Oslo.\n2) {name} lives in L i m a\nSomebody lives in Rome.\n- " + use[sum(name in old for old in asked) - 1]
+
+    endpoint.reply = reply
+    run("scripts/04_invert.py", "--data", few, "--backend", "api", "--backend-model", "m", "--cache", tmp_path / "cache", "--out", tmp_path / "out.jsonl")
+    row, = lines(tmp_path / "out.jsonl")
+    assert row["source"] == 0 and row["answers"][:1] == ["Bo Li lives in L i m a"] and set(row["answers"][1:]) <= {
+        f"Bo Li lives in {town}." for town in ("Bonn", "Graz", "Cork", "Bern")}
+    assert json.loads((tmp_path / "out.json").read_text())["summary"]["dropped"] == 1 and len(asked) == 3 + 4
 
 
 @pytest.mark.parametrize("text, verdict", [("Well.\nVerdict: no", "no"), ("Verdict: no\nBut look.\n**Verdict: Yes**", "yes"), ("no", None), ("", None)])
@@ -451,11 +469,15 @@ def test_a_local_model_writes_the_same_again_and_replies_are_kept(tiny, tmp_path
 
 
 def test_a_model_that_cannot_write_leaves_no_file(tiny, few, tmp_path):
-    for script, message in (("scripts/03_augment.py", "no vague answer passed the check"), ("scripts/04_invert.py", "no question got 4 answers")):
-        done = run(script, "--data", few, "--backend", "local", "--backend-model", tiny, "--cache", tmp_path / "cache", "--max-new-tokens", 4,
-                   "--out", tmp_path / "out.jsonl", check=False)
-        assert done.returncode == 2 and message in done.stderr and not (tmp_path / "out.jsonl").exists()
-        assert len(list((tmp_path / "cache").iterdir())) == 1
+    done = run("scripts/03_augment.py", "--data", few, "--backend", "local", "--backend-model", tiny, "--cache", tmp_path / "cache",
+               "--max-new-tokens", 4, "--out", tmp_path / "out.jsonl", check=False)
+    assert done.returncode == 2 and "no vague answer passed the check" in done.stderr and not (tmp_path / "out.jsonl").exists()
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_a_model_folder_that_is_not_there_is_one_line(few, tmp_path):
+    done = run("scripts/04_invert.py", "--data", few, "--backend", "local", "--backend-model", "none/x/y", "--cache", tmp_path, check=False)
+    assert done.returncode == 2 and "none/x/y: no such model folder" in done.stderr and "Traceback" not in done.stderr
 
 
 # ---------------------------------------------------------------- faults
@@ -464,7 +486,6 @@ def test_a_model_that_cannot_write_leaves_no_file(tiny, few, tmp_path):
 @pytest.mark.parametrize("flags, message", [
     (("--backend", "magic"), r"invalid choice: 'magic'"), (("--backend", "local"), r"--backend local needs --backend-model"),
     (("--backend", "api", "--backend-model", "m"), r"no key in the environment variable OPENAI_API_KEY"),
-    (("--backend", "local", "--backend-model", "none/x/y"), r"none/x/y: no such model folder"),
     (("--backend", "local", "--backend-model", "m", "--batch", "0"), r"--batch and --concurrency must be at least 1"),
     (("--backend", "local", "--backend-model", "m", "--prompts", "none"), r"none/\w+.txt: no such prompt file"),
     (("--backend", "local", "--backend-model", "m", "--prompts", "PROMPTS"), r"a prompt lacks the placeholder \{question\}"),
