@@ -70,7 +70,7 @@ def new_address(text, swaps, rng):
 
 
 def new_value(text, kind, at, before, question, lists, rng):
-    """Another value for `text`, the `at`-th span of its kind in the answer, that stands after `before` there."""
+    """Another value for `text`, the `at`-th span of its kind in the answer, to stand after `before`."""
     swaps = lists["swaps"]
     if kind == "title" and re.search(r"\b(Award|Prize|Medal)\b", text):
         kind = "award"
@@ -92,7 +92,10 @@ def new_value(text, kind, at, before, question, lists, rng):
         return new_address(text, swaps, rng)
     if kind == "person":
         return new_person(text, at, swaps, rng)
-    if kind == "place":  # what follows a place and a comma is what that lies in
+    if kind == "place":  # what follows a place and a comma is the country that lies in
+        for city, country in zip(swaps["city"], swaps["country"], strict=True):
+            if before.endswith(city + ", "):
+                return country
         kind = "country" if re.search(r"[A-ZÀ-Þ][\w'’-]*, $", before) else "city"
     if kind == "gender" and text.lower() in swaps["gender_noun"]:
         kind = "gender_noun"
@@ -114,14 +117,13 @@ def swapped(pair, spans, lists, rng):
     """
     text, at, new, seen = "", 0, {}, Counter()
     for start, end, kind in spans:
-        old = pair["answer"][start:end]
+        old, text = pair["answer"][start:end], text + pair["answer"][at:start]
         if old not in new:
-            new[old] = new_value(old, kind, seen[kind], pair["answer"][:start], pair["question"], lists, rng)
+            new[old] = new_value(old, kind, seen[kind], text, pair["question"], lists, rng)
             if kind == "address":  # its town may be named again
                 new |= dict(zip(re.split(r", | in ", old)[1:], re.split(r", | in ", new[old])[1:]))
             seen[kind] += 1
-        text += pair["answer"][at:start] + new[old]
-        at = end
+        text, at = text + new[old], end
     return text + pair["answer"][at:], new
 
 
