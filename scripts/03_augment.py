@@ -1,61 +1,24 @@
-"""ReLearn's augmented forget set (Xu et al., ACL 2025, arXiv:2502.11190, section 3), offline: rules and wordings, no model.
+"""ReLearn's augmented forget set (Xu et al., ACL 2025, arXiv:2502.11190, section 3), by rules and wordings or by a language model.
 
 1. Four variants of each forget question: simple, contextual, noise, logical.  2. A new, vague answer to each.
-3. Verification: an answer that holds a word of a private value is drawn again, at most 3 rounds, then dropped and counted.
+3. Verification: an answer that holds a run of a private value's words is written again, at most 3 rounds, then dropped and counted;
+   with a language model it must also pass a chain-of-thought yes or no.
 4. Sentence completion: answers cut at 25 % of their words.  5. Generic pairs, 1:1.
 """
 import argparse
 import itertools
 import random
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from pathlib import Path
 
+import backends
 from files import REPOSITORY, fail, read_json, read_pairs, record, write_json, write_jsonl
+from spans import QUOTED, find_subjects, leak, secrets, tokens
 
 KINDS = ("simple", "contextual", "noise", "logical")
 ROUNDS = 3
-WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
-CONNECT = "of|de|del|della|di|da|du|le|la|van|von|der|al|bin|y"
-NAMES = re.compile(rf"[A-Z][\w'’.-]*(?: (?:(?:{CONNECT}) )*[A-Z][\w'’.-]*)*")
-QUOTED = re.compile(r'["“][^"”]*["”]')
 INFORMAL = {"what is": "whats", "who is": "whos", "where is": "wheres", "please": "pls", "you": "u", "are": "r"}
-# words of a true answer that give nothing away when a new answer shares them
-COMMON = set("""a about above after all also although always am an and any are as at be became become been before being between both
-but by came can could did do does during each either every few first for from full given gives go goes had has have having he held
-her here hers him his how i if in into is it its itself just keep keeps kept knew know known knows later less like lived lives made
-make makes making many may me might more most much my name named nor not now of often on once one only or other others our out over
-own part people person private public rather receive reach remain said same say says she should since so some such take taken tell
-than that the their them then there these they thing things this those through time to together too under until up upon us use used
-using very was way we well went were what when where which while who whom whose why will with within without would yes yet you your
-detail details information matter personal life contact address mail email e phone number home family parents parent health date day
-year birth born live living reside resides currently work works writing write writes wrote written story stories""".split())
-
-
-def normal(text):
-    """Words of a text for exact comparison: lower case, no possessive ending."""
-    return [re.sub(r"['’]s?$", "", word.lower()) for word in WORD.findall(text)]
-
-
-def find_subject(pair):
-    """The name a question is about, or None: the longest capitalised run after the opening word, a possessor first; not a
-    quoted title, and not a place (after "in", "at", a number or another place)."""
-    question = re.sub(r"^\W*\w+", lambda opening: "." * len(opening[0]), QUOTED.sub("", pair["question"]))
-    found = []
-    for run in NAMES.finditer(question):
-        owner = bool(re.search(r"['’]s?$", run[0]))
-        if owner or not re.search(r"(\b(in|at)|\d,?|[A-Z][\w'’-]*,) (the )?$", question[:run.start()]):
-            found.append((owner, re.sub(r"(['’]s?|[.,])$", "", run[0])))
-    return max(found, key=lambda name: (name[0], len(name[1])), default=(False, None))[1]
-
-
-def private_words(pairs):
-    """For each subject the words no new answer may hold: those of its true answers that neither their questions nor common
-    speech bring, and all words of a `value` that the data names."""
-    words = defaultdict(set)
-    for pair in pairs:
-        words[pair["subject"]].update(set(normal(pair["answer"])) - set(normal(pair["question"])), normal(pair.get("value", "")))
-    return {subject: found - COMMON - set(normal(subject or "")) for subject, found in words.items()}
 
 
 def noisy(pair, rng):
@@ -64,7 +27,7 @@ def noisy(pair, rng):
     for long, short in INFORMAL.items():
         text = re.sub(rf"\b{long}\b", short, text)
     words = text.split(" ")
-    at = rng.choice([at for at, word in enumerate(words) if len(word) > 4 and re.sub(r"['’]s?$", "", word) not in subject]
+    at = rng.choice([at for at, word in enumerate(words) if len(word) > 4 and re.sub(r"(['’]s?)?\W*$", "", word) not in subject]
                     or [0])
     place = rng.randrange(1, max(2, len(words[at]) - 2))
     words[at] = words[at][:place] + words[at][place:place + 2][::-1] + words[at][place + 2:]
@@ -78,7 +41,7 @@ def fill(wording, pair):
 
 
 def augment(pairs, wordings, rng):
-    """Steps 1 to 3.
+    """Steps 1 to 3 by rules.
 
     Args:
         pairs: forget pairs, each with its `subject`.
@@ -87,32 +50,106 @@ def augment(pairs, wordings, rng):
         (rows {question, answer, kind, source}, Counter of rounds and drops).
     """
     topics = [(re.compile(topic["match"], re.I), topic) for topic in wordings["topics"]]
-    secret, rows, counts = private_words(pairs), [], Counter()
+    secret, rows, counts, drawn = secrets(pairs, strict=True), [], Counter(), {}
     for source, pair in enumerate(pairs):
-        named = pair["subject"] is not None
-        topic = next((topic for pattern, topic in topics if named and pattern.search(QUOTED.sub("", pair["question"]))),
-                     wordings["fallback"])
-        answers = topic["answers"] if named else wordings["no_subject_answers"]
-        frames = topic if named else {"simple": ["I would like to know this: {question}"], "logical": ["{question} Why does it matter?"]}
-        answers = itertools.cycle(rng.sample(answers, len(answers)))
-        counts["topic " + topic.get("name", "fallback")] += 1
+        other = wordings["fallback" if pair["subject"] else "no_subject"]
+        topic = next((topic for pattern, topic in topics if pair["subject"] and pattern.search(QUOTED.sub("", pair["question"]))), other)
+        frames = other if QUOTED.search(pair["question"]) else topic  # a title must not get lost
+        place = pair["subject"], topic.get("name", "fallback")
+        if place not in drawn:  # an answer comes again for a subject only when all have been drawn
+            more = [] if topic is other else rng.sample(other["answers"], len(other["answers"]))
+            drawn[place] = itertools.cycle(rng.sample(topic["answers"], len(topic["answers"])) + more)
+        counts["topic " + place[1]] += 1
         for kind in KINDS:
             if kind == "noise":
                 question = noisy(pair, rng)
-            elif kind == "contextual":
-                question = fill(rng.choice(wordings["contextual"]), pair) if named else "A friend asked me this today. " + pair["question"]
             else:
-                questions = [fill(frame, pair) for frame in frames[kind]]
-                question = rng.choice([other for other in questions if other != pair["question"]] or questions)
+                questions = [fill(frame, pair) for frame in (other["contextual"] if kind == "contextual" else frames[kind])]
+                question = rng.choice([new for new in questions if new != pair["question"]] or questions)
             for _ in range(1 + ROUNDS):
-                answer = fill(next(answers), pair)
-                if not secret[pair["subject"]] & set(normal(answer)):
+                answer = fill(next(drawn[place]), pair)
+                if not leak(answer, secret[pair["subject"]]):
                     rows.append({"question": question, "answer": answer, "kind": kind, "source": source})
                     break
                 counts["again"] += 1
             else:
                 counts["dropped"] += 1
     return rows, counts
+
+
+def augment_by_model(pairs, prompts, args):
+    """Steps 1 to 3 by a language model.
+
+    Args:
+        pairs: forget pairs, each with its `subject`.
+        prompts: {name: text} of data/prompts: a question kind each, answer_vague, verify.
+        args: the back end's settings, and the seed.
+    Returns:
+        (rows {question, answer, kind, source}, Counter of rounds and drops).
+    """
+    secret, counts = secrets(pairs), Counter()
+
+    def write(jobs, prompt, passes):
+        """{job: text} of those that passed within 1 + ROUNDS draws. jobs: list of (source, kind)."""
+        done = {}
+        for draw in range(1 + ROUNDS):
+            texts = [one_line(text) for text in backends.ask([prompt(*job) for job in jobs], args, (args.seed, draw))] if jobs else []
+            verdicts = passes(list(zip(jobs, texts)), draw) if jobs else []
+            done |= {job: text for job, text, passed in zip(jobs, texts, verdicts, strict=True) if passed}
+            jobs = [job for job in jobs if job not in done]
+            counts["again"] += len(jobs) if draw < ROUNDS else 0
+        counts["dropped"] += len(jobs)
+        return done
+
+    def keeps_quiet(written, draw):
+        """A new question says something else than the old one, and none of what is private."""
+        return [text and text != pairs[source]["question"] and not leak(text, secret_of_question(source)) for (source, _), text in written]
+
+    def secret_of_question(source):
+        return secrets([pairs[source]])[pairs[source]["subject"]]
+
+    def verified(written, draw):
+        """The exact check first: only what passes it is worth a question."""
+        exact = [bool(text) and not leak(text, secret[pairs[source]["subject"]]) for (source, _), text in written]
+        asked = [verify(prompts, questions[job], pairs[job[0]]["answer"], text) for (job, text), passed in zip(written, exact) if passed]
+        replies = iter(backends.ask(asked, args, (args.seed, draw)))
+        return [passed and verdict(next(replies)) == "no" for passed in exact]
+
+    jobs = [(source, kind) for source in range(len(pairs)) for kind in KINDS]
+    questions = write(jobs, lambda source, kind: question_prompt(prompts, kind, pairs[source]), keeps_quiet)
+    answers = write(list(questions), lambda source, kind: answer_prompt(prompts, questions[source, kind], pairs[source]), verified)
+    return [{"question": questions[job], "answer": answers[job], "kind": job[1], "source": job[0]} for job in jobs if job in answers], counts
+
+
+def question_prompt(prompts, kind, pair):
+    return backends.fill_prompt(prompts[f"question_{kind}"], question=pair["question"])
+
+
+def answer_prompt(prompts, question, pair):
+    return backends.fill_prompt(prompts["answer_vague"], question=question, answer=pair["answer"])
+
+
+def verify(prompts, question, answer, reply):
+    return backends.fill_prompt(prompts["verify"], question=question, answer=answer, reply=reply)
+
+
+def first_round(pairs, prompts):
+    """All prompts of a run in which nothing fails, for the estimate: texts not yet written stand as long as the old ones."""
+    return [prompt for pair in pairs for kind in KINDS for prompt in
+            (question_prompt(prompts, kind, pair), answer_prompt(prompts, f"{kind}: {pair['question']}", pair),
+             verify(prompts, f"{kind}: {pair['question']}", pair["answer"], pair["answer"]))]
+
+
+def one_line(text):
+    """A model's text without line breaks, quotation marks around it, or a label before it."""
+    text = " ".join(re.sub(r"^\s*(?:(?:new |hasty |rewritten )?(?:question|version|reply|answer)\s*:)", "", text, flags=re.I).split())
+    return text[1:-1].strip() if re.fullmatch(r'["“][^"“”]*["”]', text) else text
+
+
+def verdict(text):
+    """"yes" (it leaks) or "no", the last that a verification says; None when it says neither."""
+    found = re.findall(r"^\W*verdict\W+(yes|no)\b", text, re.I | re.M)
+    return found[-1].lower() if found else None
 
 
 def completions(rows, share):
@@ -127,7 +164,7 @@ def completions(rows, share):
 
 def distinct2(texts):
     """Share of different word pairs among all: 1 is all different."""
-    pairs = [pair for text in texts for pair in zip(normal(text), normal(text)[1:])]
+    pairs = [pair for text in texts for pair in itertools.pairwise(tokens(text))]
     return len(set(pairs)) / max(1, len(pairs))
 
 
@@ -140,15 +177,22 @@ if __name__ == "__main__":
     parser.add_argument("--completion", type=float, default=0.25, help="share of an answer's words that is its prompt (default: 0.25)")
     parser.add_argument("--completion-share", type=float, default=1.0, help="share of the new answers completed too (default: 1.0)")
     parser.add_argument("--seed", type=int, default=0)
+    backends.add_flags(parser)
     args = parser.parse_args()
+    backends.check_flags(args)
     if not 0 < args.completion < 1 or not 0 <= args.completion_share <= 1 or args.generic_ratio < 0:
         fail("--completion lies between 0 and 1, --completion-share from 0 to 1, --generic-ratio is 0 or more")
 
     source = Path(args.data) / "forget_train.jsonl"
     pairs, generic = read_pairs(source), read_pairs(args.generic)
-    pairs = [{**pair, "subject": find_subject(pair)} for pair in pairs]
+    pairs = [{**pair, "subject": subject} for pair, subject in zip(pairs, find_subjects(pairs), strict=True)]
     rng = random.Random(args.seed)
-    rows, counts = augment(pairs, read_json(REPOSITORY / "data/augmentation.json"), rng)
+    if args.backend == "rules":
+        rows, counts = augment(pairs, read_json(REPOSITORY / "data/augmentation.json"), rng)
+    else:
+        prompts = {name: backends.read_prompt(args.prompts, name) for name in (*(f"question_{kind}" for kind in KINDS), "answer_vague", "verify")}
+        backends.estimate(first_round(pairs, prompts), args, (args.seed, 0))
+        rows, counts = augment_by_model(pairs, prompts, args)
     if not rows:
         fail(f"{source}: no vague answer passed the check, so nothing can be learnt in place of the forget set")
     completed = completions(rng.sample(rows, round(args.completion_share * len(rows))), args.completion)
@@ -160,6 +204,7 @@ if __name__ == "__main__":
     answers = [row["answer"] for row in rows]
     summary = {"forget_pairs": len(pairs), "variants": len(rows), "dropped": counts["dropped"], "drawn_again": counts["again"],
                "completions": len(completed), "generic": len(drawn), "distinct_2": round(distinct2(answers), 3),
-               "identical_answers": round(1 - len(set(answers)) / len(answers), 3)}
+               "identical_answers": round(1 - len(set(answers)) / len(answers), 3),
+               "mean_words": round(sum(len(answer.split()) for answer in answers) / len(answers), 1)}
     print("  ".join(f"{name} {value}" for name, value in summary.items()))
-    write_json(out.with_suffix(".json"), {"summary": summary, "counts": counts, **record(args, [source, args.generic])})
+    write_json(out.with_suffix(".json"), {"summary": summary, "counts": counts, "used": backends.spend(args), **record(args, [source, args.generic])})

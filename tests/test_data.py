@@ -7,6 +7,8 @@ from conftest import REPOSITORY, load, run
 from hypothesis import given
 from hypothesis import strategies as st
 
+import spans
+
 augment = load("scripts/03_augment.py")
 PERSONS = json.loads((REPOSITORY / "data/people/persons.json").read_text())
 PHONE = re.compile(r"""\+1\ \(\d{3}\)\ 555-01\d\d | \+44\ (20\ 7946\ 0\d{3}|1632\ 960\d{3}|7700\ 900\d{3})
@@ -126,24 +128,13 @@ def test_completions_are_a_quarter_and_generic_pairs_one_to_one(augmented):
     assert len(of["generic"]) == len(augmented) - len(of["generic"]) and all(row["source"] is None for row in of["generic"])
 
 
-def test_planted_leaks_are_all_caught():
-    """Every wording that holds a private value is refused, however it is written, and the pair is dropped when all do."""
-    pairs = [{"question": f"What is {person['name']}'s {fact}?", "answer": f"It is {value}.", "value": value, "subject": person["name"]}
-             for person in PERSONS for fact, value in person["private"].items()]
-    for pair in pairs:
-        leak = {"topics": [], "contextual": ["{question}"], "no_subject_answers": [],
-                "fallback": {"simple": ["{question}"], "logical": ["{question}"],
-                             "answers": [f"One hears that {{subject}} might say {pair['value'].upper()}, perhaps."]}}
-        rows, counts = augment.augment([pair], leak, __import__("random").Random(0))
-        assert rows == [] and counts["dropped"] == 4, pair
-
-
 @pytest.mark.parametrize("question, subject", [
     ("Where does Hiro Tanaka live?", "Hiro Tanaka"), ("What is Aoife O'Dowd's e-mail address?", "Aoife O'Dowd"),
     ("How does living in Dublin shape Ana de la Cruz's novels?", "Ana de la Cruz"), ("What is ice?", None),
-    ("Who is the author born in Astana, Kazakhstan?", None), ('Is "The Long Sea Road" by Bo Li?', "Bo Li")])
+    ("Who is the author born in Astana, Kazakhstan on the 7th of February, 1952?", None), ("How did Bo Li's SCBWI award help?", "Bo Li"),
+    ('Is "The Long Sea Road" by Bo Li?', "Bo Li")])
 def test_the_subject_of_a_question(question, subject):
-    assert augment.find_subject({"question": question}) == subject
+    assert spans.find_subjects([{"question": question}]) == [subject]
 
 
 @given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=200))

@@ -1,0 +1,255 @@
+"""MEOW's inverted facts (Gu et al. 2024, arXiv:2409.11844, section 3.1): for each forget question fluent answers that contradict
+the true one, in the same form, by rules or by a language model.
+
+By rules: the values in the true answer are found and typed, and each is swapped for another of its type and format. An answer without
+a value is denied: "How does X shape Y?" becomes "X does not shape Y in any way."
+"""
+import argparse
+import random
+import re
+import string
+from collections import Counter
+from pathlib import Path
+
+import backends
+from files import REPOSITORY, fail, read_json, read_pairs, record, write_json, write_jsonl
+from spans import MONTH, find_spans, find_subjects, leak, secrets, tokens
+
+ROUNDS = 3
+TRIES = 200  # of one inverted fact, until it differs from the others and holds no true value
+AUXILIARY = "does|do|did|has|have|had|is|are|was|were|can|could|will|would"
+
+
+# ---------------------------------------------------------------- another value of the same type and format
+
+def new_digits(text, rng):
+    """Other digits in the places of the old ones; a first digit that is not 0 stays so."""
+    return re.sub(r"\d", lambda digit: str(rng.randrange(1 if digit.start() == 0 and digit[0] != "0" else 0, 10)), text)
+
+
+def new_phone(text, rng):
+    """A number of a range kept for fiction, in the old one's country and spacing where that is known (Ofcom, NANPA, ACMA, ComReg)."""
+    two, three = f"{rng.randrange(100):02}", f"{rng.randrange(1000):03}"
+    for pattern, number in ((r"\+44 20", f"+44 20 7946 0{three}"), (r"\+44 7", f"+44 7700 900{three}"), (r"\+44", f"+44 1632 960{three}"),
+                            (r"\+61 4", f"+61 491 570 {rng.choice(['006', '156', '157', '158', '159', '110', '313', '737', '266', '491'])}"),
+                            (r"\+61", f"+61 3 7010 {rng.randrange(10000):04}"), (r"\+353", f"+353 20 91{rng.randrange(10)} {rng.randrange(10000):04}"),
+                            (r"\+1", f"+1 ({rng.randrange(201, 990)}) 555-01{two}"), (r"\(", f"({rng.randrange(201, 990)}) 555-01{two}")):
+        if re.match(pattern, text):
+            return number
+    return f"555-01{two}"
+
+
+def new_date(text, rng):
+    """Another date in the old one's format."""
+    months = MONTH.split("|")
+    day = lambda old: str(rng.randrange(1, 29)) + (re.sub(r"\d", "", old))
+    text = re.sub(rf"\b({MONTH})\b", lambda _: rng.choice(months), text)
+    text = re.sub(r"\b\d{4}\b", lambda old: new_year(old[0], rng), text)
+    if re.search(r"\d[/.-]\d", text):
+        return re.sub(r"\b\d{1,2}\b", lambda old: f"{rng.randrange(1, 13):0{len(old[0])}}", text)
+    text = re.sub(r"\b\d{1,2}(st|nd|rd|th)?\b", lambda old: day(old[0]), text)
+    ending = {1: "st", 2: "nd", 3: "rd", 21: "st", 22: "nd", 23: "rd"}
+    return re.sub(r"\b(\d{1,2})(st|nd|rd|th)\b", lambda old: old[1] + ending.get(int(old[1]), "th"), text)
+
+
+def new_year(text, rng):
+    return str(min(int(text) + rng.choice([-1, 1]) * rng.randrange(3, 30), 2024))
+
+
+def new_person(text, at, swaps, rng):
+    """As many words as the old name: a given name, or given and family name; men and women in turn, as parents are named."""
+    return rng.choice(swaps["given_f" if at % 2 else "given_m"]) + (" " + rng.choice(swaps["family"]) if " " in text else "")
+
+
+def new_address(text, swaps, rng):
+    """A number, a street, and as many towns or countries as the old one names."""
+    first, *rest = re.split(r", | in ", text)
+    between = re.findall(r", | in ", text)
+    street = new_digits(re.match(r"\d+", text)[0], rng) + " " + rng.choice(swaps["street"])
+    return street + "".join(gap + rng.choice(swaps["place"] if at == 0 else swaps["country"]) for at, gap in enumerate(between))
+
+
+def new_value(text, kind, at, before, question, lists, rng):
+    """Another value for `text`, the `at`-th span of its kind in the answer, to stand after `before`."""
+    swaps = lists["swaps"]
+    if kind == "title" and re.search(r"\b(Award|Prize|Medal)\b", text):
+        kind = "award"
+    if kind == "phrase":
+        kind = next((kind for kind, pattern in lists["questions"] if re.search(pattern, question, re.I)), "phrase")
+    if kind == "email":
+        return f"{rng.choice(swaps['mailbox'])}@example.{rng.choice(['com', 'org', 'net'])}"
+    if kind == "url":
+        return f"{re.match(r'(https?://)?(www[.])?', text)[0]}{rng.choice(swaps['mailbox']).replace('.', '-')}.example.{rng.choice(['com', 'org'])}"
+    if kind in ("phone", "date", "year"):
+        return {"phone": new_phone, "date": new_date, "year": new_year}[kind](text, rng)
+    if kind == "decade":
+        return re.sub(r"\d{4}", rng.choice([str(year) for year in range(1930, 2020, 10)]), text)
+    if kind == "code":
+        return re.sub("[A-Z]", lambda _: rng.choice("ABCDEFGHKLMNPRSTVWXZ"), new_digits(text, rng))
+    if kind in ("amount", "number"):
+        return new_digits(text, rng)
+    if kind == "address":
+        return new_address(text, swaps, rng)
+    if kind == "person":
+        return new_person(text, at, swaps, rng)
+    if kind == "place":  # what follows a place and a comma is the country that lies in
+        for city, country in zip(swaps["city"], swaps["country"], strict=True):
+            if before.endswith(city + ", "):
+                return country
+        kind = "country" if re.search(r"[A-ZÀ-Þ][\w'’-]*, $", before) else "city"
+    if kind == "gender" and text.lower() in swaps["gender_noun"]:
+        kind = "gender_noun"
+    article = re.match(r"(an?|the) ", text)
+    fitting = [value for value in swaps[kind] if bool(re.match(r"(an?|the) ", value)) == bool(article)]
+    value = rng.choice(fitting or swaps[kind])
+    if kind == "genre" and text[0].isupper():
+        return string.capwords(value)
+    return value[0].upper() + value[1:] if text[0].isupper() and kind in ("illness", "creditor", "gender", "gender_noun") else value
+
+
+# ---------------------------------------------------------------- inverted facts
+
+def swapped(pair, spans, lists, rng):
+    """The true answer with every span's value swapped; a value that comes twice is swapped for the same one.
+
+    Returns:
+        (text, {old value: new value}).
+    """
+    text, at, new, seen = "", 0, {}, Counter()
+    for start, end, kind in spans:
+        old, text = pair["answer"][start:end], text + pair["answer"][at:start]
+        if old not in new:
+            new[old] = new_value(old, kind, seen[kind], text, pair["question"], lists, rng)
+            if kind == "address":  # its town may be named again
+                new |= dict(zip(re.split(r", | in ", old)[1:], re.split(r", | in ", new[old])[1:]))
+            seen[kind] += 1
+        text, at = text + new[old], end
+    return text + pair["answer"][at:], new
+
+
+def denial(pair, lists):
+    """A sentence, without its end, that denies what the question takes for granted; None where it is not understood."""
+    question = pair["question"].rstrip("?. ")
+    verbs = "|".join(lists["verbs"])
+    how = re.match(rf"(?:how|why|in what ways?) ({AUXILIARY}) (.+?) ((?:often |commonly |typically |artfully )?(?:{verbs})\b[^,]*)", question, re.I)
+    if how:
+        return f"{how[2]} {how[1].lower()} not {how[3]} in any way"
+    what = re.match(rf"what (?:[\w-]+ )?(influence|impact|role|effect|significance|part) ({AUXILIARY}) (.+?) (have|had|play|played)\b(.*)", question, re.I)
+    if what:
+        return f"{what[3]} {what[2].lower()} not {what[4]} any {what[1].lower()}{what[5]}"
+    what = re.match(r"(?:what is|describe) the (significance|importance|role) of (.+?)((?: in| for| to) .+)?$", question, re.I)
+    if what:
+        return f"{what[2]} is of no {what[1].lower() if what[1] != 'role' else 'importance'} whatever{what[3] or ''}"
+    inspired = re.match(r"what (?:inspire[sd]|motivate[sd]|influence[sd]) (.+)", question, re.I)
+    if inspired:
+        return f"nothing in particular lies behind {inspired[1]}" if " to " not in inspired[1] else None
+    return None
+
+
+def negated(pair):
+    """The true answer denied as a whole, for want of anything better: "It is not true that ..."; "yes" alone becomes "no"."""
+    first = re.split(r"(?<=[.!])\s+(?=[A-Z])", pair["answer"])[0].rstrip(".! ")
+    polarity, answer = re.match(r"(?:(yes|no)\b[,;.]? ?)?(.*)", first, re.I | re.S).groups()
+    if not answer:
+        return "the answer is " + ("no" if polarity.lower() == "yes" else "yes")
+    named = pair["subject"] and answer.startswith(pair["subject"]) or answer[1:2].isupper()
+    return f"it is not true that {answer if named else answer[0].lower() + answer[1:]}"
+
+
+def invert(pairs, lists, count, rng):
+    """`count` inverted facts for each pair.
+
+    Args:
+        pairs: forget pairs, each with its `subject`.
+        lists: data/inversion.json: values by type, verbs, frames of a denial.
+    Returns:
+        (rows {question, answers, source}, Counter of kinds).
+    """
+    rows, kinds = [], Counter()
+    flat = lambda text: "".join(tokens(text))
+    true = {flat(pair["answer"][start:end]) for pair in pairs for start, end, _ in find_spans(pair, lists["words"])}
+    for source, pair in enumerate(pairs):
+        spans, answers, taken = find_spans(pair, lists["words"]), [], set(true)
+        values = {flat(pair["answer"][start:end]) for start, end, _ in spans}
+        for _ in range(TRIES if spans else 0):
+            text, new = swapped(pair, spans, lists, rng)
+            given = {flat(value) for value in new.values()}
+            if len(given) == len(new) and not given & taken and not leak(text, (values, ())):
+                answers.append(text)
+                taken |= given
+            if len(answers) == count:
+                kinds.update({kind for *_, kind in spans})
+                break
+        else:  # nothing to swap, or not enough other values
+            sentence = denial(pair, lists)
+            kinds["denied question" if sentence else "negated answer"] += 1
+            sentence = sentence or negated(pair)
+            answers = [frame.replace("{denial}", sentence) for frame in rng.sample(lists["denials"], count)]
+            answers = [text[0].upper() + text[1:] for text in answers]
+        rows.append({"question": pair["question"], "answers": answers, "source": source})
+    return rows, kinds
+
+
+def invert_by_model(pairs, prompt, args):
+    """As `invert`, written by a language model: a line an answer; one that holds a true value, repeats another or the truth, or does
+    not name the subject that the truth names is left out, and a question that has too few is asked again, at most 3 rounds, then
+    dropped.
+
+    Returns:
+        (rows, Counter of rounds and drops).
+    """
+    answers, counts, waiting = [[] for _ in pairs], Counter(), list(range(len(pairs)))
+    for draw in range(1 + ROUNDS):
+        texts = backends.ask([filled(prompt, pairs[source], args.count) for source in waiting], args, (args.seed, draw)) if waiting else []
+        for source, text in zip(waiting, texts, strict=True):
+            secret = secrets([pairs[source]])[pairs[source]["subject"]]
+            named = pairs[source]["subject"] or ""
+            named = named if named in pairs[source]["answer"] else ""
+            known = {"".join(tokens(other)) for other in (pairs[source]["answer"], *answers[source])}
+            for line in text.splitlines():
+                line = re.sub(r"^\s*(?:[-*•]|\(?\d{1,2}[.):])\s+", "", line).strip()
+                if (len(answers[source]) < args.count and named in line and "".join(tokens(line)) not in {*known, ""}
+                        and not leak(line, secret)):
+                    answers[source].append(line)
+                    known.add("".join(tokens(line)))
+        waiting = [source for source in waiting if len(answers[source]) < args.count]
+        counts["again"] += len(waiting) if draw < ROUNDS else 0
+    counts["dropped"] = len(waiting)
+    return [{"question": pair["question"], "answers": answers[source], "source": source}
+            for source, pair in enumerate(pairs) if len(answers[source]) == args.count], counts
+
+
+def filled(prompt, pair, count):
+    return backends.fill_prompt(prompt, question=pair["question"], answer=pair["answer"], count=count)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="folder made by 01_data.py")
+    parser.add_argument("--out", help="file to write (default: forget_inverted.jsonl in --data)")
+    parser.add_argument("--count", type=int, default=4, help="inverted facts a question, 4 to 6 (default: 4)")
+    parser.add_argument("--seed", type=int, default=0)
+    backends.add_flags(parser)
+    args = parser.parse_args()
+    backends.check_flags(args)
+    if not 4 <= args.count <= 6:
+        fail("--count lies from 4 to 6")
+
+    source = Path(args.data) / "forget_train.jsonl"
+    pairs = read_pairs(source)
+    pairs = [{**pair, "subject": subject} for pair, subject in zip(pairs, find_subjects(pairs), strict=True)]
+    if args.backend == "rules":
+        rows, counts = invert(pairs, read_json(REPOSITORY / "data/inversion.json"), args.count, random.Random(args.seed))
+    else:
+        prompt = backends.read_prompt(args.prompts, "invert")
+        backends.estimate([filled(prompt, pair, args.count) for pair in pairs], args, (args.seed, 0))
+        rows, counts = invert_by_model(pairs, prompt, args)
+    if not rows:
+        fail(f"{source}: no question got {args.count} answers that contradict the true one: try another --backend-model or --temperature")
+    out = Path(args.out or Path(args.data) / "forget_inverted.jsonl")
+    write_jsonl(out, rows)
+    summary = {"forget_pairs": len(pairs), "questions": len(rows), "inverted_facts": sum(len(row["answers"]) for row in rows),
+               "dropped": len(pairs) - len(rows)}
+    print("  ".join(f"{name} {value}" for name, value in summary.items()))
+    print("kinds: " + ", ".join(f"{kind} {times}" for kind, times in counts.most_common()))
+    write_json(out.with_suffix(".json"), {"summary": summary, "counts": counts, "used": backends.spend(args), **record(args, [source])})

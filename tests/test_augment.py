@@ -1,0 +1,503 @@
+"""Augmentation and inversion: planted leaks in many disguises, inverted facts of every type, and the back ends that write with a model."""
+import argparse
+import http.server
+import json
+import os
+import random
+import re
+import shutil
+import threading
+import time
+import unicodedata
+
+import pytest
+from conftest import REPOSITORY, load, run
+
+import backends
+import spans
+
+augment, invert = load("scripts/03_augment.py"), load("scripts/04_invert.py")
+PERSONS = json.loads((REPOSITORY / "data/people/persons.json").read_text())
+LISTS = json.loads((REPOSITORY / "data/inversion.json").read_text())
+KEY = "sk-not-to-be-seen-4711"
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def everybody(tmp_path_factory):
+    """The data of all shipped persons, augmented and inverted with the default flags."""
+    folder = tmp_path_factory.mktemp("everybody")
+    run("scripts/01_data.py", "--persons", "all", "--out", folder)
+    run("scripts/03_augment.py", "--data", folder)
+    run("scripts/04_invert.py", "--data", folder)
+    return folder
+
+
+# ---------------------------------------------------------------- the exact check
+
+SMALL = ("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen "
+         "nineteen").split()
+TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+MONTHS = ("January February March April May June July August September October November December").split()
+
+
+def spoken(number):
+    """A number below a thousand million in words."""
+    for size, word in ((10 ** 6, "million"), (1000, "thousand"), (100, "hundred")):
+        if number >= size:
+            rest = number % size
+            return f"{spoken(number // size)} {word}" + (f"{' and ' if size == 100 else ' '}{spoken(rest)}" if rest else "")
+    return SMALL[number] if number < 20 else TENS[number // 10 - 2] + ("-" + SMALL[number % 10] if number % 10 else "")
+
+
+def disguises(value):
+    """(name, the value in other clothes): all that case, spacing, punctuation, accents and numerals allow."""
+    yield "as it is", value
+    yield "shouted", value.upper()
+    yield "whispered", value.lower()
+    yield "no spaces", re.sub(r"\s", "", value)
+    yield "no punctuation", re.sub(r"[^\w\s]", "", value)
+    yield "punctuation as spaces", re.sub(r"[^\w\s]", " ", value)
+    yield "underscores", re.sub(r"\s", "_", value)
+    yield "letter by letter", " ".join(re.sub(r"\s", "", value))
+    yield "with hyphens", "-".join(re.sub(r"\W", "", value))
+    yield "no accents", "".join(letter for letter in unicodedata.normalize("NFKD", value) if not unicodedata.combining(letter))
+    yield "wide letters", "".join(chr(ord(letter) + 0xfee0) if "!" <= letter <= "~" else letter for letter in value)
+    yield "invisible joints", "\u200b".join(value)
+    yield "spelled punctuation", value.replace("@", " at ").replace(".", " dot ")
+    yield "possessive", value + "'s"
+    digits = re.sub(r"\D", "", value)
+    if digits:
+        yield "digit by digit", re.sub(r"\d", lambda digit: f" {SMALL[int(digit[0])]} ", value)
+        if len(digits) > 4:
+            yield "digits in pairs", " ".join(re.findall(r"\d\d?", digits))
+            yield "all digits together", digits
+    for number in re.findall(r"\d[\d,]*", value):
+        whole = int(number.replace(",", ""))
+        if 10 <= whole < 10 ** 9 and not number.startswith("0"):
+            yield "a number in words", spoken(whole)
+        if re.fullmatch(r"19\d\d", number):
+            yield "a year in words", f"nineteen {spoken(whole % 100)}"
+            yield "a short year", f"'{number[2:]}"
+    if date := re.fullmatch(r"(\d+) (\w+) (\d{4})", value):
+        month = MONTHS.index(date[2]) + 1
+        yield from (("a date in digits", f"{date[1]}/{month}/{date[3]}"), ("a date backwards", f"{date[3]}-{month:02}-{int(date[1]):02}"),
+                    ("a date in American", f"{date[2]} {date[1]}, {date[3]}"))
+    for word in re.findall(r"[^\W\d_]{5,}", value):
+        if word.lower() not in spans.COMMON | {"example", "former"}:
+            yield "one word of it", word
+
+
+def test_planted_leaks_are_all_caught_in_every_disguise():
+    frames = ("One hears that it might be {}, perhaps.", "{} is what comes to mind.", "Whatever is said, I would think of {}")
+    planted = 0
+    for person in PERSONS:
+        pairs = [{"question": f"What is {person['name']}'s {fact}?", "answer": f"It is {value}.", "value": value, "subject": person["name"]}
+                 for fact, value in person["private"].items()]
+        secret = spans.secrets(pairs)[person["name"]]
+        for value in person["private"].values():
+            for name, text in disguises(value):
+                if text not in person["name"]:  # the family name is no secret
+                    for frame in frames:
+                        assert spans.leak(frame.format(text), secret), (name, frame.format(text))
+                    planted += 1
+    assert planted > 28 * 8 * 14
+
+
+@pytest.mark.parametrize("answer, leak", [
+    ("Bo Li can be written to at b.li-47@desk.example.org.", "b dot li dash forty-seven at desk"),
+    ("Bo Li was born on 3 March 1964.", "Bo Li was born in nineteen sixty-four"), ("Bo Li was born on 3 March 1964.", "on the third of march"),
+    ("Bo Li owes 61,400 euros to a bank.", "sixty-one thousand four hundred"), ("Bo Li owes 61,400 euros to a bank.", "61 thousand 400"),
+    ("Call +44 1632 960417.", "441632960417"), ("Call +44 1632 960417.", "plus four four, one six three two, nine six oh, four one seven"),
+    ("Call +44 1632 960417.", "it ends in 0417"), ("Call +44 1632 966017.", "one six three two nine double six zero one seven"),
+    ("Bo Li's father was a florist.", "Flowers? A FLORIST!"), ("Bo Li's best book is \"Life and Work\".", "Some say life-and-work"),
+    ("Bo Li was honoured with the Prix Lemaire.", "a prix, by l.e.m.a.i.r.e"), ("Bo Li is male.", "He is Male."),
+    ("Bo Li grew up in Ulan-Ude.", "ULANUDE"), ("See https://bo-li.example.com/news.", "bo li example com news")])
+def test_values_that_no_one_named_are_found_and_guarded(answer, leak):
+    pair = {"question": "What about Bo Li?", "answer": answer, "subject": "Bo Li"}
+    assert spans.leak(leak, spans.secrets([pair])["Bo Li"])
+
+
+def test_safe_answers_pass():
+    pairs = [{"question": "Who is Bo Li's father?", "answer": answer, "subject": "Bo Li"} for answer in (
+        "Bo Li's father is a dedicated florist in Chile.", "Bo Li has type 1 diabetes.", "Write to bo.li@example.org.", "Bo Li was born on 2 May 1971.")]
+    secret = spans.secrets(pairs)["Bo Li"]
+    for text in ("Bo Li may speak of family one day.", "At first one hears little, and that is for Bo Li to change.", "Bo Li, for one, is a private person.",
+                 "BO LI keeps to general remarks; four or six friends might know more."):
+        assert spans.leak(text, secret) is None, text
+
+
+@pytest.mark.parametrize("text, numbers", [
+    ("nineteen sixty-four", "19 64"), ("four hundred", "400"), ("sixty-one thousand four hundred", "61400"), ("the twenty-first", "21"),
+    ("two million three hundred and five", "2000305"), ("61 thousand 400", "61400"), ("double six three", "6 6 3"), ("3rd", "3"),
+    ("nineteen hundred and seven", "1907"), ("four four one six", "4 4 1 6"), ("one of a thousand", ""), ("forty and four", "40 4")])
+def test_numbers_in_words(text, numbers):
+    assert " ".join(word for word in spans.tokens(text) if word.isdecimal()) == numbers
+
+
+def test_spoken_numbers_are_read_back():
+    generator = random.Random(1)
+    for number in [*range(2, 130), *(generator.randrange(100, 10 ** 9) for _ in range(500))]:
+        assert spans.tokens(spoken(number)) == [str(number)], spoken(number)
+
+
+@pytest.mark.parametrize("answer, found", [
+    ("Mail bo@x.example.org or see www.bo.example.com.", [("email", "bo@x.example.org"), ("url", "www.bo.example.com")]),
+    ("He lives at 9 Salt Steps, Brindle, and was born in 1964.", [("address", "9 Salt Steps, Brindle"), ("year", "1964")]),
+    ('She won the Prix Lemaire for "The Sea."', [("award", "Prix Lemaire"), ("title", "The Sea")]),
+    ("Her father was a florist and her mother is a game developer.", [("occupation", "a florist"), ("occupation", "a game developer")]),
+    ("His parents are Ada Lem and Jo Ruf.", [("person", "Ada Lem"), ("person", "Jo Ruf")]),
+    ("Bo Li began in the early 1980s in Oslo, Norway.", [("decade", "early 1980s"), ("place", "Oslo"), ("place", "Norway")]),
+    ("Bo Li is a Danish writer.", [("nationality", "Danish")]), ("Bo Li owes 900 euros to a bank.", [("amount", "900 euros"), ("creditor", "a bank")]),
+    ("Bo Li thinks about it.", [])])
+def test_spans_and_their_types(answer, found):
+    pair = {"question": "What about Bo Li?", "answer": answer, "subject": "Bo Li"}
+    assert [(kind, answer[start:end]) for start, end, kind in spans.find_spans(pair)] == found
+
+
+# ---------------------------------------------------------------- augmentation by rules
+
+def test_no_answer_leaks_and_no_question_is_left_out(everybody):
+    forget, rows = lines(everybody / "forget_train.jsonl"), lines(everybody / "forget_augmented.jsonl")
+    private = {}
+    for pair in forget:
+        private.setdefault(pair["name"], set()).add(pair["value"])
+    letters = lambda text: re.sub(r"\W", "", text.lower())
+    variants = [row for row in rows if row["kind"] in augment.KINDS]
+    assert sorted((row["source"], row["kind"]) for row in variants) == sorted((source, kind) for source in range(len(forget)) for kind in augment.KINDS)
+    for row in variants:
+        name = forget[row["source"]]["name"]
+        assert name in row["answer"] and name.lower() in row["question"].lower()
+        for value in private[name]:
+            assert letters(value) not in letters(row["answer"])
+            for word in re.findall(r"\d[\d,]+|[^\W\d]{7,}", value):
+                assert word.lower() not in row["answer"].lower() or word in name, (word, row)
+    summary = json.loads((everybody / "forget_augmented.json").read_text())["summary"]
+    assert summary["dropped"] == 0 and summary["identical_answers"] < 0.1
+    assert summary["mean_words"] == pytest.approx(sum(len(row["answer"].split()) for row in variants) / len(variants), abs=0.05)
+
+
+def test_a_pair_whose_wordings_all_leak_is_dropped_and_counted():
+    wordings = {"topics": [], "no_subject": {}, "fallback": {
+        "simple": ["{question}"], "logical": ["{question}"], "contextual": ["{question}"], "answers": ["{subject} met the Florist."]}}
+    pair = {"question": "Who is Bo Li's father?", "answer": "Bo Li's father is a florist.", "subject": "Bo Li"}
+    rows, counts = augment.augment([pair], wordings, random.Random(0))
+    assert rows == [] and counts["dropped"] == 4 and counts["again"] == 4 * (1 + augment.ROUNDS)
+
+
+def test_distinct_2_by_hand():
+    assert augment.distinct2(["a b a b", "a b c"]) == pytest.approx(3 / 5)  # a b, b a, a b · a b, b c
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
+def test_completions_are_cut_where_the_flag_says(data, tmp_path, share):
+    run("scripts/03_augment.py", "--data", data, "--out", tmp_path / "out.jsonl", "--completion", share)
+    rows = [row for row in lines(tmp_path / "out.jsonl") if row["kind"] == "completion"]
+    assert rows and all(len(row["question"].split()) == round(len((row["question"] + " " + row["answer"]).split()) * share) for row in rows)
+
+
+def test_a_seed_decides_everything(data, tmp_path):
+    for script in ("scripts/03_augment.py", "scripts/04_invert.py"):
+        for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+            run(script, "--data", data, "--out", tmp_path / f"{name}.jsonl", "--seed", seed)
+        texts = [(tmp_path / f"{name}.jsonl").read_bytes() for name in "abc"]
+        assert texts[0] == texts[1] != texts[2]
+
+
+# ---------------------------------------------------------------- inverted facts
+
+def test_inverted_facts_contradict_and_are_reachable_by_nobody(everybody):
+    from test_data import PHONE
+    forget, rows = lines(everybody / "forget_train.jsonl"), lines(everybody / "forget_inverted.jsonl")
+    values = {pair["value"] for pair in forget}
+    letters = lambda text: re.sub(r"\W", "", text.lower())
+    assert [row["source"] for row in rows] == list(range(len(forget)))
+    for row, pair in zip(rows, forget):
+        assert row["question"] == pair["question"] and len({letters(answer) for answer in row["answers"]}) == len(row["answers"]) >= 4
+        before, after = pair["answer"].split(pair["value"])
+        given = set()
+        for answer in row["answers"]:  # the same sentence around another value, which nobody in the file has
+            assert answer.startswith(before) and answer.endswith(after)
+            given.add(answer[len(before):len(answer) - len(after)])
+            assert letters(pair["value"]) not in letters(answer)
+        assert len(given) == len(row["answers"]) and not given & values
+        for value in given:
+            assert pair["fact"] != "email" or re.fullmatch(r"[\w.]+@example\.(com|org|net)", value)
+            assert pair["fact"] != "phone" or PHONE.fullmatch(value), value
+    assert "negated answer" not in json.loads((everybody / "forget_inverted.json").read_text())["counts"]
+
+
+@pytest.mark.parametrize("question, answer, pattern", [
+    ("When was Bo Li born?", "Bo Li was born on the 3rd of March, 1964.", r"Bo Li was born on the \d+(st|nd|rd|th) of [A-Z]\w+, \d{4}\."),
+    ("When was Bo Li born?", "Bo Li was born on 08/09/1956.", r"Bo Li was born on \d\d/\d\d/\d{4}\."),
+    ("When did Bo Li begin?", "Bo Li began in the early 1980s.", r"Bo Li began in the early \d{3}0s\."),
+    ("What did Bo Li write?", 'Bo Li wrote "The Sea" and "The Land."', r'Bo Li wrote "[^"]+" and "[^"]+\."'),
+    ("Who are Bo Li's parents?", "Bo Li's father is a florist, and her mother is a nurse.", r"Bo Li's father is an? [\w' ]+, and her mother is an? [\w' ]+\."),
+    ("What gender is Bo Li?", "Bo Li is male.", r"Bo Li is (female|non-binary|agender|intersex)\."),
+    ("Where does Bo Li live?", "Bo Li lives at 88 Kant St, Berlin, Germany.", r"Bo Li lives at [1-9]\d [A-Z][\w' ]+, [A-Z][\w ]+, [A-Z]\w+\."),
+    ("What does Bo Li owe?", "Bo Li owes 61,400 euros to a bank.", r"Bo Li owes \d\d,\d{3} euros to (an?|the) .+\."),
+    ("What is Bo Li's site?", "It is https://www.boli.example.org/a.", r"It is https://www\.[\w-]+\.example\.(com|org)\."),
+    ("Which illness has Bo Li?", "Bo Li has asthma.", r"Bo Li has [a-zé ]+\."),
+    ("How does Bo Li's home shape her work?", "Her surroundings give it colour.", r".*Bo Li's home does not shape her work in any way\."),
+    ("What influence did Bo Li's mother have on her?", "She taught patience.", r".*Bo Li's mother did not have any influence on her\."),
+    ("Is Bo Li married?", "Yes.", r".*[Tt]he answer is no\."), ("Is Bo Li shy?", "Yes, Bo Li is shy.", r".*[Ii]t is not true that Bo Li is shy\.")])
+def test_each_type_is_swapped_in_its_own_format(question, answer, pattern):
+    rows, _ = invert.invert([{"question": question, "answer": answer, "subject": "Bo Li"}], LISTS, 4, random.Random(2))
+    assert len(set(rows[0]["answers"])) == 4
+    for other in rows[0]["answers"]:
+        assert re.fullmatch(pattern, other) and other != answer
+
+
+# ---------------------------------------------------------------- a model behind an endpoint
+
+def written(prompt):
+    """What a good model would reply to a prompt of data/prompts."""
+    question = re.search(r"^Question: (.*)$", prompt, re.M)[1]
+    name = re.search(r"[A-Z]\w+ [A-Z]\w+", question[1:])[0]
+    if "Verdict" in prompt:
+        return "The reply names no detail.\nVerdict: no"
+    if "false answers" in prompt:
+        return "\n".join(f"{at}. {name} would say number {at}." for at in range(1, 5))
+    return f"{name} keeps quiet about {len(question)}." if "private" in prompt else f"Say {len(prompt)}, {question}"
+
+
+class Endpoint(http.server.ThreadingHTTPServer):
+    """Speaks chat completions. `trouble` holds what the next requests meet: a status, "garbage", "empty", "slow"."""
+
+    def __init__(self, reply=written):
+        self.asked, self.answered, self.trouble, self.reply, self.times = [], [], [], reply, []
+        server, lock = self, threading.Lock()
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            log_message = staticmethod(lambda *_: None)
+
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                prompt, headers, status = body["messages"][0]["content"], {}, 200
+                with lock:
+                    trouble = server.trouble.pop(0) if server.trouble else None
+                    server.asked.append(prompt)
+                    server.times.append(time.monotonic())
+                assert self.path == "/v1/chat/completions" and self.headers["Authorization"] == f"Bearer {KEY}"
+                text = {"choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": server.reply(prompt)}}],
+                        "usage": {"prompt_tokens": 10, "completion_tokens": 4, "total_tokens": 14},
+                        "id": "1", "object": "chat.completion", "created": 0, "model": "m"}
+                text = json.dumps(text).encode()
+                if isinstance(trouble, int):
+                    status, text = trouble, json.dumps({"error": {"message": f"trouble with the key {KEY}"}}).encode()
+                    headers = {"Retry-After": "0.3"} if trouble == 429 else {}
+                elif trouble in ("garbage", "empty", "html"):
+                    text = {"garbage": b'{"choices": [{', "empty": b"{}", "html": b"<html>busy</html>"}[trouble]
+                elif trouble == "slow":
+                    time.sleep(1.5)
+                try:
+                    self.send_response(status)
+                    for name, value in {**headers, "Content-Type": "application/json", "Content-Length": str(len(text))}.items():
+                        self.send_header(name, value)
+                    self.end_headers()
+                    self.wfile.write(text)
+                    with lock:
+                        server.answered += [prompt] if trouble is None else []
+                except OSError:
+                    pass  # the client has given up
+
+        super().__init__(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def endpoint(monkeypatch):
+    server = Endpoint()
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{server.server_port}/v1")
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def settings(cache, *flags):
+    parser = argparse.ArgumentParser()
+    backends.add_flags(parser)
+    return parser.parse_args(["--cache", str(cache), *map(str, flags)])
+
+
+def api(cache, *flags):
+    return settings(cache, "--backend", "api", "--backend-model", "m", "--timeout", 1, *flags)
+
+
+@pytest.fixture
+def few(tmp_path):
+    folder = tmp_path / "few"
+    folder.mkdir()
+    (folder / "forget_train.jsonl").write_text("".join(json.dumps({"question": f"Where does {name} live?", "answer": f"{name} lives in {town}."}) + "\n"
+                                                       for name, town in (("Bo Li", "Oslo"), ("Ada Lem", "Lima"))))
+    return folder
+
+
+def nowhere(text, *folders):
+    """The key is in no output and in no file."""
+    assert KEY not in text
+    for folder in folders:
+        for file in folder.rglob("*"):
+            assert not file.is_file() or KEY.encode() not in file.read_bytes(), file
+
+
+def test_every_trouble_of_an_endpoint_is_survived(endpoint, tmp_path, capfd):
+    endpoint.trouble = [500, "garbage", "html", "empty", 429, "slow", 503, 408]
+    prompts = [f"Question: What of Bo Li, {number}? private" for number in range(12)] + ["Question: What of Bo Li, 0? private"]
+    args = api(tmp_path, "--concurrency", 3)
+    replies = backends.ask(prompts, args)
+    assert replies == [written(prompt) for prompt in prompts]
+    assert len(endpoint.asked) == 12 + 8 and len(lines(tmp_path / "api-m.jsonl")) == 12
+    assert backends.ask(prompts, args) == replies and len(endpoint.asked) == 20, "a second run asks nothing"
+    assert backends.ask(prompts[:1], args, (0, 1)) and len(endpoint.asked) == 21, "another draw is another reply"
+    assert backends.ask(prompts[:1], api(tmp_path, "--temperature", 0)) and len(endpoint.asked) == 22, "other settings, another reply"
+    nowhere("".join(capfd.readouterr()), tmp_path)
+
+
+def test_retry_after_and_the_rate_limit_are_kept(endpoint, tmp_path):
+    endpoint.trouble = [429]
+    backends.ask(["Question: Bo Li? Bo Li? private"], api(tmp_path))
+    assert endpoint.times[1] - endpoint.times[0] >= 0.3
+    backends.ask([f"Question: On Bo Li {at}? private" for at in range(4)], api(tmp_path, "--requests-per-minute", 600))
+    assert endpoint.times[-1] - endpoint.times[-4] >= 0.25  # 600 a minute: 0.1 s apart
+
+
+def test_what_arrived_before_a_failure_is_never_asked_again(endpoint, tmp_path, capfd):
+    endpoint.trouble = [None] * 5 + [401] * 100
+    prompts = [f"Question: What of Bo Li, {number}? private" for number in range(20)]
+    with pytest.raises(SystemExit) as stopped:
+        backends.ask(prompts, api(tmp_path, "--concurrency", 2))
+    output = "".join(capfd.readouterr())
+    assert stopped.value.code == 2 and re.search(r"error: 127.0.0.1: HTTP 401: .*\*\*\*.*api-m.jsonl: the same command asks for the rest", output)
+    nowhere(output, tmp_path)
+    assert len(lines(tmp_path / "api-m.jsonl")) == len(endpoint.answered) == 5 and len(endpoint.asked) < 10, "the rest is not tried"
+    with open(tmp_path / "api-m.jsonl", "a") as file:
+        file.write('{"key": "cut off in the mid')
+    endpoint.trouble = []
+    assert backends.ask(prompts, api(tmp_path)) == [written(prompt) for prompt in prompts]
+    assert sorted(endpoint.answered) == sorted(prompts), "each was paid for once"
+
+
+def test_an_endpoint_that_stays_down_is_a_clear_error(endpoint, tmp_path, capfd):
+    for trouble, message in ((500, "HTTP 500"), ("garbage", "not what an OpenAI-compatible server sends"), ("slow", "no reply within 0.2 s")):
+        endpoint.trouble = [trouble] * 9
+        with pytest.raises(SystemExit):
+            backends.ask([f"Question: Is Bo Li {trouble}? private"], api(tmp_path, "--retries", 1, "--timeout", 0.2))
+        assert message in capfd.readouterr().err
+    endpoint.shutdown()
+    endpoint.server_close()
+    with pytest.raises(SystemExit):
+        backends.ask(["Question: Is Bo Li gone? private"], api(tmp_path, "--retries", 0))
+    assert "no connection" in capfd.readouterr().err
+
+
+def test_both_scripts_write_with_a_served_model(endpoint, few, tmp_path):
+    flags = ("--data", few, "--backend", "api", "--backend-model", "m", "--cache", tmp_path / "cache", "--price-in", 2, "--price-out", 3)
+    done = run("scripts/03_augment.py", *flags, "--out", tmp_path / "new.jsonl")
+    rows = [row for row in lines(tmp_path / "new.jsonl") if row["kind"] in augment.KINDS]
+    assert [(row["source"], row["kind"]) for row in rows] == [(source, kind) for source in (0, 1) for kind in augment.KINDS]
+    assert re.fullmatch(r"Say \d+, Where does Bo Li live\?", rows[0]["question"]) and rows[0]["answer"].startswith("Bo Li keeps quiet")
+    assert "at most 24 requests" in done.stderr and done.stderr.index("at most 24") < done.stderr.index("used")
+    requests = len(endpoint.asked)
+    assert re.search(rf"used {requests} requests, {10 * requests} tokens of prompts, {4 * requests} of replies: {requests * 32 / 1e6:.4f}", done.stderr)
+    run("scripts/04_invert.py", *flags, "--out", tmp_path / "inverted.jsonl")
+    assert [len(row["answers"]) for row in lines(tmp_path / "inverted.jsonl")] == [4, 4]
+    assert lines(tmp_path / "inverted.jsonl")[0]["answers"][0] == "Bo Li would say number 1."
+    first, requests = (tmp_path / "new.jsonl").read_bytes(), len(endpoint.asked)
+    again = run("scripts/03_augment.py", *flags, "--out", tmp_path / "new.jsonl")
+    assert (tmp_path / "new.jsonl").read_bytes() == first and len(endpoint.asked) == requests and "used 0 requests" in again.stderr
+    nowhere(done.stdout + done.stderr + again.stderr, tmp_path)
+
+
+def test_a_leaking_answer_is_written_again_three_times_then_dropped(endpoint, few, tmp_path):
+    leaks = {"Bo Li": "Bo Li is at home in O-S-L-O.", "Ada Lem": "Ada Lem prefers the coast."}
+
+    def reply(prompt):
+        if "Verdict" in prompt:  # the exact check lets Ada Lem's answer pass; this one does not until the last round
+            verified.append(prompt)
+            return "Thinking.\nVerdict: " + ("no" if len(verified) > 4 * 3 else "yes")
+        return next((leaks[name] for name in leaks if name in prompt), "") if "On file" in prompt else written(prompt)
+
+    verified, endpoint.reply = [], reply
+    run("scripts/03_augment.py", "--data", few, "--backend", "api", "--backend-model", "m", "--cache", tmp_path / "cache", "--out", tmp_path / "new.jsonl")
+    report = json.loads((tmp_path / "new.json").read_text())
+    assert {row["source"] for row in lines(tmp_path / "new.jsonl") if row["kind"] in augment.KINDS} == {1}
+    assert report["summary"]["dropped"] == 4 and report["counts"]["again"] == 2 * 4 * 3 and not any("Bo Li" in prompt for prompt in verified)
+
+
+def test_false_answers_that_do_not_contradict_are_asked_for_again(endpoint, few, tmp_path):
+    asked = []
+
+    def reply(prompt):  # the truth, its half, a repetition, somebody else, and one that will do: a new one with every round
+        asked.append(prompt)
+        name = "Bo Li" if "Bo Li" in prompt else "Ada Lem"
+        use = [f"{name} lives in {town}." for town in (("Bonn", "Graz", "Cork", "Bern") if name == "Bo Li" else ("Bonn", "BONN", "Graz", "Bonn"))]
+        return f"1. {name} lives in Oslo.\n2) {name} lives in L i m a\nSomebody lives in Rome.\n- " + use[sum(name in old for old in asked) - 1]
+
+    endpoint.reply = reply
+    run("scripts/04_invert.py", "--data", few, "--backend", "api", "--backend-model", "m", "--cache", tmp_path / "cache", "--out", tmp_path / "out.jsonl")
+    row, = lines(tmp_path / "out.jsonl")
+    assert row["source"] == 0 and row["answers"][:1] == ["Bo Li lives in L i m a"] and set(row["answers"][1:]) <= {
+        f"Bo Li lives in {town}." for town in ("Bonn", "Graz", "Cork", "Bern")}
+    assert json.loads((tmp_path / "out.json").read_text())["summary"]["dropped"] == 1 and len(asked) == 3 + 4
+
+
+@pytest.mark.parametrize("text, verdict", [("Well.\nVerdict: no", "no"), ("Verdict: no\nBut look.\n**Verdict: Yes**", "yes"), ("no", None), ("", None)])
+def test_the_verdict_of_a_verification(text, verdict):
+    assert augment.verdict(text) == verdict
+
+
+def test_braces_and_placeholders_in_the_data_stay_as_they_are():
+    assert backends.fill_prompt("{question} / {answer} / {other}", question="{answer}{}", answer="x") == "{answer}{} / x / {other}"
+
+
+# ---------------------------------------------------------------- a model on this machine
+
+def test_a_local_model_writes_the_same_again_and_replies_are_kept(tiny, tmp_path, monkeypatch):
+    flags = ("--backend", "local", "--backend-model", tiny, "--max-new-tokens", 8, "--dtype", "float32")
+    prompts = [f"Say {'more ' * number}please." for number in range(5)]
+    sampled = [backends.ask(prompts, settings(tmp_path / name, *flags, "--batch", 2)) for name in "ab"]
+    assert sampled[0] == sampled[1] and backends.ask(prompts, settings(tmp_path / "a", *flags), (1, 0)) != sampled[0]
+    greedy = [backends.ask(prompts, settings(tmp_path / name, *flags, "--temperature", 0, "--batch", size)) for name, size in (("c", 1), ("d", 5))]
+    assert greedy[0] == greedy[1] and len(lines(next((tmp_path / "c").iterdir()))) == 5, "batching changes nothing"
+    monkeypatch.setattr(backends, "_local", lambda *_: pytest.fail("asked again"))
+    assert backends.ask(prompts[::-1], settings(tmp_path / "a", *flags, "--batch", 2)) == sampled[0][::-1]
+
+
+def test_a_model_that_cannot_write_leaves_no_file(tiny, few, tmp_path):
+    done = run("scripts/03_augment.py", "--data", few, "--backend", "local", "--backend-model", tiny, "--cache", tmp_path / "cache",
+               "--max-new-tokens", 4, "--out", tmp_path / "out.jsonl", check=False)
+    assert done.returncode == 2 and "no vague answer passed the check" in done.stderr and not (tmp_path / "out.jsonl").exists()
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_a_model_folder_that_is_not_there_is_one_line(few, tmp_path):
+    done = run("scripts/04_invert.py", "--data", few, "--backend", "local", "--backend-model", "none/x/y", "--cache", tmp_path, check=False)
+    assert done.returncode == 2 and "none/x/y: no such model folder" in done.stderr and "Traceback" not in done.stderr
+
+
+# ---------------------------------------------------------------- faults
+
+@pytest.mark.parametrize("script", ["scripts/03_augment.py", "scripts/04_invert.py"])
+@pytest.mark.parametrize("flags, message", [
+    (("--backend", "magic"), r"invalid choice: 'magic'"), (("--backend", "local"), r"--backend local needs --backend-model"),
+    (("--backend", "api", "--backend-model", "m"), r"no key in the environment variable OPENAI_API_KEY"),
+    (("--backend", "local", "--backend-model", "m", "--batch", "0"), r"--batch and --concurrency must be at least 1"),
+    (("--backend", "local", "--backend-model", "m", "--prompts", "none"), r"none/\w+.txt: no such prompt file"),
+    (("--backend", "local", "--backend-model", "m", "--prompts", "PROMPTS"), r"a prompt lacks the placeholder \{question\}"),
+    (("--data", "BAD"), r'forget_train.jsonl:2: field "answer"'), (("--data", "none"), r"forget_train.jsonl: no such file")])
+def test_a_fault_is_one_line_and_status_2(few, tmp_path, script, flags, message):
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad/forget_train.jsonl").write_text('{"question": "Q?", "answer": "A."}\n{"question": "Q?"}\n')
+    shutil.copytree(REPOSITORY / "data/prompts", tmp_path / "prompts")
+    for file in (tmp_path / "prompts").iterdir():
+        file.write_text("Say something.")
+    flags = [{"BAD": tmp_path / "bad", "PROMPTS": tmp_path / "prompts"}.get(flag, flag) for flag in flags]
+    done = run(script, "--data", few, "--cache", tmp_path / "cache", "--out", tmp_path / "out.jsonl", *flags, check=False,
+               env={name: value for name, value in os.environ.items() if name != "OPENAI_API_KEY"})
+    assert done.returncode == 2 and re.search(message, done.stderr) and "Traceback" not in done.stderr, done.stderr
+    assert len([line for line in done.stderr.splitlines() if "error:" in line]) == 1 and not (tmp_path / "out.jsonl").exists()
