@@ -124,9 +124,43 @@ def answer_logprobs(pairs, model, tokenizer, batch):
     return [result[row] for row in range(len(pairs))]
 
 
+def common(one, other):
+    """How many tokens two lists share from the start."""
+    return next((at for at, (a, b) in enumerate(zip(one, other)) if a != b), min(len(one), len(other)))
+
+
+def read_prompts(rows, model):
+    """Reads a batch of prompts but for their last tokens; a part that several share, as an answer's prefixes do, once.
+
+    Returns:
+        (the last tokens, left-padded (rows, length); mask (rows, tokens read + length) of the places that are no padding; the last
+        tokens' positions; keys and values of the tokens read).
+    """
+    import torch
+    from transformers import DynamicCache
+    stems, found = [], {}
+    for row in sorted(rows, key=len, reverse=True):
+        shared = [common(row, stem) for stem in stems]
+        if not stems or len(row) - max(shared) > 8:  # so many tokens at the end of a prompt may be its own: a cut word's, say
+            stems, shared = [*stems, row], [*shared, len(row)]
+        found[row] = shared.index(max(shared)), min(max(shared), len(row) - 1)
+    cache = DynamicCache(config=model.config)
+    ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(stem) for stem in stems], batch_first=True).to(model.device)
+    model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)  # right-padded: nothing looks at the padding
+    cache.batch_select_indices(torch.tensor([found[row][0] for row in rows], device=model.device))
+    known = [found[row][1] for row in rows]
+    width = max(len(row) - count for row, count in zip(rows, known, strict=True))
+    last = [row[count:] for row, count in zip(rows, known, strict=True)]
+    blank = [width - len(tokens) for tokens in last]
+    mask = [[1] * count + [0] * (ids.shape[1] - count + empty) + [1] * (width - empty) for count, empty in zip(known, blank, strict=True)]
+    positions = [[0] * empty + list(range(count, count + width - empty)) for count, empty in zip(known, blank, strict=True)]
+    inputs = [[0] * empty + list(tokens) for empty, tokens in zip(blank, last, strict=True)]
+    return (*(torch.tensor(values, device=model.device) for values in (inputs, mask, positions)), cache)
+
+
 def continuations(prompts, limits, model, tokenizer, batch):
-    """Greedy continuations. Equal prompts are continued once; a batch is left-padded, keeps keys and values, and a row that is
-    done leaves it at once, so that the longest answer of a batch costs one row and not the whole batch.
+    """Greedy continuations, in batches that keep keys and values. Equal prompts are continued once, shared beginnings read once, and
+    a row that is done leaves its batch, so that the longest continuation costs one row and not the whole batch.
 
     Args:
         prompts: list of token-id lists, none empty.
@@ -135,19 +169,15 @@ def continuations(prompts, limits, model, tokenizer, batch):
         list of token-id lists, in the order of prompts, without the end of sequence.
     """
     import torch
-    from transformers import DynamicCache
     longest = {}
     for prompt, limit in zip(prompts, limits, strict=True):
         longest[tuple(prompt)] = max(limit, longest.get(tuple(prompt), 0))
     result = {prompt: [] for prompt in longest}
-    order = sorted((prompt for prompt, limit in longest.items() if limit), key=lambda prompt: (len(prompt), longest[prompt]))
+    order = sorted(prompt for prompt, limit in longest.items() if limit)  # those with a beginning in common stand together
     for at in progress(range(0, len(order), batch), desc="continuations", unit="batch"):
         rows = order[at:at + batch]
-        width = max(map(len, rows))
-        ids = torch.tensor([[0] * (width - len(row)) + list(row) for row in rows], device=model.device)
-        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=model.device)
-        positions, cache = (mask.cumsum(1) - 1).clamp(min=0), DynamicCache(config=model.config)
         with torch.inference_mode():
+            ids, mask, positions, cache = read_prompts(rows, model)
             while rows:
                 logits = model(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True,
                                logits_to_keep=1).logits[:, -1]
