@@ -9,6 +9,8 @@ import argparse
 import json
 from pathlib import Path
 
+from rouge_score.rouge_scorer import RougeScorer
+
 from measure import fail, mean, write_results
 from scoring import generalized_exposure, log_mean_exp, relative_exposure
 
@@ -34,17 +36,21 @@ def per_token(pairs):
     return [nats / tokens for nats, tokens in pairs]
 
 
-def follow(points, reference):
-    """The curve's exposures: for each point {"update", "GenEx", "RelEx" (bits a token, a number an answer), "retain_nll", "generic_nll"}.
+def follow(points, reference, answered):
+    """Exposures and utility at each point: {"update", "GenEx", "RelEx" (bits a token, a number an answer), "retain_nll", "generic_nll"
+    (nats a token), "retain_rouge", "generic_rouge" (mean ROUGE-L recall of the answers, None where none was asked for)}.
 
-    reference: for each answer its log p under the retrained models, nats a token, a list of seeds.
+    reference: for each answer its log p under the retrained models, nats a token, a list of seeds. answered: the true answers,
+    {"retain", "generic"}.
     """
-    curve = []
+    curve, scorer = [], RougeScorer(["rougeL"], use_stemmer=True)
+    rouge = lambda true, given: mean(scorer.score(*pair)["rougeL"].recall for pair in zip(true, given, strict=True)) if true else None
     for point in points:
         ours, fresh = per_token(point["forget"]), per_token(point["fresh"])
         curve.append({"GenEx": [generalized_exposure([value], seeds) for value, seeds in zip(ours, reference, strict=True)],
                       "RelEx": [relative_exposure(value, fresh) for value in ours],
-                      **{name: point[name] for name in ("update", "retain_nll", "generic_nll")}})
+                      **{name: point[name] for name in ("update", "retain_nll", "generic_nll")},
+                      **{f"{name}_rouge": rouge(true, point[f"{name}_answers"]) for name, true in answered.items()}})
     return curve
 
 
@@ -69,7 +75,8 @@ def describe(curve, splits):
     return {"exposure_before": mean(first["GenEx"]), "relative_exposure_before": mean(first["RelEx"]),
             "updates_to_forget": at, "updates_to_forget_by_RelEx": forgotten_at(curve, measure="RelEx"),
             "retain_nll_rise_when_forgotten": rise("retain_nll", then), "generic_nll_rise_when_forgotten": rise("generic_nll", then),
-            "retain_nll_rise_at_first_point": rise("retain_nll", curve[1]) if len(curve) > 1 else None, "updates": curve[-1]["update"],
+            "retain_nll_rise_at_first_point": rise("retain_nll", curve[1]) if len(curve) > 1 else None,
+            "retain_rouge_before": first["retain_rouge"], "retain_rouge_when_forgotten": then and then["retain_rouge"], "updates": curve[-1]["update"],
             **{f"updates_to_forget_{split}_{half}": forgotten_at(curve, rows)
                for split, parts in splits.items() for half, rows in zip(("low", "high"), parts)}}
 
@@ -85,12 +92,12 @@ def findings(one, other):
 
 
 def picture(curves, splits, path):
-    """Five panels; solid and dashed are told by each panel's own labels."""
+    """Six panels, exposure above and utility below; the exposure axes end where it is twice as far below 0 as it began above."""
     import matplotlib
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
     figure, axes = plt.subplots(2, 3, figsize=(14, 8), layout="constrained")
-    exposure, utility, trade, memorised, difficult, legend = axes.flat
+    exposure, memorised, difficult, utility, answered, trade = axes.flat
     at = lambda curve: [point["update"] for point in curve]
     bits = lambda curve, rows=None, name="GenEx": [mean(value for row, value in enumerate(point[name]) if rows is None or row in rows) for point in curve]
     for name, curve in curves.items():
@@ -99,25 +106,32 @@ def picture(curves, splits, path):
         exposure.plot(at(curve), bits(curve, name="RelEx"), linestyle="--", label=f"{name.upper()}, relative", **style)
         utility.plot(at(curve), [point["retain_nll"] for point in curve], label=f"{name.upper()}, retain set", **style)
         utility.plot(at(curve), [point["generic_nll"] for point in curve], linestyle="--", label=f"{name.upper()}, general knowledge", **style)
+        if curve[0]["retain_rouge"] is not None:
+            answered.plot(at(curve), [point["retain_rouge"] for point in curve], label=f"{name.upper()}, retain set", **style)
+            answered.plot(at(curve), [point["generic_rouge"] for point in curve], linestyle="--", label=f"{name.upper()}, general knowledge", **style)
         trade.plot(bits(curve), [point["retain_nll"] for point in curve], label=NAMES[name], **style)
         for panel, split in ((memorised, "memorisation"), (difficult, "difficulty")):
             for half, rows, line in zip(("low", "high"), splits[name][split], ("--", "-"), strict=True):
                 if rows:
                     panel.plot(at(curve), bits(curve, rows), linestyle=line, label=f"{name.upper()}, {half}", **style)
-    top = max(max(bits(curve) + bits(curve, name="RelEx")) for curve in curves.values())
-    for panel, title in ((exposure, "Exposure"), (memorised, "By memorisation under vanilla"), (difficult, "By difficulty under retrained")):
+    top = max(0.1, *(value for curve in curves.values() for value in bits(curve) + bits(curve, name="RelEx")))
+    for panel, title in ((exposure, "Exposure"), (memorised, "By memorisation (halves, under vanilla)"), (difficult, "By difficulty (halves, under retrained)")):
         panel.axhline(0, color="#555555", linewidth=0.8)
-        panel.set(title=title, xlabel="updates", ylabel="bits a token (0: unlearned)", ylim=(-2 * max(top, 0.5), 1.2 * max(top, 0.5)))
+        panel.set(title=title, xlabel="updates", ylabel="bits a token (0: unlearned)", ylim=(-2 * top, 1.2 * top))
     trade.axvline(0, color="#555555", linewidth=0.8)
     trade.set(title="Utility against exposure (time runs to the right)", xlabel="generalized exposure, bits a token", ylabel="NLL of retain pairs, nats a token",
-              yscale="log", xlim=(1.2 * max(top, 0.5), -2 * max(top, 0.5)))
-    utility.set(title="Utility (lower is better)", xlabel="updates", ylabel="NLL, nats a token", yscale="log")
-    for panel in (exposure, utility, trade, memorised, difficult):
+              xlim=(1.2 * top, -2 * top))
+    utility.set(title="Utility: NLL (lower is better)", xlabel="updates", ylabel="nats a token")
+    answered.set(title="Utility: ROUGE-L recall (higher is better)", xlabel="updates", ylim=(-0.02, 1.02))
+    for panel in (utility, trade):
+        if panel.get_ylim()[1] > 20:  # after a collapse the NLL has no bound
+            panel.set_yscale("log")
+            panel.yaxis.set_major_formatter("{x:g}")
+    for panel in axes.flat:
         panel.spines[["top", "right"]].set_visible(False)
-        panel.legend(frameon=False, fontsize=8)
-    legend.axis("off")
-    legend.text(0, 0.95, "ID: facts drawn from the training data\nOOD: canaries\n\nGradient ascent on each set alone, from one\nvanilla model that learnt both. Exposure below\n"
-                "-2 × its start is cut off.\n\nlow, high: halves of a forget set by its median", va="top", fontsize=10)
+        if panel.get_legend_handles_labels()[0]:
+            panel.legend(frameon=False, fontsize=8)
+    figure.suptitle("Gradient ascent on facts drawn from the training data (ID) and on canaries (OOD), from one vanilla model that learnt both")
     partial = path.with_name("." + path.name)
     figure.savefig(partial, dpi=130)
     partial.replace(path)
@@ -134,7 +148,8 @@ if __name__ == "__main__":
     curves, splits, items = {}, {}, []
     for name in NAMES:
         curve_file, exposure_file = getattr(args, name)
-        points = read(curve_file, "a curve of 30_in_out.py", ["points"])["points"]
+        found = read(curve_file, "a curve of 30_in_out.py", ["points", "references"])
+        points = found["points"]
         known = read(exposure_file, "a results file of 05_exposure.py", ["items"])["items"]
         if not all(item.get("logprob_reference") for item in known):
             fail(f"{exposure_file}: has no reference models; run 05_exposure.py with --reference")
@@ -143,7 +158,7 @@ if __name__ == "__main__":
         reference = [[value / item["tokens"] for value in item["logprob_reference"]] for item in known]
         difficulty = [-log_mean_exp(seeds) for seeds in reference]
         memorisation = [log_mean_exp([value / item["tokens"] for value in item["logprob"]]) + hard for item, hard in zip(known, difficulty, strict=True)]
-        curves[name] = follow(points, reference)
+        curves[name] = follow(points, reference, found["references"])
         splits[name] = {"memorisation": halves(memorisation), "difficulty": halves(difficulty)}
         items += [{"set": name, "question": item["question"], "answer": item["answer"], "memorisation": more, "difficulty": hard,
                    "GenEx": [point["GenEx"][row] for point in curves[name]], "RelEx": [point["RelEx"][row] for point in curves[name]]}

@@ -1,5 +1,6 @@
 """The in- vs. out-of-distribution study: its data, its curve, the reading of both, and the whole of it on the tiny model."""
 import json
+import math
 import re
 import runpy
 import signal
@@ -73,7 +74,7 @@ def results(tmp_path_factory, parts, models):
     folder = tmp_path_factory.mktemp("results")
     for name in ("id", "ood"):
         run("scripts/30_in_out.py", "--model", models / "vanilla", "--data", parts, "--forget", f"forget_{name}.jsonl", "--fresh", f"fresh_{name}.jsonl",
-            "--out", folder / name, *TRAIN, "--lr", 1e-2, "--every", 3, "--watched", 6)
+            "--out", folder / name, *TRAIN, "--lr", 1e-2, "--every", 3, "--watched", 6, "--asked", 3, "--max-new-tokens", 6)
         run("eval/05_exposure.py", "--forget", parts / f"forget_{name}.jsonl", "--models", models / "vanilla", "--reference", models / "retrained",
             "--fresh", parts / f"fresh_{name}.jsonl", "--out", folder / f"{name}.json")
     run("eval/06_in_out.py", "--id", folder / "id/curve.json", folder / "id.json", "--ood", folder / "ood/curve.json", folder / "ood.json", "--out", folder)
@@ -91,6 +92,7 @@ def test_the_study_on_the_tiny_model(results):
         part = found["summary"][name]
         assert part["exposure_before"] == pytest.approx(exposed["summary"]["GenEx_per_token"], rel=1e-3)
         assert part["relative_exposure_before"] == pytest.approx(exposed["summary"]["RelEx_per_token"], rel=1e-3)
+        assert [len(point["generic_answers"]) for point in curve["points"]] == [3] * 7 and len(curve["references"]["retain"]) == 3
         bits = [point["GenEx"] for point in found["summary"]["curves"][name]]
         assert bits[-1] < bits[0] and part["updates_to_forget"] in (None, 3, 6, 9, 12, 15, 16), "ascent lowers exposure"
         assert (results / name / "adapter_model.safetensors").exists(), "the unlearned model is an ordinary model folder"
@@ -100,7 +102,7 @@ def test_the_study_on_the_tiny_model(results):
 
 def test_a_killed_run_continues_its_curve(tmp_path, parts, models, results):
     flags = ("--model", models / "vanilla", "--data", parts, "--forget", "forget_id.jsonl", "--out", tmp_path / "id", *TRAIN, "--lr", 1e-2, "--every", 3,
-             "--watched", 6, "--checkpoint-every", 4)
+             "--watched", 6, "--asked", 3, "--max-new-tokens", 6, "--checkpoint-every", 4)
     process = subprocess.Popen([sys.executable, "scripts/30_in_out.py", *map(str, flags)], cwd=REPOSITORY, stderr=subprocess.DEVNULL)
     for _ in range(2400):
         if (tmp_path / "id.partial/checkpoint.pt").exists() or process.poll() is not None:
@@ -114,7 +116,8 @@ def test_a_killed_run_continues_its_curve(tmp_path, parts, models, results):
     assert ours == [point for point in whole if point["update"] in {point["update"] for point in ours}] and ours[0] == whole[0] and len(ours) >= len(whole) - 1
 
 
-CURVE = [{"update": update, "GenEx": [high, low], "RelEx": [high + 1, low + 1], "retain_nll": retain, "generic_nll": 2 * retain}
+CURVE = [{"update": update, "GenEx": [high, low], "RelEx": [high + 1, low + 1], "retain_nll": retain, "generic_nll": 2 * retain,
+          "retain_rouge": 1 / retain, "generic_rouge": None}
          for update, high, low, retain in ((0, 4.0, 2.0, 1.0), (2, 3.0, -1.0, 1.5), (4, 1.0, -2.0, 2.5), (6, -3.0, -5.0, 7.0))]
 
 
@@ -122,11 +125,21 @@ def test_a_curve_is_read_as_by_hand():
     told = study.describe(CURVE, {"memorisation": ({1}, {0})})
     assert told == {"exposure_before": 3, "relative_exposure_before": 4, "updates_to_forget": 4, "updates_to_forget_by_RelEx": 6,
                     "retain_nll_rise_when_forgotten": 1.5, "generic_nll_rise_when_forgotten": 3, "retain_nll_rise_at_first_point": 0.5, "updates": 6,
+                    "retain_rouge_before": 1, "retain_rouge_when_forgotten": 0.4,
                     "updates_to_forget_memorisation_low": 2, "updates_to_forget_memorisation_high": 6}
     later = {**told, "updates_to_forget": 6, "retain_nll_rise_when_forgotten": 0.2, "retain_nll_rise_at_first_point": 0.1}
     assert study.findings(told, later) == {"ood_needs_more_updates": True, "ood_loses_less_utility": True, "id_loses_more_utility_at_once": True}
     assert study.findings(later, told) == {"ood_needs_more_updates": False, "ood_loses_less_utility": False, "id_loses_more_utility_at_once": False}
     assert study.findings(told, study.describe(CURVE[:2], {}))["ood_needs_more_updates"] is None, "never forgotten: nothing to say"
+
+
+def test_exposures_and_rouge_of_a_point_by_hand():
+    """Two answers of 2 and 4 tokens; per token -1 and -2 nats, references at -3 (one seed), a fresh one at -2."""
+    point = {"update": 0, "forget": [[-2.0, 2], [-8.0, 4]], "fresh": [[-6.0, 3]], "retain_nll": 1.0, "generic_nll": 2.0,
+             "retain_answers": ["Ada lives here"], "generic_answers": []}
+    (read,) = study.follow([point], [[-3.0], [-3.0]], {"retain": ["Ada Lem lives there"], "generic": []})
+    assert read["GenEx"] == pytest.approx([2 / math.log(2), 1 / math.log(2)]) and read["RelEx"] == pytest.approx([1 / math.log(2), 0])
+    assert (read["retain_rouge"], read["generic_rouge"]) == (pytest.approx(2 / 4), None)
 
 
 def test_halves():
@@ -137,7 +150,7 @@ def test_halves():
     (("scripts/05_in_out_data.py", "--data", "{data}", "--size", "500", "--out", "{out}"), r"--size 500 needs 2000 different facts"),
     (("scripts/05_in_out_data.py", "--data", "{tmp}", "--out", "{out}"), r"forget_train.jsonl: no such file"),
     (("scripts/30_in_out.py", "--model", "{tiny}", "--data", "{parts}", "--fresh", "none.jsonl", "--out", "{out}"), r"none.jsonl: no such file"),
-    (("scripts/30_in_out.py", "--model", "{tiny}", "--data", "{parts}", "--every", "0", "--out", "{out}"), r"--every and --watched must be"),
+    (("scripts/30_in_out.py", "--model", "{tiny}", "--data", "{parts}", "--every", "0", "--out", "{out}"), r"--every, --watched and --max-new-tokens must be"),
     (("eval/06_in_out.py", "--id", "none.json", "none.json", "--ood", "none.json", "none.json", "--out", "{out}"), r"none.json: No such file"),
     (("eval/06_in_out.py", "--id", "{results}/id.json", "{results}/id.json", "--ood", "x", "x", "--out", "{out}"), r"id.json: not a curve"),
     (("eval/06_in_out.py", "--id", "{results}/id/curve.json", "{results}/ood.json", "--ood", "x", "x", "--out", "{out}"), r"are not of the same forget set"),
