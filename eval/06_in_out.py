@@ -54,10 +54,15 @@ def follow(points, reference, answered):
     return curve
 
 
+def average(values, rows=None):
+    """Mean over the chosen rows, or over all."""
+    return mean(value for row, value in enumerate(values) if rows is None or row in rows)
+
+
 def forgotten_at(curve, rows=None, measure="GenEx"):
     """The first update at which the mean exposure of these answers (all by default) is 0 or less; None where it never is."""
     for point in curve:
-        if mean(value for row, value in enumerate(point[measure]) if rows is None or row in rows) <= 0:
+        if average(point[measure], rows) <= 0:
             return point["update"]
 
 
@@ -76,8 +81,9 @@ def describe(curve, splits):
             "updates_to_forget": at, "updates_to_forget_by_RelEx": forgotten_at(curve, measure="RelEx"),
             "retain_nll_rise_when_forgotten": rise("retain_nll", then), "generic_nll_rise_when_forgotten": rise("generic_nll", then),
             "retain_nll_rise_at_first_point": rise("retain_nll", curve[1]) if len(curve) > 1 else None,
-            "retain_rouge_before": first["retain_rouge"], "retain_rouge_when_forgotten": then and then["retain_rouge"], "updates": curve[-1]["update"],
-            **{f"updates_to_forget_{split}_{half}": forgotten_at(curve, rows)
+            "retain_rouge_before": first["retain_rouge"], "retain_rouge_when_forgotten": then and then["retain_rouge"],
+            "updates": curve[-1]["update"],
+            **{f"updates_to_forget_{split}_{half}": forgotten_at(curve, rows) if rows else None
                for split, parts in splits.items() for half, rows in zip(("low", "high"), parts)}}
 
 
@@ -98,29 +104,30 @@ def picture(curves, splits, path):
     import matplotlib.pyplot as plt
     figure, axes = plt.subplots(2, 3, figsize=(14, 8), layout="constrained")
     exposure, memorised, difficult, utility, answered, trade = axes.flat
-    at = lambda curve: [point["update"] for point in curve]
-    bits = lambda curve, rows=None, name="GenEx": [mean(value for row, value in enumerate(point[name]) if rows is None or row in rows) for point in curve]
+    column = lambda curve, name: [point[name] for point in curve]
+    bits = lambda curve, rows=None, name="GenEx": [average(point[name], rows) for point in curve]
     for name, curve in curves.items():
         style = {"color": COLOURS[name], "marker": "o" if name == "id" else "s", "markersize": 4}
-        exposure.plot(at(curve), bits(curve), label=f"{name.upper()}, generalized", **style)
-        exposure.plot(at(curve), bits(curve, name="RelEx"), linestyle="--", label=f"{name.upper()}, relative", **style)
-        utility.plot(at(curve), [point["retain_nll"] for point in curve], label=f"{name.upper()}, retain set", **style)
-        utility.plot(at(curve), [point["generic_nll"] for point in curve], linestyle="--", label=f"{name.upper()}, general knowledge", **style)
-        if curve[0]["retain_rouge"] is not None:
-            answered.plot(at(curve), [point["retain_rouge"] for point in curve], label=f"{name.upper()}, retain set", **style)
-            answered.plot(at(curve), [point["generic_rouge"] for point in curve], linestyle="--", label=f"{name.upper()}, general knowledge", **style)
-        trade.plot(bits(curve), [point["retain_nll"] for point in curve], label=NAMES[name], **style)
+        at, dashed = column(curve, "update"), {**style, "linestyle": "--"}
+        exposure.plot(at, bits(curve), label=f"{name.upper()}, generalized", **style)
+        exposure.plot(at, bits(curve, name="RelEx"), label=f"{name.upper()}, relative", **dashed)
+        for panel, measure in ((utility, "nll"), (answered, "rouge")):
+            if curve[0][f"retain_{measure}"] is not None:
+                panel.plot(at, column(curve, f"retain_{measure}"), label=f"{name.upper()}, retain set", **style)
+                panel.plot(at, column(curve, f"generic_{measure}"), label=f"{name.upper()}, general knowledge", **dashed)
+        trade.plot(bits(curve), column(curve, "retain_nll"), label=NAMES[name], **style)
         for panel, split in ((memorised, "memorisation"), (difficult, "difficulty")):
-            for half, rows, line in zip(("low", "high"), splits[name][split], ("--", "-"), strict=True):
+            for half, rows, line in zip(("low", "high"), splits[name][split], (dashed, style), strict=True):
                 if rows:
-                    panel.plot(at(curve), bits(curve, rows), linestyle=line, label=f"{name.upper()}, {half}", **style)
+                    panel.plot(at, bits(curve, rows), label=f"{name.upper()}, {half}", **line)
     top = max(0.1, *(value for curve in curves.values() for value in bits(curve) + bits(curve, name="RelEx")))
-    for panel, title in ((exposure, "Exposure"), (memorised, "By memorisation (halves, under vanilla)"), (difficult, "By difficulty (halves, under retrained)")):
+    for panel, title in ((exposure, "Exposure"), (memorised, "By memorisation (halves, under vanilla)"),
+                         (difficult, "By difficulty (halves, under retrained)")):
         panel.axhline(0, color="#555555", linewidth=0.8)
         panel.set(title=title, xlabel="updates", ylabel="bits a token (0: unlearned)", ylim=(-2 * top, 1.2 * top))
     trade.axvline(0, color="#555555", linewidth=0.8)
-    trade.set(title="Utility against exposure (time runs to the right)", xlabel="generalized exposure, bits a token", ylabel="NLL of retain pairs, nats a token",
-              xlim=(1.2 * top, -2 * top))
+    trade.set(title="Utility against exposure (time runs to the right)", xlabel="generalized exposure, bits a token",
+              ylabel="NLL of retain pairs, nats a token", xlim=(1.2 * top, -2 * top))
     utility.set(title="Utility: NLL (lower is better)", xlabel="updates", ylabel="nats a token")
     answered.set(title="Utility: ROUGE-L recall (higher is better)", xlabel="updates", ylim=(-0.02, 1.02))
     for panel in (utility, trade):
@@ -157,15 +164,16 @@ if __name__ == "__main__":
             fail(f"{curve_file} and {exposure_file} are not of the same forget set")
         reference = [[value / item["tokens"] for value in item["logprob_reference"]] for item in known]
         difficulty = [-log_mean_exp(seeds) for seeds in reference]
-        memorisation = [log_mean_exp([value / item["tokens"] for value in item["logprob"]]) + hard for item, hard in zip(known, difficulty, strict=True)]
+        vanilla = [log_mean_exp([value / item["tokens"] for value in item["logprob"]]) for item in known]
+        memorisation = [ours + hard for ours, hard in zip(vanilla, difficulty, strict=True)]
         curves[name] = follow(points, reference, found["references"])
         splits[name] = {"memorisation": halves(memorisation), "difficulty": halves(difficulty)}
         items += [{"set": name, "question": item["question"], "answer": item["answer"], "memorisation": more, "difficulty": hard,
                    "GenEx": [point["GenEx"][row] for point in curves[name]], "RelEx": [point["RelEx"][row] for point in curves[name]]}
                   for row, (item, more, hard) in enumerate(zip(known, memorisation, difficulty, strict=True))]
     told = {name: describe(curves[name], splits[name]) for name in NAMES}
-    summary = {**findings(told["id"], told["ood"]), **told,
-               "curves": {name: [{**point, "GenEx": mean(point["GenEx"]), "RelEx": mean(point["RelEx"])} for point in curve] for name, curve in curves.items()}}
+    means = {name: [{**point, "GenEx": mean(point["GenEx"]), "RelEx": mean(point["RelEx"])} for point in curve] for name, curve in curves.items()}
+    summary = {**findings(told["id"], told["ood"]), **told, "curves": means}
     out = Path(args.out)
     write_results(out / "in_out.json", summary, items, args, [*args.id, *args.ood])
     picture(curves, splits, out / "in_out.png")

@@ -59,7 +59,8 @@ if __name__ == "__main__":
                      epochs=10.0, batch=1, accumulation=8, fresh=("fresh_id.jsonl", "pairs drawn like the forget set that no model saw"),
                      generic=("generic.jsonl", "pairs of general knowledge"), every=(2, "updates between two points of the curve"),
                      watched=(64, "so many retain and generic pairs for the NLL"),
-                     asked=(16, "so many of each are answered too, 0 for none"), max_new_tokens=(64, "length of these answers"), **{**RETAIN_FLAGS, "retain": ("none", *RETAIN_FLAGS["retain"][1:])})
+                     asked=(16, "so many of each are answered too, 0 for none"), max_new_tokens=(64, "length of these answers"),
+                     **{**RETAIN_FLAGS, "retain": ("none", *RETAIN_FLAGS["retain"][1:])})
     if min(args.every, args.watched, args.max_new_tokens) < 1 or args.asked < 0:
         fail("--every, --watched and --max-new-tokens must be at least 1, --asked at least 0")
     files = {name: Path(flag) if Path(flag).is_file() else Path(args.data) / flag for name, flag in (

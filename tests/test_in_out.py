@@ -74,7 +74,7 @@ def results(tmp_path_factory, parts, models):
     folder = tmp_path_factory.mktemp("results")
     for name in ("id", "ood"):
         run("scripts/30_in_out.py", "--model", models / "vanilla", "--data", parts, "--forget", f"forget_{name}.jsonl", "--fresh", f"fresh_{name}.jsonl",
-            "--out", folder / name, *TRAIN, "--lr", 1e-2, "--every", 3, "--watched", 6, "--asked", 3, "--max-new-tokens", 6)
+            "--out", folder / name, *TRAIN, "--lr", 1e-2, "--every", 3, "--watched", 6, "--asked", 3, "--max-new-tokens", 4)
         run("eval/05_exposure.py", "--forget", parts / f"forget_{name}.jsonl", "--models", models / "vanilla", "--reference", models / "retrained",
             "--fresh", parts / f"fresh_{name}.jsonl", "--out", folder / f"{name}.json")
     run("eval/06_in_out.py", "--id", folder / "id/curve.json", folder / "id.json", "--ood", folder / "ood/curve.json", folder / "ood.json", "--out", folder)
@@ -102,7 +102,7 @@ def test_the_study_on_the_tiny_model(results):
 
 def test_a_killed_run_continues_its_curve(tmp_path, parts, models, results):
     flags = ("--model", models / "vanilla", "--data", parts, "--forget", "forget_id.jsonl", "--out", tmp_path / "id", *TRAIN, "--lr", 1e-2, "--every", 3,
-             "--watched", 6, "--asked", 3, "--max-new-tokens", 6, "--checkpoint-every", 4)
+             "--watched", 6, "--asked", 3, "--max-new-tokens", 4, "--checkpoint-every", 4)
     process = subprocess.Popen([sys.executable, "scripts/30_in_out.py", *map(str, flags)], cwd=REPOSITORY, stderr=subprocess.DEVNULL)
     for _ in range(2400):
         if (tmp_path / "id.partial/checkpoint.pt").exists() or process.poll() is not None:
