@@ -10,7 +10,8 @@ from collections import Counter
 from nltk.tokenize import TreebankWordTokenizer
 from nltk.tokenize.punkt import PunktSentenceTokenizer
 
-from measure import MODELS, fail, mean, model_folder, pair_up, progress, read_answers, write_results
+from measure import MODELS, fail, mean, model_folder, pair_up, read_answers, write_results
+from scoring import answer_logprobs, load
 
 
 def words(text):
@@ -38,51 +39,14 @@ def linguistic_score(ppl, bi, hs):
     return 3 / ((1 + ppl) + (1 + bi) + (1 + 1 / hs)) if hs > 0 else 0.0
 
 
-def load(folder):
-    """The judge of perplexity: (model on the device, tokenizer)."""
-    import torch
-    import transformers
-    transformers.utils.logging.disable_progress_bar()
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, use_safetensors=True, dtype=torch.bfloat16 if torch.cuda.is_available() else torch.float32)
-    except (OSError, ValueError) as error:
-        fail(f"cannot load a model from {folder}: {str(error).splitlines()[0]}")
-    return model.eval().to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
-
-
 def perplexities(rows, model, tokenizer, batch):
     """exp of the mean negative log-likelihood a token of each answer given its question, end-of-sequence token included.
 
     Returns:
         list of floats, in the order of rows.
     """
-    import torch
-    import torch.nn.functional as F
-
-    def encode(row):
-        prompt = tokenizer.apply_chat_template([{"role": "user", "content": row["question"]}], tokenize=False,
-                                               add_generation_prompt=True)
-        gap = "" if prompt[-1:].isspace() else " "
-        encoded = tokenizer(prompt + gap + row["answer"], add_special_tokens=False, return_offsets_mapping=True)
-        return (torch.tensor(encoded["input_ids"] + [tokenizer.eos_token_id]),
-                sum(end <= len(prompt) for _, end in encoded["offset_mapping"]))
-
-    encoded, result = [encode(row) for row in rows], {}
-    order = sorted(range(len(rows)), key=lambda at: len(encoded[at][0]))
-    for at in progress(range(0, len(order), batch), desc="perplexity", unit="batch"):
-        part = order[at:at + batch]
-        ids = torch.nn.utils.rnn.pad_sequence([encoded[row][0] for row in part], batch_first=True).to(model.device)
-        first = min(encoded[row][1] for row in part)  # no logits for tokens that are prompt in every row
-        with torch.inference_mode():
-            logits = model(input_ids=ids, use_cache=False, logits_to_keep=ids.shape[1] - first + 1).logits[:, :-1].float()
-        losses = F.cross_entropy(logits.transpose(1, 2), ids[:, first:], reduction="none")  # (rows, positions)
-        for row, loss in zip(part, losses, strict=True):
-            tokens, prompt = encoded[row]
-            mean = loss[prompt - first:len(tokens) - first].mean().item()
-            result[row] = math.exp(min(mean, 700))  # e^709 is the largest float
-    return [result[row] for row in range(len(rows))]
+    scored = answer_logprobs([(row["question"], row["answer"]) for row in rows], model, tokenizer, batch)
+    return [math.exp(min(-logprobs.mean().item(), 700)) for logprobs, _ in scored]  # e^709 is the largest float
 
 
 if __name__ == "__main__":

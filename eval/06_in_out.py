@@ -1,0 +1,182 @@
+"""The in- vs. out-of-distribution study (Baluta et al. 2024, arXiv:2411.04388): exposure and utility while a model unlearns.
+
+Reads the curves that scripts/30_in_out.py wrote for both forget sets, and for each the log-probabilities of its answers under the
+vanilla and the retrained model (eval/05_exposure.py). Draws exposure and utility over the updates, one against the other, and the
+forget sets' halves by memorisation (log p under vanilla - under retrained) and by difficulty (NLL under retrained). The paper's
+findings to check: canaries need more updates, yet cost less utility; facts of the training distribution cost utility at once.
+"""
+import argparse
+import json
+from pathlib import Path
+
+from rouge_score.rouge_scorer import RougeScorer
+
+from measure import fail, mean, write_results
+from scoring import generalized_exposure, log_mean_exp, relative_exposure
+
+NAMES = {"id": "in distribution", "ood": "out of distribution"}
+COLOURS = {"id": "#0072B2", "ood": "#D55E00"}  # Okabe and Ito's: told apart without red and green
+
+
+def read(path, what, fields):
+    """A JSON file that holds `fields`."""
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        fail(f"{path}: {error.strerror}")
+    except ValueError:
+        fail(f"{path}: not valid JSON")
+    if not isinstance(found, dict) or not all(found.get(field) for field in fields):
+        fail(f"{path}: not {what}")
+    return found
+
+
+def per_token(pairs):
+    """[[nats, tokens], ...] → nats a token."""
+    return [nats / tokens for nats, tokens in pairs]
+
+
+def follow(points, reference, answered):
+    """Exposures and utility at each point: {"update", "GenEx", "RelEx" (bits a token, a number an answer), "retain_nll", "generic_nll"
+    (nats a token), "retain_rouge", "generic_rouge" (mean ROUGE-L recall of the answers, None where none was asked for)}.
+
+    reference: for each answer its log p under the retrained models, nats a token, a list of seeds. answered: the true answers,
+    {"retain", "generic"}.
+    """
+    curve, scorer = [], RougeScorer(["rougeL"], use_stemmer=True)
+    rouge = lambda true, given: mean(scorer.score(*pair)["rougeL"].recall for pair in zip(true, given, strict=True)) if true else None
+    for point in points:
+        ours, fresh = per_token(point["forget"]), per_token(point["fresh"])
+        curve.append({"GenEx": [generalized_exposure([value], seeds) for value, seeds in zip(ours, reference, strict=True)],
+                      "RelEx": [relative_exposure(value, fresh) for value in ours],
+                      **{name: point[name] for name in ("update", "retain_nll", "generic_nll")},
+                      **{f"{name}_rouge": rouge(true, point[f"{name}_answers"]) for name, true in answered.items()}})
+    return curve
+
+
+def average(values, rows=None):
+    """Mean over the chosen rows, or over all."""
+    return mean(value for row, value in enumerate(values) if rows is None or row in rows)
+
+
+def forgotten_at(curve, rows=None, measure="GenEx"):
+    """The first update at which the mean exposure of these answers (all by default) is 0 or less; None where it never is."""
+    for point in curve:
+        if average(point[measure], rows) <= 0:
+            return point["update"]
+
+
+def halves(values):
+    """(rows of the lower half, rows of the upper half) of values; where the count is odd the middle one is in the upper."""
+    order = sorted(range(len(values)), key=values.__getitem__)
+    return set(order[:len(order) // 2]), set(order[len(order) // 2:])
+
+
+def describe(curve, splits):
+    """What the curve of one forget set says, in numbers."""
+    first, at = curve[0], forgotten_at(curve)
+    then = next((point for point in curve if point["update"] == at), None)
+    rise = lambda name, point: point[name] - first[name] if point else None  # nats a token
+    return {"exposure_before": mean(first["GenEx"]), "relative_exposure_before": mean(first["RelEx"]),
+            "updates_to_forget": at, "updates_to_forget_by_RelEx": forgotten_at(curve, measure="RelEx"),
+            "retain_nll_rise_when_forgotten": rise("retain_nll", then), "generic_nll_rise_when_forgotten": rise("generic_nll", then),
+            "retain_nll_rise_at_first_point": rise("retain_nll", curve[1]) if len(curve) > 1 else None,
+            "retain_rouge_before": first["retain_rouge"], "retain_rouge_when_forgotten": then and then["retain_rouge"],
+            "updates": curve[-1]["update"],
+            **{f"updates_to_forget_{split}_{half}": forgotten_at(curve, rows) if rows else None
+               for split, parts in splits.items() for half, rows in zip(("low", "high"), parts)}}
+
+
+def findings(one, other):
+    """The paper's findings as far as two curves tell: None where a set was not forgotten within its updates."""
+    id_at, ood_at = one["updates_to_forget"], other["updates_to_forget"]
+    both = id_at is not None and ood_at is not None
+    return {"ood_needs_more_updates": ood_at > id_at if both else None,
+            "ood_loses_less_utility": other["retain_nll_rise_when_forgotten"] < one["retain_nll_rise_when_forgotten"] if both else None,
+            "id_loses_more_utility_at_once": one["retain_nll_rise_at_first_point"] > other["retain_nll_rise_at_first_point"]
+            if None not in (one["retain_nll_rise_at_first_point"], other["retain_nll_rise_at_first_point"]) else None}
+
+
+def picture(curves, splits, path):
+    """Six panels, exposure above and utility below; the exposure axes end where it is twice as far below 0 as it began above."""
+    import matplotlib
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    figure, axes = plt.subplots(2, 3, figsize=(14, 8), layout="constrained")
+    exposure, memorised, difficult, utility, answered, trade = axes.flat
+    column = lambda curve, name: [point[name] for point in curve]
+    bits = lambda curve, rows=None, name="GenEx": [average(point[name], rows) for point in curve]
+    for name, curve in curves.items():
+        style = {"color": COLOURS[name], "marker": "o" if name == "id" else "s", "markersize": 4}
+        at, dashed = column(curve, "update"), {**style, "linestyle": "--"}
+        exposure.plot(at, bits(curve), label=f"{name.upper()}, generalized", **style)
+        exposure.plot(at, bits(curve, name="RelEx"), label=f"{name.upper()}, relative", **dashed)
+        for panel, measure in ((utility, "nll"), (answered, "rouge")):
+            if curve[0][f"retain_{measure}"] is not None:
+                panel.plot(at, column(curve, f"retain_{measure}"), label=f"{name.upper()}, retain set", **style)
+                panel.plot(at, column(curve, f"generic_{measure}"), label=f"{name.upper()}, general knowledge", **dashed)
+        trade.plot(bits(curve), column(curve, "retain_nll"), label=NAMES[name], **style)
+        for panel, split in ((memorised, "memorisation"), (difficult, "difficulty")):
+            for half, rows, line in zip(("low", "high"), splits[name][split], (dashed, style), strict=True):
+                if rows:
+                    panel.plot(at, bits(curve, rows), label=f"{name.upper()}, {half}", **line)
+    top = max(0.1, *(value for curve in curves.values() for value in bits(curve) + bits(curve, name="RelEx")))
+    for panel, title in ((exposure, "Exposure"), (memorised, "By memorisation (halves, under vanilla)"),
+                         (difficult, "By difficulty (halves, under retrained)")):
+        panel.axhline(0, color="#555555", linewidth=0.8)
+        panel.set(title=title, xlabel="updates", ylabel="bits a token (0: unlearned)", ylim=(-2 * top, 1.2 * top))
+    trade.axvline(0, color="#555555", linewidth=0.8)
+    trade.set(title="Utility against exposure (time runs to the right)", xlabel="generalized exposure, bits a token",
+              ylabel="NLL of retain pairs, nats a token", xlim=(1.2 * top, -2 * top))
+    utility.set(title="Utility: NLL (lower is better)", xlabel="updates", ylabel="nats a token")
+    answered.set(title="Utility: ROUGE-L recall (higher is better)", xlabel="updates", ylim=(-0.02, 1.02))
+    for panel in (utility, trade):
+        if panel.get_ylim()[1] > 20:  # after a collapse the NLL has no bound
+            panel.set_yscale("log")
+            panel.yaxis.set_major_formatter("{x:g}")
+    for panel in axes.flat:
+        panel.spines[["top", "right"]].set_visible(False)
+        if panel.get_legend_handles_labels()[0]:
+            panel.legend(frameon=False, fontsize=8)
+    figure.suptitle("Gradient ascent on facts drawn from the training data (ID) and on canaries (OOD), from one vanilla model that learnt both")
+    partial = path.with_name("." + path.name)
+    figure.savefig(partial, dpi=130)
+    partial.replace(path)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, long in NAMES.items():
+        parser.add_argument(f"--{name}", required=True, nargs=2, metavar=("CURVE", "EXPOSURE"),
+                            help=f"{long}: curve.json of 30_in_out.py, and 05_exposure.py's results for the vanilla model with --reference")
+    parser.add_argument("--out", required=True, help="folder for in_out.json and in_out.png")
+    args = parser.parse_args()
+    curves, splits, items = {}, {}, []
+    for name in NAMES:
+        curve_file, exposure_file = getattr(args, name)
+        found = read(curve_file, "a curve of 30_in_out.py", ["points", "references"])
+        points = found["points"]
+        known = read(exposure_file, "a results file of 05_exposure.py", ["items"])["items"]
+        if not all(item.get("logprob_reference") for item in known):
+            fail(f"{exposure_file}: has no reference models; run 05_exposure.py with --reference")
+        if [tokens for _, tokens in points[0]["forget"]] != [item["tokens"] for item in known]:
+            fail(f"{curve_file} and {exposure_file} are not of the same forget set")
+        reference = [[value / item["tokens"] for value in item["logprob_reference"]] for item in known]
+        difficulty = [-log_mean_exp(seeds) for seeds in reference]
+        vanilla = [log_mean_exp([value / item["tokens"] for value in item["logprob"]]) for item in known]
+        memorisation = [ours + hard for ours, hard in zip(vanilla, difficulty, strict=True)]
+        curves[name] = follow(points, reference, found["references"])
+        splits[name] = {"memorisation": halves(memorisation), "difficulty": halves(difficulty)}
+        items += [{"set": name, "question": item["question"], "answer": item["answer"], "memorisation": more, "difficulty": hard,
+                   "GenEx": [point["GenEx"][row] for point in curves[name]], "RelEx": [point["RelEx"][row] for point in curves[name]]}
+                  for row, (item, more, hard) in enumerate(zip(known, memorisation, difficulty, strict=True))]
+    told = {name: describe(curves[name], splits[name]) for name in NAMES}
+    means = {name: [{**point, "GenEx": mean(point["GenEx"]), "RelEx": mean(point["RelEx"])} for point in curve] for name, curve in curves.items()}
+    summary = {**findings(told["id"], told["ood"]), **told, "curves": means}
+    out = Path(args.out)
+    write_results(out / "in_out.json", summary, items, args, [*args.id, *args.ood])
+    picture(curves, splits, out / "in_out.png")
+    for name, part in told.items():
+        print(NAMES[name], *(f"{key} {value:.4g}" for key, value in part.items() if value is not None), sep="  ")
+    print("the paper's findings:", *(f"{key}: {value}" for key, value in summary.items() if key not in (*NAMES, "curves")), sep="  ")

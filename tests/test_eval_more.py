@@ -1,0 +1,358 @@
+"""TOFU's metrics, MEMO, MA, EL and exposure: against slow references that share nothing with them, and values by hand."""
+import copy
+import json
+import math
+import re
+import runpy
+import sys
+
+import pytest
+import torch
+from conftest import REPOSITORY, load
+from hypothesis import given
+from hypothesis import strategies as st
+from rouge_score.rouge_scorer import RougeScorer
+
+import scoring
+import unlearn
+
+tofu, memorization, exposure = load("eval/03_tofu.py"), load("eval/04_memorization.py"), load("eval/05_exposure.py")
+
+PAIRS = [("Who lives here?", "Ada Lem lives here."), ("Where does she live?", "In the white house by the sea, at the end of the road."),
+         ("What does she do for a living, and since when?", "She paints."), ("Who?", "A")]
+
+
+def run(script, *flags):
+    """Runs a script in this process: most of a small script's time is the import of torch."""
+    argv, sys.argv = sys.argv, [script, *map(str, flags)]
+    try:
+        runpy.run_path(str(REPOSITORY / script), run_name="__main__")
+    finally:
+        sys.argv = argv
+
+
+@pytest.fixture(scope="module")
+def learnt(tiny, tmp_path_factory):
+    """The tiny model after it has learnt some pairs partly by heart, so that memorisation is neither none nor all."""
+    folder = tmp_path_factory.mktemp("learnt")
+    folder.joinpath("full.jsonl").write_text("".join(json.dumps({"question": q, "answer": a}) + "\n" for q, a in PAIRS[:3]))
+    run("scripts/02_finetune.py", "--model", tiny, "--data", folder, "--out", folder / "model", "--epochs", 40, "--batch", 3,
+        "--accumulation", 1, "--lr", 2e-2, "--lora-dropout", 0, "--lora-r", 16, "--dtype", "float32")
+    return folder / "model"
+
+
+@pytest.fixture(scope="module")
+def model(learnt):
+    return scoring.load(learnt)
+
+
+# ---------------------------------------------------------------- slow references: one row, one token at a time
+
+def slow_logprobs(pair, model, tokenizer):
+    """(log-probabilities, hits) of the answer's tokens, a forward pass a token."""
+    ids, prompt = unlearn.encode(tokenizer, {"question": pair[0], "answer": pair[1]})
+    logprobs, hits = [], []
+    for at in range(prompt, len(ids)):
+        with torch.no_grad():
+            logits = model(torch.tensor([ids[:at]])).logits[0, -1].double()
+        logprobs.append(float(logits.log_softmax(-1)[ids[at]]))
+        hits.append(int(logits.argmax()) == ids[at])
+    return logprobs, hits
+
+
+def slow_greedy(ids, limit, model, tokenizer):
+    """Greedy continuation of token ids: no batch, no padding, no cache."""
+    ids, start = list(ids), len(ids)
+    while len(ids) - start < limit:
+        with torch.no_grad():
+            token = int(model(torch.tensor([ids])).logits[0, -1].argmax())
+        if token == tokenizer.eos_token_id:
+            break
+        ids.append(token)
+    return ids[start:]
+
+
+def slow_memo(question, answer, model, tokenizer, mode, limit, window=5):
+    """MEMO of one pair, prompt by prompt, in the spec's words, with chatml written out."""
+    scores, text, k = [], answer if mode == "suffix" else question, 1
+    while k < len(text):
+        prompt = f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n{answer[:k]}" if mode == "suffix" else f"<|im_start|>user\n{question[:k]}"
+        found = tokenizer.decode(slow_greedy(tokenizer(prompt, add_special_tokens=False)["input_ids"], limit, model, tokenizer), skip_special_tokens=True)
+        scores.append(RougeScorer(["rouge1"], use_stemmer=True).score(text[k:], found)["rouge1"].precision)
+        k += window
+    return sum(scores) / len(scores) if scores else 0.0
+
+
+def slow_el(question, answer, model, tokenizer, n):
+    """EL_n of one pair: every prefix is continued."""
+    ids, prompt = unlearn.encode(tokenizer, {"question": question, "answer": answer})
+    true, total, count = ids[prompt:-1], 0.0, 0
+    for t in range(len(true)):
+        rest = true[t:]
+        if len(rest) >= n:
+            found = slow_greedy(ids[:prompt + t], len(rest), model, tokenizer)
+            grams = [found[at:at + n] for at in range(len(found)) if len(found[at:at + n]) == n]
+            total += sum(any(rest[at:at + n] == gram for at in range(len(rest))) for gram in grams) / len(grams) if grams else 0
+            count += 1
+    return total / count if count else None
+
+
+# ---------------------------------------------------------------- scoring
+
+@pytest.mark.parametrize("batch", [1, 3, 16])
+def test_answers_are_scored_as_one_token_at_a_time(model, batch):
+    for pair, (logprobs, hits) in zip(PAIRS, scoring.answer_logprobs(PAIRS, *model, batch)):
+        slow, slow_hits = slow_logprobs(pair, *model)
+        assert logprobs.tolist() == pytest.approx(slow, abs=1e-4) and hits.tolist() == slow_hits
+
+
+@pytest.mark.parametrize("batch", [1, 2, 16])
+def test_continuations_are_those_of_one_at_a_time(model, batch):
+    prompts = [scoring.encode(model[1], *pair)[0][:cut] for pair in PAIRS for cut in (1, 9, -1)] * 2  # every prompt twice
+    limits = [3, 30, 0, 12] * 6
+    expected = [slow_greedy(ids, limit, *model) for ids, limit in zip(prompts, limits)]
+    assert scoring.continuations(prompts, limits, *model, batch) == expected
+    assert len({len(tokens) for tokens in expected}) > 3, "rows must leave their batch at different times"
+
+
+@pytest.mark.parametrize("template", ["plain", "llama2", "chatml"])
+def test_scripts_and_eval_agree_on_a_models_prompt_format(model, template):
+    """They import nothing from each other, so a test holds them together."""
+    tokenizer = copy.deepcopy(model[1])
+    tokenizer.chat_template = load("scripts/00_models.py").TEMPLATES[template]
+    for question, answer in PAIRS:
+        assert scoring.encode(tokenizer, question, answer) == unlearn.encode(tokenizer, {"question": question, "answer": answer})
+
+
+def test_an_adapter_folder_is_scored_with_its_base(tmp_path, tiny, data):
+    run("scripts/10_ga.py", "--model", tiny, "--data", data, "--out", tmp_path / "ga", "--retain", "none", "--lr", 1e-2, "--epochs", 1, "--dtype", "float32")
+    ours, theirs = scoring.load(tmp_path / "ga"), unlearn.load_model(tmp_path / "ga", "float32")[0].eval()
+    (logprobs, _), = scoring.answer_logprobs(PAIRS[:1], *ours, 1)
+    assert logprobs.tolist() == pytest.approx(slow_logprobs(PAIRS[0], theirs, ours[1])[0], abs=1e-4)
+    (base, _), = scoring.answer_logprobs(PAIRS[:1], *scoring.load(tiny), 1)
+    assert (base - logprobs).abs().max() > 1e-2, "the adapter changes something"
+
+
+# ---------------------------------------------------------------- TOFU
+
+def test_truth_ratio_by_hand():
+    """Perturbed answers at 0.1 and 0.4, paraphrase at 0.5: geometric mean 0.2, arithmetic 0.25."""
+    paraphrase, perturbed = math.log(0.5), [math.log(0.1), math.log(0.4)]
+    assert tofu.truth_ratio(paraphrase, perturbed) == pytest.approx(0.4)
+    assert tofu.truth_ratio(paraphrase, perturbed, paper=True) == pytest.approx(0.5)
+
+
+@given(st.floats(-20, -0.01), st.lists(st.floats(-20, -0.01), min_size=1, max_size=5))
+def test_the_papers_truth_ratio_is_never_below_the_codes(paraphrase, perturbed):
+    """Jensen: an arithmetic mean is at least the geometric one; they agree on one answer."""
+    code, paper = tofu.truth_ratio(paraphrase, perturbed), tofu.truth_ratio(paraphrase, perturbed, paper=True)
+    assert paper >= code * (1 - 1e-9)
+    assert tofu.truth_ratio(paraphrase, perturbed[:1]) == pytest.approx(tofu.truth_ratio(paraphrase, perturbed[:1], paper=True))
+
+
+def test_forget_quality_tells_the_same_from_far_apart():
+    same = [at / 20 for at in range(20)]
+    assert tofu.forget_quality(same, same) == 1
+    assert tofu.forget_quality(same, [ratio + 5 for ratio in same]) < 0.05
+    # by hand: one of two samples of three lies wholly above the other; D = 1, and 2 of the 20 ways to mix them are as extreme
+    assert tofu.forget_quality([1, 2, 3], [4, 5, 6]) == pytest.approx(0.1)
+
+
+ROWS = [{"question": q, "answer": a, "paraphrased_answer": "It is so: " + a, "perturbed_answer": ["Bo Pym does.", "Nobody at all."]} for q, a in PAIRS[:3]]
+FACTS = [{"question": "What is the capital of France?", "answer": "Paris", "perturbed_answer": ["Rome", "Berlin", "Oslo"]}]
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize("paper", [False, True])
+def test_tofu_from_files_agrees_with_the_slow_reference(tmp_path, learnt, model, paper):
+    rows, facts = write(tmp_path / "rows.jsonl", ROWS), tmp_path / "facts.json"
+    facts.write_text(json.dumps(FACTS, indent=1))  # a list is read too
+    flags = ("--model", learnt, "--forget", rows, "--max-new-tokens", 12, *(["--paper"] if paper else []))
+    run("eval/03_tofu.py", *flags, "--out", tmp_path / "first.json")
+    run("eval/03_tofu.py", *flags, "--retain", rows, "--real-authors", facts, "--world-facts", facts, "--reference", tmp_path / "first.json",
+        "--out", tmp_path / "out.json")
+    result = json.loads((tmp_path / "out.json").read_text())
+    p = lambda q, a: math.exp(sum(slow_logprobs((q, a), *model)[0]) / len(slow_logprobs((q, a), *model)[0]))
+    values = []
+    for name, part in (("retain", ROWS), ("real_authors", FACTS), ("world_facts", FACTS)):
+        columns = [[], [], []]
+        for row, item in zip(part, [item for item in result["items"] if item["set"] == name], strict=True):
+            false = [p(row["question"], text) for text in row["perturbed_answer"]]
+            probability = p(row["question"], row["answer"])
+            average = sum(false) / len(false) if paper else math.prod(false) ** (1 / len(false))
+            ratio = average / p(row["question"], row.get("paraphrased_answer", row["answer"]))
+            if name != "retain":
+                probability /= probability + sum(false)
+            prompt = model[1](unlearn.prompt_text(model[1], row["question"]), add_special_tokens=False)["input_ids"]
+            answer = model[1].decode(slow_greedy(prompt, 12, *model), skip_special_tokens=True).strip()
+            rouge = RougeScorer(["rougeL"], use_stemmer=True).score(row["answer"], answer)["rougeL"].recall
+            assert item["truth_ratio"] == pytest.approx(ratio, rel=1e-3) and item["probability"] == pytest.approx(probability, rel=1e-3)
+            assert (item["answer"], item["rouge_l_recall"]) == (answer, rouge)
+            for column, value in zip(columns, (rouge, probability, max(0, 1 - ratio))):
+                column.append(value)
+        values += [sum(column) / len(column) for column in columns]
+    utility = 9 / sum(1 / value for value in values) if min(values) > 0 else 0
+    assert result["summary"]["model_utility"] == pytest.approx(utility, rel=1e-3, abs=1e-9)
+    assert result["summary"]["forget_quality"] == 1, "its own truth ratios"
+    assert result["git_commit"] and len(result["data"]) == 3 and result["summary"]["retain_items"] == 3
+
+
+def test_model_utility_is_the_harmonic_mean_of_nine():
+    sets = zip(("retain", "real_authors", "world_facts"), ((0.9, 0.8, 0.7), (0.6, 0.5, 0.4), (0.3, 0.2, 0.1)))
+    items = [{"set": name, "rouge_l_recall": a, "probability": b, "true": c, "truth_ratio": 1 - c} for name, (a, b, c) in sets]
+    assert tofu.summarise(items)["model_utility"] == pytest.approx(9 / sum(10 / n for n in range(1, 10)))
+    assert tofu.summarise(items[:2])["model_utility"] is None and tofu.summarise(items)["forget_quality"] is None
+
+
+def test_other_files_supply_perturbed_and_paraphrased_answers(tmp_path):
+    people = [{"question": f"Q{at}?", "answer": f"A{at}.", "person": "ada", "fact": fact} for at, fact in enumerate(("home", "home", "job"))]
+    other = [{"question": "V?", "answer": "her job", "person": "ada", "fact": "job"}, {"question": "W?", "answer": "her home", "person": "ada", "fact": "home"}]
+    inverted = [{"question": "Q2?", "answers": ["x", "y"], "source": 2}, {"question": "Q0?", "answers": ["z"], "source": 0}]
+    paths = [write(tmp_path / name, rows) for name, rows in (("p.jsonl", people), ("i.jsonl", inverted), ("o.jsonl", other))]
+    rows = tofu.read_set("forget", *paths)
+    assert [(row["question"], row["paraphrased_answer"], row["perturbed_answer"]) for row in rows] == [
+        ("Q0?", "her home", ["z"]), ("Q2?", "her job", ["x", "y"])]
+    plain = write(tmp_path / "plain.jsonl", [{"text": "Q0?", "labels": "A0."}, {"text": "Q2?", "labels": "A2."}])
+    by_row = write(tmp_path / "by_row.jsonl", [{"question": "Q0?", "answer": "first"}, {"question": "Q2?", "answer": "second"}])
+    assert [row["paraphrased_answer"] for row in tofu.read_set("forget", plain, paths[1], by_row)] == ["first", "second"]
+
+
+# ---------------------------------------------------------------- memorisation
+
+@pytest.mark.parametrize("mode", ["suffix", "prefix"])
+@pytest.mark.parametrize("batch", [1, 7, 64])
+def test_memo_is_that_of_one_prompt_at_a_time(model, mode, batch):
+    fast = memorization.memo(PAIRS, *model, mode=mode, max_new_tokens=15, batch=batch)
+    assert fast == pytest.approx([slow_memo(*pair, *model, mode, 15) for pair in PAIRS], abs=1e-12)
+    if mode == "suffix":
+        assert 0 < max(fast) and min(fast) < 1 and fast[3] == 0, "one character has no rest"
+
+
+def test_memo_cuts_as_the_spec_says(model):
+    prompts = memorization.memo_prompts("Who?", "Ada Lem is it.", model[1], "suffix", 5)
+    assert [rest for _, rest in prompts] == ["da Lem is it.", "m is it.", "it."] and prompts[1][0].endswith("assistant\nAda Le")
+    assert [rest for _, rest in memorization.memo_prompts("Who is?", "Ada", model[1], "prefix", 5)] == ["ho is?", "?"]
+
+
+def test_ma_and_el_are_those_of_one_prompt_at_a_time(tmp_path, learnt, model):
+    pairs = write(tmp_path / "pairs.jsonl", [{"question": q, "answer": a} for q, a in PAIRS])
+    run("eval/04_memorization.py", "--model", learnt, "--pairs", pairs, "--el", 2, "--max-new-tokens", 15, "--out", tmp_path / "out.json")
+    result = json.loads((tmp_path / "out.json").read_text())
+    for item, pair in zip(result["items"], PAIRS, strict=True):
+        _, hits = slow_logprobs(pair, *model)
+        assert item["MA"] == pytest.approx(sum(hits) / len(hits))
+        assert item["EL_2"] == (None if (slow := slow_el(*pair, *model, 2)) is None else pytest.approx(slow))
+        assert item["MEMO"] == pytest.approx(slow_memo(*pair, *model, "suffix", 15))
+    known = [item["EL_2"] for item in result["items"] if item["EL_2"] is not None]
+    assert result["summary"]["EL_2"] == pytest.approx(sum(known) / len(known)) and result["summary"]["items"] == 4
+
+
+@given(st.lists(st.integers(0, 3), max_size=12), st.lists(st.integers(0, 3), max_size=12), st.integers(1, 4))
+def test_overlap_agrees_with_the_definition(found, true, n):
+    value = memorization.overlap(found, true, n)
+    held = [any(found[i:i + n] == true[j:j + n] for j in range(len(true) - n + 1)) for i in range(len(found) - n + 1)]
+    assert value == (sum(held) / len(held) if held else 0) and 0 <= value <= 1
+    assert memorization.overlap(true, true, n) == (1 if len(true) >= n else 0)
+
+
+def test_candidate_answers_are_scored_one_by_one(tmp_path, learnt):
+    """MEOW's selection reads these: {"question", "answers"} in, an item an answer out, as the answer's own pair would get."""
+    some = write(tmp_path / "some.jsonl", [{"question": "Who lives here?", "answers": ["Ada Lem lives here.", "Bo Pym lives here."], "source": 0}])
+    pairs = write(tmp_path / "pairs.jsonl", [{"question": "Who lives here?", "answer": answer} for answer in ("Ada Lem lives here.", "Bo Pym lives here.")])
+    for file in (some, pairs):
+        run("eval/04_memorization.py", "--model", learnt, "--pairs", file, "--el", 0, "--max-new-tokens", 10, "--out", file.with_suffix(".json"))
+    some, pairs = (json.loads(file.with_suffix(".json").read_text()) for file in (some, pairs))
+    assert some["items"] == pairs["items"] and set(some["items"][0]) == {"question", "answer", "MEMO", "MA"}
+    assert some["items"][0]["MEMO"] > some["items"][1]["MEMO"], "the learnt answer is known better"
+
+
+# ---------------------------------------------------------------- exposure
+
+def test_exposure_by_hand():
+    """p = 1/2 and 1/8 over two seeds, references 1/16: log2(5/16) - log2(1/16) = log2 5. Fresh at 1/4 and 1/8: log2(1/2) - log2(3/16)."""
+    log = lambda p: math.log(p)
+    assert scoring.generalized_exposure([log(1 / 2), log(1 / 8)], [log(1 / 16)]) == pytest.approx(math.log2(5))
+    assert scoring.relative_exposure(log(1 / 2), [log(1 / 4), log(1 / 8)]) == pytest.approx(math.log2(8 / 3))
+    values = exposure.exposures([(log(1 / 16), 4)], [(log(1 / 256), 4)], [[(log(1 / 64), 3)]])
+    assert values == {"GenEx": pytest.approx(4), "RelEx": pytest.approx(2), "GenEx_per_token": pytest.approx(1), "RelEx_per_token": pytest.approx(1)}
+
+
+@given(st.lists(st.floats(-2000, 0), min_size=1, max_size=6), st.floats(-500, 500))
+def test_exposure_properties(values, shift):
+    assert scoring.generalized_exposure(values, values) == 0
+    moved = [value + shift for value in values]
+    assert scoring.generalized_exposure(moved, values) == pytest.approx(shift / math.log(2), abs=1e-6)
+    assert scoring.relative_exposure(max(values), values) >= -1e-9 >= scoring.relative_exposure(min(values), values) - 2e-9
+
+
+def test_exposure_of_models(tmp_path, tiny, learnt, model):
+    forget = write(tmp_path / "forget.jsonl", [{"question": q, "answer": a} for q, a in PAIRS[:3]])
+    fresh = write(tmp_path / "fresh.jsonl", [{"question": "Who lives there?", "answer": "Bo Pym lives there."}])
+    run("eval/05_exposure.py", "--forget", forget, "--models", learnt, "--reference", tiny, tiny, "--fresh", fresh, "--out", tmp_path / "out.json")
+    result, base = json.loads((tmp_path / "out.json").read_text()), scoring.load(tiny)
+    z, _ = slow_logprobs(("Who lives there?", "Bo Pym lives there."), *model)
+    for item, pair in zip(result["items"], PAIRS):
+        ours, _ = slow_logprobs(pair, *model)
+        theirs, _ = slow_logprobs(pair, *base)
+        assert item["GenEx"] == pytest.approx((sum(ours) - sum(theirs)) / math.log(2), abs=1e-3)
+        assert item["RelEx_per_token"] == pytest.approx((sum(ours) / len(ours) - sum(z) / len(z)) / math.log(2), abs=1e-3)
+    assert result["summary"]["GenEx"] > 1 and result["summary"]["reference_seeds"] == 2
+    run("eval/05_exposure.py", "--forget", forget, "--models", tiny, "--reference", tiny, "--out", tmp_path / "none.json")
+    assert json.loads((tmp_path / "none.json").read_text())["summary"]["GenEx"] == 0
+
+
+# ---------------------------------------------------------------- faults
+
+def faults(tmp_path, tiny):
+    good = write(tmp_path / "good.jsonl", ROWS)
+    lacks = write(tmp_path / "lacks.jsonl", [ROWS[0], {"question": "Who?", "answer": "Ada."}])
+    no_answer = write(tmp_path / "no_answer.jsonl", [ROWS[0], {"question": "Who?"}])
+    other = write(tmp_path / "other.jsonl", [{"question": "Another?", "answers": ["x"]}])
+    short = write(tmp_path / "short.jsonl", ROWS[:1])
+    empty, broken = write(tmp_path / "empty.jsonl", []), tmp_path / "broken.jsonl"
+    broken.write_text(json.dumps(ROWS[0]) + "\n{no\n")
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    adapter.joinpath("adapter_config.json").write_text('{"base_model_name_or_path": "/gone/base/model"}')
+    out = ("--model", tiny, "--out", tmp_path / "out.json")
+    tofu, memo, exposed = ("eval/03_tofu.py", *out), ("eval/04_memorization.py", *out), ("eval/05_exposure.py", *out[2:])
+    return {
+        "no set": (tofu, "give --forget"),
+        "no perturbed answers": ((*tofu, "--forget", lacks), r'lacks.jsonl:2: field "perturbed_answer" must be a list'),
+        "no paraphrase": ((*tofu, "--forget", write(tmp_path / "np.jsonl", [{**ROWS[0], "paraphrased_answer": ""}])), r'np.jsonl:1: field "paraphrased_answer"'),
+        "inverted facts of other questions": ((*tofu, "--forget", good, "--perturbed", other), "other.jsonl: holds answers to none of the questions"),
+        "paraphrases of another number": ((*tofu, "--forget", good, "--paraphrased", short), "short.jsonl: has 1 rows for 3"),
+        "reference without forget": ((*tofu, "--retain", good, "--reference", good), "--reference needs --forget"),
+        "perturbed without its set": ((*tofu, "--retain", good, "--perturbed", other), "need --forget"),
+        "not truth ratios": ((*tofu, "--forget", good, "--reference", good), "neither a results file"),
+        "truth ratios missing": ((*tofu, "--forget", good, "--reference", tmp_path / "none.json"), "none.json: No such file"),
+        "no pairs": ((*memo, "--pairs", tmp_path / "none.jsonl"), "none.jsonl: No such file"),
+        "empty pairs": ((*memo, "--pairs", empty), "empty.jsonl: holds no question-answer pair"),
+        "broken pairs": ((*memo, "--pairs", broken), "broken.jsonl:2: not valid JSON"),
+        "answer missing": ((*memo, "--pairs", no_answer), r'no_answer.jsonl:2: field "answer"'),
+        "window of zero": ((*memo, "--pairs", good, "--window", "0"), "--window, --max-new-tokens and --batch must be at least 1"),
+        "no model": (("eval/04_memorization.py", "--model", tmp_path / "a/b", *out[2:], "--pairs", good), "no such model folder"),
+        "adapter without base": (("eval/04_memorization.py", "--model", adapter, *out[2:], "--pairs", good), "its base model /gone/base/model is not there"),
+        "nothing to compare with": ((*exposed, "--forget", good, "--models", tiny), "give --reference"),
+        "no reference model": ((*exposed, "--forget", good, "--models", tiny, "--reference", tmp_path / "a/b"), "no such model folder"),
+    }
+
+
+FAULTS = ("no set", "no perturbed answers", "no paraphrase", "inverted facts of other questions", "paraphrases of another number",
+          "reference without forget", "perturbed without its set", "not truth ratios", "truth ratios missing", "no pairs", "empty pairs",
+          "broken pairs", "answer missing", "window of zero", "no model", "adapter without base", "nothing to compare with", "no reference model")
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_one_line_and_status_2_and_writes_nothing(tmp_path, tiny, capsys, fault):
+    command, message = faults(tmp_path, tiny)[fault]
+    with pytest.raises(SystemExit) as done:
+        run(*command)
+    error = capsys.readouterr().err
+    assert done.value.code == 2 and re.search(message, error), error
+    assert len([line for line in error.splitlines() if "error:" in line]) == 1
+    assert not (tmp_path / "out.json").exists()
