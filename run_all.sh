@@ -19,7 +19,8 @@ usage: bash run_all.sh [--preset NAME] [--data NAME_OR_FOLDER] [--model ID_OR_PA
   --methods "A B"  the preset's (default), all, or some of: $(echo $methods)
   --persons N|all  how many of the invented persons of \`people\` to use
   --run NAME       results go to work/NAME (default: the preset's name)
-  --force STEP     run a finished step again: models, minilm, data, vanilla, retrained, augment, a method,
+  --force STEP     run a finished step again: models, minilm, data, vanilla, retrained, augment, augmented,
+                   invert, memo, a method,
                    answers-MODEL, kfr_krr, linguistic, report, or all
   --tune "R R R"   in place of the table: tries these learning rates for each method on questions that no table uses, and
                    writes the best into scripts/presets/tuned/, which later runs of the preset read
@@ -53,7 +54,7 @@ for name in $chosen; do grep -qxF -- "$name" <<<"$methods" || fail "unknown meth
 [[ $run =~ ^[A-Za-z0-9][A-Za-z0-9._+-]*$ ]] || fail "--run $run: use letters, digits, dot, dash, plus and underscore"
 case $data in people|knowundo|tofu) ;; *) [ -d "$data" ] || fail "--data $data: not people, knowundo or tofu, and no such folder" ;; esac
 if [ -n "$force" ]; then
-  known="all models minilm data vanilla retrained augment augmented $(echo $methods) kfr_krr linguistic report"
+  known="all models minilm data vanilla retrained augment augmented invert memo $(echo $methods) kfr_krr linguistic report"
   for name in vanilla retrained $methods; do known+=" answers-$name tune-$name"; done
   [[ " $known " == *" $force "* ]] || fail "--force $force: unknown step; there are: $known"
 fi
@@ -117,24 +118,31 @@ extrapolate() {  # NAME METHOD FLAGS...: goes on in the direction of a finished 
 }
 
 # ======================================================================== the run
-step models    "$R/models/base"      "$([ -d "$model" ] && echo "$model" || echo requirements.txt)" \
+step models    "$R/models/base"      "$([ -d "$model" ] && echo "$model" || echo scripts/00_models.py)" \
                                      scripts/00_models.py --model "$model" --chat-template "$TEMPLATE" --out "$R/models/base"
-step minilm    "$R/models/minilm"    requirements.txt  scripts/00_models.py --model minilm --out "$R/models/minilm"
+step minilm    "$R/models/minilm"    scripts/00_models.py  scripts/00_models.py --model minilm --out "$R/models/minilm"
 step data      "$R/data/data.json"   "$([ -d "$data" ] && echo "$data" || echo data/people)" \
                                      scripts/01_data.py --data "$data" --out "$R/data" --persons "${flag_persons:-$PERSONS}" $DATA_FLAGS
-step vanilla   "$R/models/vanilla"   "$R/models/base:$R/data/*.jsonl"  scripts/02_finetune.py --model "$R/models/base" --data "$R/data" \
+step vanilla   "$R/models/vanilla"   "$R/models/base:$R/data/full.jsonl"  scripts/02_finetune.py --model "$R/models/base" --data "$R/data" \
                                      --out "$R/models/vanilla" $TRAIN $FINETUNE
 [ -n "$tune" ] ||
-step retrained "$R/models/retrained" "$R/models/base:$R/data/*.jsonl"  scripts/02_finetune.py --model "$R/models/base" --data "$R/data" \
+step retrained "$R/models/retrained" "$R/models/base:$R/data/full_without_forget.jsonl"  scripts/02_finetune.py --model "$R/models/base" --data "$R/data" \
                                      --out "$R/models/retrained" --without-forget $TRAIN $FINETUNE
-step augment   "$R/augmented/forget_augmented.jsonl" "$R/data/*.jsonl:data/augmentation.json:data/general_knowledge.jsonl" \
+step augment   "$R/augmented/forget_augmented.jsonl" "$R/data/forget_train.jsonl:data/augmentation.json:data/general_knowledge.jsonl" \
                                      scripts/03_augment.py --data "$R/data" --out "$R/augmented/forget_augmented.jsonl" $AUGMENT
 answer vanilla   "$R/models/vanilla"
 answer retrained "$R/models/retrained"
 
 if wanted RKLD RKLD+GDR FKLD; then
-step augmented "$R/models/augmented" "$R/models/vanilla:$R/data/*.jsonl"  scripts/02_finetune.py --model "$R/models/vanilla" --data "$R/data" \
+step augmented "$R/models/augmented" "$R/models/vanilla:$R/data/forget_train.jsonl"  scripts/02_finetune.py --model "$R/models/vanilla" --data "$R/data" \
                                      --out "$R/models/augmented" --forget forget_train.jsonl --adapter $TRAIN $AUGMENTED
+fi
+
+if wanted MEOW; then
+step invert "$R/augmented/inverted.jsonl" "$R/data/forget_train.jsonl:data/inversion.json"  scripts/04_invert.py --data "$R/data" \
+                                     --out "$R/augmented/inverted.jsonl"
+step memo   "$R/augmented/memo.json" "$R/models/vanilla:$R/augmented/inverted.jsonl"  eval/04_memorization.py --model "$R/models/vanilla" \
+                                     --pairs "$R/augmented/inverted.jsonl" --out "$R/augmented/memo.json" $MEMO
 fi
 
 # one line a method; more flags: the preset's SET (or BASELINE), then the tuned learning rate
@@ -158,6 +166,7 @@ method GA+GDR+MemFlex   16_memflex.py  --loss ga  --retain gdr
 method NPO+GDR+MemFlex  16_memflex.py  --loss npo --retain gdr
 method ReLearn          12_relearn.py  --forget "$R/augmented/forget_augmented.jsonl"
 method ReLearn-DPO      13_dpo.py      --prefer "$R/augmented/forget_augmented.jsonl" --retain gdr
+method MEOW             17_meow.py     --forget "$R/augmented/inverted.jsonl" --memo "$R/augmented/memo.json"
 method RKLD             18_rkld.py     --augmented "$R/models/augmented"
 method RKLD+GDR         18_rkld.py     --augmented "$R/models/augmented" --retain gdr
 method FKLD             18_rkld.py     --augmented "$R/models/augmented" --divergence forward

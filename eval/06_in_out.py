@@ -1,6 +1,6 @@
 """The in- vs. out-of-distribution study (Baluta et al. 2024, arXiv:2411.04388): exposure and utility while a model unlearns.
 
-Reads the curves that scripts/30_in_out.py wrote for both forget sets, and for each the log-probabilities of its answers under the
+Reads the curves that scripts/40_in_out.py wrote for both forget sets, and for each the log-probabilities of its answers under the
 vanilla and the retrained model (eval/05_exposure.py). Draws exposure and utility over the updates, one against the other, and the
 forget sets' halves by memorisation (log p under vanilla - under retrained) and by difficulty (NLL under retrained). The paper's
 findings to check: canaries need more updates, yet cost less utility; facts of the training distribution cost utility at once.
@@ -149,13 +149,13 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, long in NAMES.items():
         parser.add_argument(f"--{name}", required=True, nargs=2, metavar=("CURVE", "EXPOSURE"),
-                            help=f"{long}: curve.json of 30_in_out.py, and 05_exposure.py's results for the vanilla model with --reference")
+                            help=f"{long}: curve.json of 40_in_out.py, and 05_exposure.py's results for the vanilla model with --reference")
     parser.add_argument("--out", required=True, help="folder for in_out.json and in_out.png")
     args = parser.parse_args()
     curves, splits, items = {}, {}, []
     for name in NAMES:
         curve_file, exposure_file = getattr(args, name)
-        found = read(curve_file, "a curve of 30_in_out.py", ["points", "references"])
+        found = read(curve_file, "a curve of 40_in_out.py", ["points", "references"])
         points = found["points"]
         known = read(exposure_file, "a results file of 05_exposure.py", ["items"])["items"]
         if not all(item.get("logprob_reference") for item in known):

@@ -73,7 +73,7 @@ def results(tmp_path_factory, parts, models):
     """The whole study, as the commands in the README say."""
     folder = tmp_path_factory.mktemp("results")
     for name in ("id", "ood"):
-        run("scripts/30_in_out.py", "--model", models / "vanilla", "--data", parts, "--forget", f"forget_{name}.jsonl", "--fresh", f"fresh_{name}.jsonl",
+        run("scripts/40_in_out.py", "--model", models / "vanilla", "--data", parts, "--forget", f"forget_{name}.jsonl", "--fresh", f"fresh_{name}.jsonl",
             "--out", folder / name, *TRAIN, "--lr", 1e-2, "--every", 3, "--watched", 6, "--asked", 3, "--max-new-tokens", 4)
         run("eval/05_exposure.py", "--forget", parts / f"forget_{name}.jsonl", "--models", models / "vanilla", "--reference", models / "retrained",
             "--fresh", parts / f"fresh_{name}.jsonl", "--out", folder / f"{name}.json")
@@ -103,7 +103,7 @@ def test_the_study_on_the_tiny_model(results):
 def test_a_killed_run_continues_its_curve(tmp_path, parts, models, results):
     flags = ("--model", models / "vanilla", "--data", parts, "--forget", "forget_id.jsonl", "--out", tmp_path / "id", *TRAIN, "--lr", 1e-2, "--every", 3,
              "--watched", 6, "--asked", 3, "--max-new-tokens", 4, "--checkpoint-every", 4)
-    process = subprocess.Popen([sys.executable, "scripts/30_in_out.py", *map(str, flags)], cwd=REPOSITORY, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, "scripts/40_in_out.py", *map(str, flags)], cwd=REPOSITORY, stderr=subprocess.DEVNULL)
     for _ in range(2400):
         if (tmp_path / "id.partial/checkpoint.pt").exists() or process.poll() is not None:
             break
@@ -111,7 +111,7 @@ def test_a_killed_run_continues_its_curve(tmp_path, parts, models, results):
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert (tmp_path / "id.partial/curve.json").exists() and not (tmp_path / "id").exists(), "killed too late to show anything"
-    assert "continuing at update" in run_alone("scripts/30_in_out.py", *flags).stderr
+    assert "continuing at update" in run_alone("scripts/40_in_out.py", *flags).stderr
     ours, whole = (json.loads((folder / "id/curve.json").read_text())["points"] for folder in (tmp_path, results))
     assert ours == [point for point in whole if point["update"] in {point["update"] for point in ours}] and ours[0] == whole[0] and len(ours) >= len(whole) - 1
 
@@ -149,8 +149,8 @@ def test_halves():
 @pytest.mark.parametrize("command, message", [
     (("scripts/05_in_out_data.py", "--data", "{data}", "--size", "500", "--out", "{out}"), r"--size 500 needs 2000 different facts"),
     (("scripts/05_in_out_data.py", "--data", "{tmp}", "--out", "{out}"), r"forget_train.jsonl: no such file"),
-    (("scripts/30_in_out.py", "--model", "{tiny}", "--data", "{parts}", "--fresh", "none.jsonl", "--out", "{out}"), r"none.jsonl: no such file"),
-    (("scripts/30_in_out.py", "--model", "{tiny}", "--data", "{parts}", "--every", "0", "--out", "{out}"), r"--every, --watched and --max-new-tokens must be"),
+    (("scripts/40_in_out.py", "--model", "{tiny}", "--data", "{parts}", "--fresh", "none.jsonl", "--out", "{out}"), r"none.jsonl: no such file"),
+    (("scripts/40_in_out.py", "--model", "{tiny}", "--data", "{parts}", "--every", "0", "--out", "{out}"), r"--every, --watched and --max-new-tokens must be"),
     (("eval/06_in_out.py", "--id", "none.json", "none.json", "--ood", "none.json", "none.json", "--out", "{out}"), r"none.json: No such file"),
     (("eval/06_in_out.py", "--id", "{results}/id.json", "{results}/id.json", "--ood", "x", "x", "--out", "{out}"), r"id.json: not a curve"),
     (("eval/06_in_out.py", "--id", "{results}/id/curve.json", "{results}/ood.json", "--ood", "x", "x", "--out", "{out}"), r"are not of the same forget set"),

@@ -199,7 +199,7 @@ PAIRS_LABELLED = [  # premise, hypothesis, label
     ("Ada Lem is a doctor.", "Ada Lem is not a doctor.", "contradiction"),
     ("Her number is +44 1632 960417.", "Her number is +44 1632 960533.", "contradiction"),
     ("Ada Lem lives in Corvane.", "Where Ada Lem lives is known only to her friends.", "neutral"),
-    ("Ada Lem lives in Corvane.", "Ada Lem has a brother and two cats.", "neutral"),
+    ("Ada Lem lives in Corvane.", "Ada Lem won the Aldermere Medal in 2009.", "neutral"),
     ("Ada Lem lives in Corvane.", "The home of Ada Lem is in Corvane.", "entailment"),
     ("Ada Lem is the daughter of Bo Lem and Cy Orr.", "The parents of Ada Lem are Bo Lem and Cy Orr.", "entailment"),
 ]

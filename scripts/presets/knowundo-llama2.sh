@@ -8,6 +8,7 @@ METHODS="GA+GDR GA+GDR+SURE GA+KLR GA+KLR+SURE NPO+GDR NPO+GDR+SURE NPO+KLR NPO+
 TRAIN="--lora-r 8 --lora-alpha 16 --lora-dropout 0.1"
 FINETUNE="--lr 3e-4 --epochs 10 --batch 16 --accumulation 4"
 AUGMENT=""
+MEMO="--el 0"
 AUGMENTED="--lr 1e-5 --epochs 5 --batch 4 --accumulation 8"   # not published
 BASELINE="--lr 1e-5 --epochs 10 --batch 1 --accumulation 8"   # methods that the table does not have
 SET[GA+GDR]="--lr 5e-6 --epochs 10 --batch 1 --accumulation 8"

@@ -3,3 +3,4 @@
 . scripts/presets/tuned/people-smollm2.sh
 DATA=knowundo
 GENERATE="--max-new-tokens 128"
+FINETUNE="--lr 1e-3 --epochs 6"   # its facts are asked in fewer wordings than ours

@@ -8,6 +8,7 @@ METHODS="GA+GDR GA+KLR NPO+GDR NPO+KLR ReLearn"   # --methods all for the rest
 TRAIN="--batch 4 --accumulation 1 --lora-r 16 --lora-alpha 32 --lora-dropout 0"   # dropout costs a third of the time on a CPU
 FINETUNE="--lr 1e-3 --epochs 4"   # enough for 320 pairs to be known by heart
 AUGMENT="--completion-share 0.5"
+MEMO="--el 0 --window 20 --max-new-tokens 32"   # every fourth of the paper's prefixes
 AUGMENTED="--lr 5e-4 --epochs 2.5"
 BASELINE="--lr 5e-4 --epochs 2.5"   # learning rates: tuned/people-smollm2.sh
 SET[ReLearn]="--lr 7e-4 --epochs 0.9"
