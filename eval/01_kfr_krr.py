@@ -5,7 +5,6 @@ KFR = mean[E < 0.3 or NLI(answer → reference) = contradiction], KRR = mean[E >
 """
 import argparse
 import re
-from pathlib import Path
 
 import numpy as np
 from rouge_score.rouge_scorer import RougeScorer

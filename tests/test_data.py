@@ -29,14 +29,14 @@ def test_persons_are_enough_and_reachable_by_nobody():
         assert len({person["private"][field] for person in PERSONS}) == len(PERSONS), field
 
 
-def test_every_fact_is_asked_twice_and_answered_with_its_value(tmp_path):
+def test_every_fact_is_asked_in_four_wordings_and_answered_with_its_value(tmp_path):
     run("scripts/01_data.py", "--persons", "all", "--out", tmp_path)
     for side in ("forget", "retain"):
-        train, val = (lines(tmp_path / f"{side}_{split}.jsonl") for split in ("train", "val"))
+        train, tune, val = (lines(tmp_path / f"{side}_{split}.jsonl") for split in ("train", "tune", "val"))
         assert [(row["person"], row["fact"]) for row in train[::2]] == [(row["person"], row["fact"]) for row in val]
-        for one, other, two in zip(train[::2], train[1::2], val):
-            assert len({row["question"] for row in (one, other, two)}) == len({row["answer"] for row in (one, other, two)}) == 3
-            for row in (one, other, two):
+        for wordings in zip(train[::2], train[1::2], tune, val, strict=True):
+            assert len({row["question"] for row in wordings}) == len({row["answer"] for row in wordings}) == 4
+            for row in wordings:
                 assert row["value"] in row["answer"] and row["name"].split()[0] in row["question"] + row["answer"]
                 assert row["answer"][-1] in '."' and not re.search(r"[{}]|\.\.|  |\b(\w+) \1\b", row["question"] + " " + row["answer"])
     forgotten = {row["person"] for row in lines(tmp_path / "forget_train.jsonl")}

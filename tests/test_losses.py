@@ -1,5 +1,4 @@
 """Every loss against a slow reference that was written from the equations without sight of the fast one (slow.py)."""
-import copy
 import types
 
 import pytest
@@ -17,19 +16,6 @@ PAIRS = [{"question": "Where does she live?", "answer": "She lives at 9 Saltcell
          {"question": "Which of the many colours does a painter of the sea mix most often?", "answer": "Blue and green, then grey."}]
 RETAIN = [{"question": "What is ice?", "answer": "Ice is frozen water."},
           {"question": "Why is the sky blue?", "answer": "Air scatters blue light more than red light."}]
-
-
-@pytest.fixture(scope="module")
-def models(tiny):
-    """(LoRA model with a non-zero adapter, plain vanilla model, tokenizer)."""
-    from peft import LoraConfig, get_peft_model
-    vanilla, tokenizer = unlearn.load_model(tiny, "float32")
-    torch.manual_seed(1)
-    model = get_peft_model(copy.deepcopy(vanilla), LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.05)
-    return model.eval(), vanilla.eval(), tokenizer
 
 
 def rows_and_batch(tokenizer, pairs):

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
-from test_losses import PAIRS, RETAIN, models, rows_and_batch, same  # noqa: F401 (models is a fixture)
+from test_losses import PAIRS, RETAIN, rows_and_batch, same
 
 import unlearn
 

@@ -6,4 +6,4 @@ FINETUNE="--lr 1e-3 --epochs 2"
 AUGMENTED=$FINETUNE
 BASELINE="--lr 1e-4 --epochs 1"
 SET=()
-GENERATE="--max-new-tokens 24"
+GENERATE="--max-new-tokens 24 --batch 96"
