@@ -67,9 +67,11 @@ class Entailment:
         self.model = self.model.eval().to(self.device)
 
     def __call__(self, pairs):
-        """pairs: list of (premise, hypothesis) → list of {label: probability}, in their order."""
-        results = {}
-        order = sorted(range(len(pairs)), key=lambda at: len(pairs[at][0]) + len(pairs[at][1]))
+        """pairs: list of (premise, hypothesis) → list of {label: probability}, in their order. A text entails itself, whatever a
+        model makes of it."""
+        results = {at: {label: float(label == "entailment") for label in self.labels} for at, pair in enumerate(pairs)
+                   if pair[0].split() == pair[1].split()}
+        order = sorted(set(range(len(pairs))) - set(results), key=lambda at: (len(pairs[at][0]) + len(pairs[at][1]), at))
         for at in range(0, len(order), self.batch):
             part = order[at:at + self.batch]
             inputs = self.tokenizer([pairs[row][0] for row in part], [pairs[row][1] for row in part], padding=True,

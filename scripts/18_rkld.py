@@ -6,7 +6,7 @@ Vanilla model, augmented model and student are one set of weights with three ada
 """
 import torch.nn.functional as F
 
-from unlearn import RETAIN_FLAGS, answer_logits, arguments, load_adapter, reference, retain_loss, start
+from unlearn import RETAIN_FLAGS, adapter_file, answer_logits, arguments, reference, retain_loss, start
 
 
 def teacher_logits(vanilla, augmented, alpha):
@@ -29,8 +29,8 @@ if __name__ == "__main__":
                      augmented=("", "adapter of the vanilla model trained further on the forget set"),
                      divergence=("reverse", "RKLU's, or FKLU's forward KL", ("reverse", "forward")),
                      retain_weight=(1.0, "weight λ of the retain loss"), **{**RETAIN_FLAGS, "retain": retain})
-    model, trainer = start(args, files=[f"{args.augmented}/adapter_model.safetensors"])
-    load_adapter(model, args.augmented, "augmented")
+    model, trainer = start(args, files=[adapter_file(args.augmented)])
+    model.load_adapter(args.augmented, "augmented")
     for forget, retain in trainer:
         trainer.step(rkld_loss(model, forget, args.alpha, args.divergence) + args.retain_weight * retain_loss(model, retain, args))
     trainer.finish()

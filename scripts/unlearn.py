@@ -262,25 +262,36 @@ def _weights_of(model, adapter):
         model.train(training)
 
 
+def _remember(model, rows, adapter):
+    """Keeps a frozen model's hidden states before the answer tokens of rows, (ids, prompt tokens) each, in model.kept_states.
+
+    Always the same batches for the same rows: padding moves a number's last bits, and a continued run must end as an unbroken one.
+    """
+    rows = sorted(rows, key=lambda row: (len(row[0]), row))
+    for at in range(0, len(rows), 8):
+        part = rows[at:at + 8]
+        batch = collate(part, 0, device=next(model.parameters()).device)
+        states = model.get_base_model().get_decoder()(input_ids=batch.input_ids, use_cache=False).last_hidden_state
+        for state, (ids, prompt) in zip(states, part, strict=True):
+            model.kept_states[adapter, prompt, tuple(ids)] = state[prompt - 1:len(ids) - 1].clone()
+
+
 def reference(function, model, batch, adapter=None):
     """`function(model, batch)` under the vanilla model: the same weights with the adapter off, no second copy.
 
-    With the name of a loaded `adapter`, under that one. A frozen model's hidden states before a row's answer tokens never
-    change: they are computed once and kept in memory (hidden size × answer tokens: 9 MB for 4,000 tokens of SmolLM2-135M in
-    float32, 33 MB of Llama-2-7b in bfloat16). A row is computed alone, never in a batch: padding would move its last bits,
-    and a continued run must give the same numbers.
+    With the name of a loaded `adapter`, under that one. A frozen model's hidden states never change: those of a training set are
+    computed at the first call and kept in memory (hidden size × answer tokens: 9 MB for 4,000 tokens of SmolLM2-135M in float32,
+    33 MB of Llama-2-7b in bfloat16).
     """
     kept, positions = model.__dict__.setdefault("kept_states", {}), batch.answer[:, 1:]
+    rows = [(ids[:int(mask.nonzero()[-1]) + 1].tolist(), int(mask.nonzero()[0])) for ids, mask in zip(batch.input_ids, batch.answer)]
+    keys = [(adapter, prompt, tuple(ids)) for ids, prompt in rows]
     decoder = model.get_base_model().get_decoder()
     with torch.no_grad(), _weights_of(model, adapter):
-        states = []
-        for ids, mask in zip(batch.input_ids, batch.answer, strict=True):
-            end, count = int(mask.nonzero()[-1]) + 1, int(mask.sum())
-            key = adapter, count, tuple(ids[:end].tolist())
-            if key not in kept:
-                kept[key] = decoder(input_ids=ids[None, :end], use_cache=False).last_hidden_state[0, end - 1 - count:end - 1]
-            states.append(kept[key])
-        states = torch.cat(states)
+        for row, key in zip(rows, keys):
+            if key not in kept:  # the whole training set that it is from, or the row alone
+                _remember(model, next((whole for whole in getattr(model, "training_sets", []) if row in whole), [row]), adapter)
+        states = torch.cat([kept[key] for key in keys])
         hidden = states.new_zeros(*batch.input_ids.shape, states.shape[-1])
         hidden[:, :-1][positions] = states
         compute, decoder.forward = decoder.forward, lambda **_: BaseModelOutputWithPast(last_hidden_state=hidden)
@@ -348,8 +359,9 @@ def start(args, *columns, files=()):
         model = model.merge_and_unload()
     model = get_peft_model(model, LoraConfig(r=args.lora_r, lora_alpha=args.lora_alpha, lora_dropout=args.lora_dropout,
                                              target_modules="all-linear", task_type="CAUSAL_LM"))
-    coded = lambda *pairs: [encode(tokenizer, pair, args.max_length) for pair in pairs]
-    return model, Trainer(args, model, tokenizer, [coded(*row) for row in zip(*columns, strict=True)], [coded(pair) for pair in retain], files)
+    coded = lambda pairs: [encode(tokenizer, pair, args.max_length) for pair in pairs]
+    *columns, retain = model.training_sets = [*map(coded, columns), coded(retain)]
+    return model, Trainer(args, model, tokenizer, list(zip(*columns, strict=True)), [(row,) for row in retain], files)
 
 
 def refusals(pairs, seed):
@@ -359,11 +371,12 @@ def refusals(pairs, seed):
     return [{**pair, "answer": text} for pair, text in zip(pairs, drawn)]
 
 
-def load_adapter(model, path, name):
-    """Adds a finished adapter of the same vanilla model, frozen, to a model that already trains one."""
-    if not Path(path, "adapter_model.safetensors").is_file():
-        fail(f"{path or '--' + name}: no adapter folder; make it with 02_finetune.py --adapter")
-    model.load_adapter(path, name)
+def adapter_file(folder):
+    """The weights of a finished adapter's folder."""
+    path = Path(folder, "adapter_model.safetensors")
+    if not folder or not path.is_file():
+        fail(f"{folder or '--augmented'}: no adapter folder; make it with 02_finetune.py --adapter")
+    return path
 
 
 def scale_adapter(model, factor):
@@ -400,11 +413,8 @@ class Trainer:
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: min((step + 1) / warm, (self.steps - step) / max(1, self.steps - warm + 1)))
         self.done, self.log, self.loss, self.waiting = 0, [], 0.0, 0
-        self._clear()
+        self.gradients = None  # those of two losses, apart: for `combine`
         self._resume()
-
-    def _clear(self):
-        self.gradients = [[torch.zeros_like(parameter) for parameter in self.parameters] for _ in range(2)]
 
     def _settings(self):
         return json.dumps([{**vars(self.args), "checkpoint_every": 0, "out": ""}, self.record["data"]], sort_keys=True)
@@ -460,25 +470,32 @@ class Trainer:
         With `combine`, the gradients of `loss` and of `rest` are gathered apart (each a list with one for each trained matrix),
         and `combine(gradients, rest_gradients)` gives the list to update with.
         """
-        losses = [loss] if combine is None else [loss, rest]
-        total = sum(part.item() if torch.is_tensor(part) else part for part in losses)
+        total = sum(part.item() if torch.is_tensor(part) else part or 0.0 for part in (loss, rest))
         if not math.isfinite(total):
             fail(f"{self.args.out}: the loss is {total} at update {self.done + 1}: use a lower --lr or fewer --epochs")
-        for number, part in enumerate(losses):
-            if torch.is_tensor(part):
-                for sums, gradient in zip(self.gradients[number], torch.autograd.grad(part, self.parameters), strict=True):
-                    sums.add_(gradient)
+        if combine is None:
+            loss.backward()
+        else:
+            self.gradients = self.gradients or [[torch.zeros_like(parameter) for parameter in self.parameters] for _ in range(2)]
+            for part, gathered in zip((loss, rest), self.gradients, strict=True):
+                if torch.is_tensor(part):
+                    part.backward()
+                    for parameter, gradient in zip(self.parameters, gathered, strict=True):
+                        gradient.add_(parameter.grad)
+                        parameter.grad = None
         self.loss, self.waiting = self.loss + total, self.waiting - 1
         if self.waiting:
             return
-        for parameter, gradient in zip(self.parameters, combine(*self.gradients) if combine else self.gradients[0], strict=True):
-            parameter.grad = gradient
+        if combine is not None:
+            for parameter, gradient in zip(self.parameters, combine(*self.gradients), strict=True):
+                parameter.grad = gradient
+            self.gradients = None
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.args.clip)
         self.log.append({"update": self.done + 1, "loss": self.loss, "lr": self.schedule.get_last_lr()[0],
                          "gradient_norm": norm.item()})
         self.optimizer.step()
         self.schedule.step()
-        self._clear()
+        self.optimizer.zero_grad(set_to_none=True)
         self.done += 1
         self.bar.set_postfix_str(f"loss {self.loss:.4f}", refresh=False)
         self.bar.update()

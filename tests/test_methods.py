@@ -50,7 +50,7 @@ def augmented(models, tmp_path_factory):
             torch.nn.init.normal_(parameter, std=0.1)
     other.save_pretrained(folder)
     model = copy.deepcopy(model)
-    unlearn.load_adapter(model, folder, "augmented")
+    model.load_adapter(folder, "augmented")
     return model.train(), other.merge_and_unload().eval()
 
 
