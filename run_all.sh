@@ -61,7 +61,8 @@ if [ -f "$tuned" ]; then . "$tuned"; fi
 data=${flag_data:-$DATA} model=${flag_model:-$MODEL} chosen=${flag_methods:-$METHODS} run=${run:-$preset${rehearse:+-rehearsal}}
 vanilla=$VANILLA  # a published vanilla model, made of the preset's own
 if [ -n "$flag_model$flag_vanilla" ]; then vanilla=${flag_vanilla#none}; fi
-if [ -n "$tune" ] && [ -n "$plan$rehearse" ] || [ -n "$plan" ] && [ -n "$rehearse" ]; then fail "--plan, --rehearse and --tune: give one of them"; fi
+modes=${plan:+1}${rehearse:+1}${tune:+1}
+[ ${#modes} -le 1 ] || fail "--plan, --rehearse and --tune: give one of them"
 if [ "$chosen" = all ]; then chosen=$methods; fi
 chosen=" $(echo ${chosen//,/ }) "
 for name in $chosen; do grep -qxF -- "$name" <<<"$methods" || fail "unknown method $name; there are: $(echo $methods)"; done
@@ -206,7 +207,7 @@ step kfr_krr    "$R/metrics" "$R/answers/*/*.jsonl:data/nli" eval/01_kfr_krr.py 
                 --out "${metrics[@]/%//kfr_krr.json}" --embedding "$R/models/minilm"
 step linguistic "$R/metrics" "$R/answers/*/*.jsonl" eval/02_linguistic.py --answers "${forget[@]}" "${retain[@]}" \
                 --out "${metrics[@]/%//linguistic_forget.json}" "${metrics[@]/%//linguistic_retain.json}" --model "$R/models/base"
-step report     "$R/report/table.md" "$R/metrics:$R/answers:$R/methods/*/training.json:data/published.json" eval/09_report.py \
-                --metrics "${metrics[@]}" --run "$R" $(grep -q "^ \"$preset\":" data/published.json && echo --published "$preset") --out "$R/report"
+step report     "$R/report/table.md" "$R/metrics:data/published.json" eval/09_report.py \
+                --metrics "${metrics[@]}" --run "$R" --preset "$preset" $(grep -q "^ \"$preset\":" data/published.json && echo --published "$preset") --out "$R/report"
 if [ -n "$plan" ]; then "$PYTHON" scripts/32_plan.py $plan_flags <<<"$planned"; exit; fi
 cat "$R/report/table.md"

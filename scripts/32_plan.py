@@ -7,9 +7,9 @@ Python's standard library is needed. Estimates:
            reference model, once for each pair, 2N; an answer's token 2N; N counts every weight
   hours    the longer of two: the work at --tflops, and reading the weights once for each pass at --bandwidth (which is what small
            batches and generation wait for); without loading models, and as if every answer had --max-new-tokens
-  memory   weights 2 bytes; each LoRA weight 16 (float32: itself, its gradient, Adam's two moments); for each token of the longest
-           forward pass ACTIVATION bytes × hidden size × layers, and LOGITS bytes × vocabulary; merging weights 4; generation its
-           key-value cache; 10^9 bytes are a GB
+  memory   weights 2 bytes; each LoRA weight 16 (float32: itself, its gradient, Adam's two moments); for a token of the longest
+           forward pass what autograd keeps (68 bytes × hidden size × layers, 100 with LoRA dropout; Gemma-2 100 and 140), for an
+           answer token 14 × vocabulary; merging weights 4; generation its key-value cache; 10^9 bytes are a GB
   tokens   4 characters each
 """
 import argparse
@@ -24,8 +24,9 @@ from typing import NamedTuple
 from files import REPOSITORY, fail, read_json, read_rows
 
 CHARACTERS = 4  # a token of English, Llama-2's tokenizer; SmolLM2's had 4.5 to 4.9 on KnowUnDo and TOFU
-ACTIVATION = {"plain": 48, "dropout": 130}  # bytes a token, layer and unit of hidden size that autograd keeps; LoRA dropout keeps
-LOGITS = 14                                 # float32 copies of each matrix's input; bytes an answer token and word of the vocabulary
+ACTIVATION = {"llama": (68, 100), "gemma2": (100, 140)}  # bytes a token, layer and unit of hidden size that autograd keeps, without and
+# with LoRA dropout: counted by saved_tensors_hooks on small models of these proportions in bfloat16
+LOGITS = 14  # bytes an answer token and word of the vocabulary: bfloat16 and float32 logits, their gradients, the log-softmax
 MINILM = 22.7e6  # weights of the embedding model, and about as many of the entailment model
 MODELS = {  # configurations as published: what is counted from a local folder's config.json
     "llama-2-7b-chat-hf": {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32, "vocab_size": 32000},
@@ -33,8 +34,8 @@ MODELS = {  # configurations as published: what is counted from a local folder's
                               "num_key_value_heads": 8, "vocab_size": 128256},
     "llama-3.2-1b-instruct": {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32,
                               "num_key_value_heads": 8, "vocab_size": 128256, "tie_word_embeddings": True},
-    "gemma-2-2b-it": {"hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26, "num_attention_heads": 8, "num_key_value_heads": 4,
-                      "head_dim": 256, "vocab_size": 256000, "tie_word_embeddings": True},
+    "gemma-2-2b-it": {"model_type": "gemma2", "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26, "num_attention_heads": 8,
+                      "num_key_value_heads": 4, "head_dim": 256, "vocab_size": 256000, "tie_word_embeddings": True},
     "smollm2": {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3,
                 "vocab_size": 49152, "tie_word_embeddings": True},
     "tiny-random": {"hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
@@ -64,6 +65,8 @@ HUB = {  # the published sets' sizes and lengths, counted on copies of them
                  "retain_val": Pairs(108, 65, 189, 386), "full": Pairs(1059, 54, 162, 389), "full_without_forget": Pairs(549, 54, 162, 386)},
     "tofu": {split: {"forget_train": Pairs(forget, 69, 168, 499), "retain_train": Pairs(4000 - forget, 69, 168, 499),
                      "full": Pairs(4000, 69, 168, 499), "full_without_forget": Pairs(4000 - forget, 69, 168, 499)}
+             | {"forget_perturbed": Pairs(forget, 69, 168, 499), "retain_perturbed": Pairs(400, 63, 166, 434),
+                "real_authors_perturbed": Pairs(100, 58, 14, 119), "world_facts_perturbed": Pairs(117, 56, 10, 140)}
              for split, forget in (("forget01", 40), ("forget05", 200), ("forget10", 400))},
 }
 REFERENCES = {"11_npo.py": 1, "13_dpo.py": 1, "18_rkld.py": 2}  # frozen models that see the forget set
@@ -143,6 +146,7 @@ class Shape:
         query, self.cache = heads * head, (known.get("num_key_value_heads") or heads) * head
         self.matrices = [(self.hidden, query), (self.hidden, self.cache), (self.hidden, self.cache), (query, self.hidden),
                          (self.hidden, inner), (self.hidden, inner), (inner, self.hidden)]  # q, k, v, o, gate, up, down
+        self.kept = ACTIVATION.get(known.get("model_type"), ACTIVATION["llama"])
         embeddings = self.vocabulary * self.hidden * (1 if known.get("tie_word_embeddings") else 2)
         self.weights = params or embeddings + self.layers * sum(rows * columns for rows, columns in self.matrices)
 
@@ -163,6 +167,7 @@ class Plan:
         (passes over the weights); what is missing does not apply. None for a script that is not known here."""
         known = {"00_models.py": self.models, "01_data.py": self.data, "03_augment.py": self.augment, "04_invert.py": self.invert,
                  "20_uipe.py": self.uipe, "30_generate.py": self.generate, "04_memorization.py": self.memorization,
+                 "03_tofu.py": self.tofu,
                  "01_kfr_krr.py": self.judge, "02_linguistic.py": self.linguistic, "09_report.py": lambda _: {}}
         if args.get("trains"):
             return self.train(script, args)
@@ -209,10 +214,11 @@ class Plan:
                                                   f"ask {count['forget_val']} + {count['retain_val']}"}
 
     def augment(self, args):
-        """Four variants of each question, some of them as completions too, and generic pairs; answers as long as the old ones."""
+        """Four variants (--kinds) of each question, some of them as completions too, and generic pairs; answers as long as the old ones."""
         forget = self.find(args, "forget_train.jsonl")
-        generic = measured([row for _, row in read_rows(args["generic"] or REPOSITORY / "data/general_knowledge.jsonl")])
-        variants = 4 * forget.count
+        ours = REPOSITORY / "data/general_knowledge.jsonl"  # what --generic would fetch is taken to be of the same lengths
+        generic = measured([row for _, row in read_rows(args["generic"] if Path(args["generic"] or "none").is_file() else ours)])
+        variants = (len(several(args.get("kinds"))) or 4) * forget.count
         completions = round(args["completion_share"] * variants)
         drawn = round(args["generic_ratio"] * (variants + completions))
         count = variants + completions + drawn
@@ -223,7 +229,7 @@ class Plan:
         return {"data": f"{forget.count} → {variants} variants + {completions} completions + {drawn} generic"}
 
     def invert(self, args):
-        forget = self.find(args, "forget_train.jsonl")
+        forget = self.find(args, args.get("file") or "forget_train.jsonl")
         self.pairs[args["out"]] = forget._replace(count=forget.count * args["count"])
         return {"data": f"{forget.count} → {args['count']} inverted facts each"}
 
@@ -255,7 +261,7 @@ class Plan:
         answers = min(args["batch"], rows) * sum(pairs.answer / CHARACTERS for pairs in columns + retain)
         wide = 4 if args["dtype"] == "float32" else 2
         memory = (wide * shape.weights + 16 * shape.adapter(args["lora_r"]) + LOGITS * answers * shape.vocabulary
-                  + ACTIVATION["dropout" if args["lora_dropout"] else "plain"] * longest * shape.hidden * shape.layers)
+                  + shape.kept[args["lora_dropout"] > 0] * longest * shape.hidden * shape.layers)
         if script == "02_finetune.py" and not args["adapter"]:
             memory = max(memory, 4 * shape.weights + 16 * shape.adapter(args["lora_r"]))
         text = f"{rows} {name.removesuffix('_train') if script != '17_meow.py' else 'inverted'}" + (f" + {retain[0].count} retain" if retain else "")
@@ -288,12 +294,25 @@ class Plan:
         return self.written(args["model"], text, questions * samples, sum(pairs.count * pairs.question for pairs in asked) / questions / CHARACTERS,
                             new, args["batch"], max(pairs.longest for pairs in asked) / CHARACTERS)
 
+    def tofu(self, args):
+        """Probabilities of the answer, its paraphrase and five false ones, and a greedy answer, of every row."""
+        models, sets = several(args["model"]), ("forget", "retain", "real_authors", "world_facts")
+        asked = [self.find(args, args[name]) for name in sets if args[name]]
+        rows, new = len(models) * sum(pairs.count for pairs in asked), args["max_new_tokens"]
+        length = len(models) * sum(pairs.count * pairs.question for pairs in asked) / rows / CHARACTERS
+        takes = self.written(self.named(models), f"{rows} rows", rows, length, new, args["batch"], max(pairs.longest for pairs in asked) / CHARACTERS)
+        tokens = 7 * len(models) * sum(pairs.count * pairs.tokens() for pairs in asked)
+        return takes | {"tokens": takes["tokens"] + tokens, "flops": takes["flops"] + 2 * self.shape.weights * tokens}
+
+    def named(self, models):
+        return models[0] if len(models) == 1 else f"{len(models)} models"
+
     def memorization(self, args):
         """MEMO: a prompt for every --window characters of each answer."""
-        pairs = self.find(args, args["pairs"])
-        prompts = pairs.count * math.ceil(pairs.answer / args["window"])
-        return self.written(args["model"], f"{pairs.count} answers, {prompts} prompts", prompts, (pairs.question + pairs.answer / 2) / CHARACTERS,
-                            args["max_new_tokens"], args["batch"], pairs.longest / CHARACTERS)
+        pairs, models = self.find(args, args["pairs"]), several(args["model"])
+        prompts = len(models) * pairs.count * math.ceil(pairs.answer / args["window"])
+        return self.written(self.named(models), f"{pairs.count} answers, {prompts} prompts", prompts,
+                            (pairs.question + pairs.answer / 2) / CHARACTERS, args["max_new_tokens"], args["batch"], pairs.longest / CHARACTERS)
 
     def judge(self, args):
         """Sentence embeddings and entailment, by two models of MiniLM's size."""
@@ -323,8 +342,8 @@ def short(value):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tflops", type=float, default=200.0, help="10^12 FLOPs a second that training sustains (default: 200; an A100 peaks at 312)")
-    parser.add_argument("--bandwidth", type=float, default=1.0, help="10^12 bytes a second of weights read (default: 1; an A100 peaks at 1.6 to 2)")
+    parser.add_argument("--tflops", type=float, default=200.0, help="10^12 FLOPs a second, sustained (default: 200; an A100 peaks at 312)")
+    parser.add_argument("--bandwidth", type=float, default=1.0, help="10^12 bytes of weights read a second (default: 1; an A100 peaks at 1.6 to 2)")
     parser.add_argument("--params", type=float, help="weights of the model, where neither its name nor a folder tells")
     args = parser.parse_args()
     if min(args.tflops, args.bandwidth, args.params or 1) <= 0:
@@ -356,7 +375,7 @@ if __name__ == "__main__":
         if number in (1, len(rows) - 1):
             print("─" * (sum(widths) + 12))
         print("  ".join(cell.ljust(width) if column < 3 else cell.rjust(width) for column, (cell, width) in enumerate(zip(row, widths))).rstrip())
-    print(f"\nHours on one GPU that sustains {args.tflops:g} TFLOP/s and reads {args.bandwidth:g} TB/s; GPU GB with weights in bfloat16; an estimate, "
-          "whose rules\n`python scripts/32_plan.py --help` gives. Steps that are done already are counted too."
+    print(f"\nHours on one GPU that sustains {args.tflops:g} TFLOP/s and reads {args.bandwidth:g} TB/s; GPU GB with weights in bfloat16. An estimate, "
+          "by the rules\nthat `python scripts/32_plan.py --help` gives; steps that are done already are counted too."
           + (f"\nNot estimated: {', '.join(unknown)}." if unknown else "")
           + "".join(f"\nFrom the hub: {name}, revision {revision or 'main (pin with --revision)'}." for name, revision in plan.hub.items()))

@@ -170,7 +170,7 @@ def test_every_preset_has_a_plan(echo, preset):
     assert [*rows][:-1] == [*commands] and [*rows][-1] == f"total: {len(commands)} steps"
     trained = [name for name in METHODS if not name.endswith("UIPE")]
     assert all(rows[name]["updates"] >= 1 and number(rows[name]["tokens"]) > 0 for name in trained)
-    assert all(float(rows[name]["memory"]) > 0 for name in (*METHODS, "linguistic", "memo"))
+    assert all(float(rows[name]["memory"]) >= (0 if preset == "smoke" else 0.3) for name in (*METHODS, "linguistic", "memo"))
 
 
 def test_a_slower_machine_takes_longer_and_a_folder_is_counted(tmp_path):
