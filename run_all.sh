@@ -78,7 +78,7 @@ fi
 if [ -n "$plan" ]; then PYTHON=${PYTHON:-python3}; else . scripts/environment.sh requirements.txt; fi
 
 # ---- step NAME OUTPUT INPUT:INPUT... SCRIPT FLAGS...: runs a script unless its output is there and nothing it depends on has changed
-R=work/$run planned=
+R=work/$run planned= answering=
 [ -n "$plan" ] || mkdir -p "$R/.steps"
 if [ -z "$plan" ] && command -v flock >/dev/null; then exec 9>"$R/.lock"; flock -n 9 || fail "another run_all.sh is at work in $R"; fi
 sources() {  # a script and the modules beside it that it imports
@@ -107,10 +107,11 @@ wanted() {  # NAME...: is one of these methods chosen?
   for name; do [[ $chosen == *" $name "* ]] && return 0; done
   return 1
 }
-answer() {  # NAME FOLDER: the model's answers to the validation questions
+answer() {  # NAME FOLDER: the model's answers to the validation questions; a rehearsal trains the next model meanwhile
   [ -z "$tune" ] || return 0
-  step "answers-$1" "$R/answers/$1/generation.json" "$2:$R/data/*_val.jsonl" scripts/30_generate.py --model "$2" \
-    --questions "$R/data/forget_val.jsonl" "$R/data/retain_val.jsonl" --out "$R/answers/$1" $GENERATE
+  local asked=(step "answers-$1" "$R/answers/$1/generation.json" "$2:$R/data/*_val.jsonl" scripts/30_generate.py --model "$2"
+    --questions "$R/data/forget_val.jsonl" "$R/data/retain_val.jsonl" --out "$R/answers/$1" $GENERATE)
+  if [ -n "$rehearse" ]; then wait $answering; "${asked[@]}" & answering=$!; else "${asked[@]}"; fi
   answered+=("$1")
 }
 method() {  # NAME SCRIPT FLAGS...: unlearns the vanilla model, then asks it; the last of equal flags counts
@@ -201,6 +202,7 @@ extrapolate NPO+UIPE      NPO
 extrapolate NPO+GDR+UIPE  NPO+GDR
 if [ -n "$tune" ]; then cat "$tuned"; exit; fi
 
+wait $answering
 forget=("${answered[@]/#/$R/answers/}"); retain=("${forget[@]/%//retain_val.jsonl}"); forget=("${forget[@]/%//forget_val.jsonl}")
 metrics=("${answered[@]/#/$R/metrics/}")
 step kfr_krr    "$R/metrics" "$R/answers/*/*.jsonl:data/nli" eval/01_kfr_krr.py --forget "${forget[@]}" --retain "${retain[@]}" \

@@ -1,6 +1,6 @@
 # Sourced by run_all.sh --rehearse: every step of the preset with its flags, on a tiny random model of the same architecture and a
 # few invented pairs, offline, in minutes. Of equal flags the last counts: one update a training, a few tokens an answer.
-export HF_HUB_OFFLINE=1
+export HF_HUB_OFFLINE=1 OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}   # two processes at a time
 case "${model,,} $(cat "$model/config.json" 2>/dev/null)" in
   tiny-*) ;;
   *gemma-2*|*'"gemma2"'*) model=tiny-gemma2 ;;
