@@ -17,7 +17,7 @@ if __name__ == "__main__":
     parser.add_argument("--data", required=True, help="folder made by 01_data.py")
     parser.add_argument("--like", required=True, choices=FILES, help="set whose files and schema are imitated")
     parser.add_argument("--out", required=True, help="folder to write")
-    parser.add_argument("--pairs", type=int, default=8, help="pairs in each file (default: 8)")
+    parser.add_argument("--pairs", type=int, default=4, help="pairs in each file (default: 4)")
     args = parser.parse_args()
     for name, part in FILES[args.like].items():
         rows = [{"question": pair["question"], "answer": pair["answer"]} for pair in read_pairs(Path(args.data) / f"{part}.jsonl")[:args.pairs]]
