@@ -10,12 +10,15 @@ presets=$(basename -s .sh scripts/presets/*.sh | xargs)
 usage() {
   cat <<END
 usage: bash run_all.sh [--preset NAME] [--data NAME_OR_FOLDER] [--model ID_OR_PATH] [--methods "A B"] [--persons N|all]
-                       [--run NAME] [--force STEP] [--tune "RATE RATE ..."]
+                       [--vanilla ID_OR_PATH|none] [--run NAME] [--force STEP] [--tune "RATE RATE ..."]
+                       [--plan[=FLAGS]] [--rehearse]
 
   --preset NAME    values for a model and a data set (default: people-smollm2): $presets
   --data X         people, knowundo, tofu, or a folder with forget_train and retain_train (and forget_val, retain_val),
                    .json or .jsonl, of {"question", "answer"} or {"text", "labels"}
   --model X        smollm2, tiny-random, a hub id or a model folder
+  --vanilla X      hub id or folder of a model that knows everything already (in its folder's weights, not an adapter), or none:
+                   it is fine-tuned here (default: the preset's with the preset's model, else none)
   --methods "A B"  the preset's (default), all, or some of: $(echo $methods)
   --persons N|all  how many of the invented persons of \`people\` to use
   --run NAME       results go to work/NAME (default: the preset's name)
@@ -24,6 +27,10 @@ usage: bash run_all.sh [--preset NAME] [--data NAME_OR_FOLDER] [--model ID_OR_PA
                    answers-MODEL, kfr_krr, linguistic, report, or all
   --tune "R R R"   in place of the table: tries these learning rates for each method on questions that no table uses, and
                    writes the best into scripts/presets/tuned/, which later runs of the preset read
+  --plan           prints every step with its model, data, updates, tokens, GPU memory and hours, and runs, installs and
+                   downloads nothing; --plan="--tflops 400" gives scripts/32_plan.py flags (its --help says which)
+  --rehearse       every step and flag of the preset on a tiny random model of the same architecture and a few pairs,
+                   offline, in minutes, into work/NAME-rehearsal: shows that the preset runs, says nothing about unlearning
 
 A step whose results are there and whose command, script and inputs have not changed is skipped; an interrupted one continues.
 PYTHON=/path/to/python uses that interpreter and its packages in place of .venv.
@@ -31,11 +38,14 @@ END
 }
 
 # ---- flags beat the preset, the preset beats the scripts' defaults
-preset=people-smollm2 run= force= tune= flag_data= flag_model= flag_methods= flag_persons=
+preset=people-smollm2 run= force= tune= plan= plan_flags= rehearse= embedding=minilm
+flag_data= flag_model= flag_vanilla= flag_methods= flag_persons=
 while [ $# -gt 0 ]; do
   case $1 in
     --help|-h) usage; exit 0 ;;
-    --preset|--data|--model|--methods|--persons|--run|--force|--tune)
+    --plan|--plan=*) plan=yes plan_flags=${1#--plan} plan_flags=${plan_flags#=}; shift ;;
+    --rehearse) rehearse=yes; shift ;;
+    --preset|--data|--model|--vanilla|--methods|--persons|--run|--force|--tune)
       [ $# -ge 2 ] && [ -n "$2" ] || fail "$1 needs a value (see --help)"
       case $1 in --preset|--run|--force|--tune) printf -v "${1#--}" %s "$2" ;; *) printf -v "flag_${1#--}" %s "$2" ;; esac
       shift 2 ;;
@@ -43,11 +53,16 @@ while [ $# -gt 0 ]; do
   esac
 done
 [ -f "scripts/presets/$preset.sh" ] || fail "unknown preset $preset; there are: $presets"
+VANILLA= MODEL_FLAGS=    # of the presets some have these
 declare -A SET=() LR=()  # by method: its flags, and the learning rate that tuning chose
 . "scripts/presets/$preset.sh"
 tuned=scripts/presets/tuned/$preset.sh
 if [ -f "$tuned" ]; then . "$tuned"; fi
-data=${flag_data:-$DATA} model=${flag_model:-$MODEL} chosen=${flag_methods:-$METHODS} run=${run:-$preset}
+data=${flag_data:-$DATA} model=${flag_model:-$MODEL} chosen=${flag_methods:-$METHODS} run=${run:-$preset${rehearse:+-rehearsal}}
+vanilla=$VANILLA  # a published vanilla model, made of the preset's own
+if [ -n "$flag_model$flag_vanilla" ]; then vanilla=${flag_vanilla#none}; fi
+modes=${plan:+1}${rehearse:+1}${tune:+1}
+[ ${#modes} -le 1 ] || fail "--plan, --rehearse and --tune: give one of them"
 if [ "$chosen" = all ]; then chosen=$methods; fi
 chosen=" $(echo ${chosen//,/ }) "
 for name in $chosen; do grep -qxF -- "$name" <<<"$methods" || fail "unknown method $name; there are: $(echo $methods)"; done
@@ -59,13 +74,13 @@ if [ -n "$force" ]; then
   [[ " $known " == *" $force "* ]] || fail "--force $force: unknown step; there are: $known"
 fi
 
-# ---- Python packages, once
-. scripts/environment.sh requirements.txt
+# ---- Python packages, once; a plan needs none
+if [ -n "$plan" ]; then PYTHON=${PYTHON:-python3}; else . scripts/environment.sh requirements.txt; fi
 
 # ---- step NAME OUTPUT INPUT:INPUT... SCRIPT FLAGS...: runs a script unless its output is there and nothing it depends on has changed
-R=work/$run
-mkdir -p "$R/.steps"
-if command -v flock >/dev/null; then exec 9>"$R/.lock"; flock -n 9 || fail "another run_all.sh is at work in $R"; fi
+R=work/$run planned= answering=
+[ -n "$plan" ] || mkdir -p "$R/.steps"
+if [ -z "$plan" ] && command -v flock >/dev/null; then exec 9>"$R/.lock"; flock -n 9 || fail "another run_all.sh is at work in $R"; fi
 sources() {  # a script and the modules beside it that it imports
   local name
   echo "$1"
@@ -75,6 +90,7 @@ sources() {  # a script and the modules beside it that it imports
 }
 step() {
   local name=$1 output=$2 inputs=$3 script=$4 key; shift 3
+  if [ -n "$plan" ]; then planned+=$name$(printf '\t%s' "$@")$'\n'; return 0; fi
   key=$({ echo "$@"; sources "$script" | sort -u | xargs cat
           IFS=:; find -L $inputs -type f -printf '%p %s %T@\n' | sort; } | sha256sum)
   [ "$force" = "$name" ] || [ "$force" = all ] && rm -f "$R/.steps/$name"
@@ -91,10 +107,11 @@ wanted() {  # NAME...: is one of these methods chosen?
   for name; do [[ $chosen == *" $name "* ]] && return 0; done
   return 1
 }
-answer() {  # NAME FOLDER: the model's answers to the validation questions
+answer() {  # NAME FOLDER: the model's answers to the validation questions; a rehearsal trains the next model meanwhile
   [ -z "$tune" ] || return 0
-  step "answers-$1" "$R/answers/$1/generation.json" "$2:$R/data/*_val.jsonl" scripts/30_generate.py --model "$2" \
-    --questions "$R/data/forget_val.jsonl" "$R/data/retain_val.jsonl" --out "$R/answers/$1" $GENERATE
+  local asked=(step "answers-$1" "$R/answers/$1/generation.json" "$2:$R/data/*_val.jsonl" scripts/30_generate.py --model "$2"
+    --questions "$R/data/forget_val.jsonl" "$R/data/retain_val.jsonl" --out "$R/answers/$1" $GENERATE)
+  if [ -n "$rehearse" ]; then wait $answering; "${asked[@]}" & answering=$!; else "${asked[@]}"; fi
   answered+=("$1")
 }
 method() {  # NAME SCRIPT FLAGS...: unlearns the vanilla model, then asks it; the last of equal flags counts
@@ -118,13 +135,19 @@ extrapolate() {  # NAME METHOD FLAGS...: goes on in the direction of a finished 
 }
 
 # ======================================================================== the run
+if [ -n "$rehearse" ]; then . scripts/rehearsal.sh; fi
 step models    "$R/models/base"      "$([ -d "$model" ] && echo "$model" || echo scripts/00_models.py)" \
-                                     scripts/00_models.py --model "$model" --chat-template "$TEMPLATE" --out "$R/models/base"
-step minilm    "$R/models/minilm"    scripts/00_models.py  scripts/00_models.py --model minilm --out "$R/models/minilm"
+                                     scripts/00_models.py --model "$model" --chat-template "$TEMPLATE" --out "$R/models/base" $MODEL_FLAGS
+step minilm    "$R/models/minilm"    scripts/00_models.py  scripts/00_models.py --model "$embedding" --out "$R/models/minilm"
 step data      "$R/data/data.json"   "$([ -d "$data" ] && echo "$data" || echo data/people)" \
                                      scripts/01_data.py --data "$data" --out "$R/data" --persons "${flag_persons:-$PERSONS}" $DATA_FLAGS
+if [ -n "$vanilla" ]; then
+step vanilla   "$R/models/vanilla"   "$R/models/base$([ -d "$vanilla" ] && echo ":$vanilla")"  scripts/00_models.py --model "$vanilla" \
+                                     --tokenizer "$R/models/base" --out "$R/models/vanilla"
+else
 step vanilla   "$R/models/vanilla"   "$R/models/base:$R/data/full.jsonl"  scripts/02_finetune.py --model "$R/models/base" --data "$R/data" \
                                      --out "$R/models/vanilla" $TRAIN $FINETUNE
+fi
 [ -n "$tune" ] ||
 step retrained "$R/models/retrained" "$R/models/base:$R/data/full_without_forget.jsonl"  scripts/02_finetune.py --model "$R/models/base" --data "$R/data" \
                                      --out "$R/models/retrained" --without-forget $TRAIN $FINETUNE
@@ -133,7 +156,7 @@ step augment   "$R/augmented/forget_augmented.jsonl" "$R/data/forget_train.jsonl
 answer vanilla   "$R/models/vanilla"
 answer retrained "$R/models/retrained"
 
-if wanted RKLD RKLD+GDR FKLD; then
+if wanted RKLD RKLD+GDR RKLD+KLR FKLD; then
 step augmented "$R/models/augmented" "$R/models/vanilla:$R/data/forget_train.jsonl"  scripts/02_finetune.py --model "$R/models/vanilla" --data "$R/data" \
                                      --out "$R/models/augmented" --forget forget_train.jsonl --adapter $TRAIN $AUGMENTED
 fi
@@ -169,17 +192,24 @@ method ReLearn-DPO      13_dpo.py      --prefer "$R/augmented/forget_augmented.j
 method MEOW             17_meow.py     --forget "$R/augmented/inverted.jsonl" --memo "$R/augmented/memo.json"
 method RKLD             18_rkld.py     --augmented "$R/models/augmented"
 method RKLD+GDR         18_rkld.py     --augmented "$R/models/augmented" --retain gdr
+method RKLD+KLR         18_rkld.py     --augmented "$R/models/augmented" --retain klr
 method FKLD             18_rkld.py     --augmented "$R/models/augmented" --divergence forward
 method TA               19_ta.py
+extrapolate GA+UIPE       GA
 extrapolate GA+GDR+UIPE   GA+GDR
+extrapolate GA+KLR+UIPE   GA+KLR
+extrapolate NPO+UIPE      NPO
 extrapolate NPO+GDR+UIPE  NPO+GDR
 if [ -n "$tune" ]; then cat "$tuned"; exit; fi
 
+wait $answering
 forget=("${answered[@]/#/$R/answers/}"); retain=("${forget[@]/%//retain_val.jsonl}"); forget=("${forget[@]/%//forget_val.jsonl}")
 metrics=("${answered[@]/#/$R/metrics/}")
 step kfr_krr    "$R/metrics" "$R/answers/*/*.jsonl:data/nli" eval/01_kfr_krr.py --forget "${forget[@]}" --retain "${retain[@]}" \
                 --out "${metrics[@]/%//kfr_krr.json}" --embedding "$R/models/minilm"
 step linguistic "$R/metrics" "$R/answers/*/*.jsonl" eval/02_linguistic.py --answers "${forget[@]}" "${retain[@]}" \
                 --out "${metrics[@]/%//linguistic_forget.json}" "${metrics[@]/%//linguistic_retain.json}" --model "$R/models/base"
-step report     "$R/report/table.md" "$R/metrics" eval/09_report.py --metrics "${metrics[@]}" --out "$R/report"
+step report     "$R/report/table.md" "$R/metrics:data/published.json" eval/09_report.py \
+                --metrics "${metrics[@]}" --run "$R" --preset "$preset" $(grep -q "^ \"$preset\":" data/published.json && echo --published "$preset") --out "$R/report"
+if [ -n "$plan" ]; then "$PYTHON" scripts/32_plan.py $plan_flags <<<"$planned"; exit; fi
 cat "$R/report/table.md"

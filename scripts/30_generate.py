@@ -1,6 +1,7 @@
 """Answers a file's questions with a model: {"question", "reference", "answer"} a line, in the file's order.
 
-Greedy by default; the papers sample with --temperature 0.7 --top-p 0.9 --top-k 5 and average three --seed values.
+Greedy by default; the papers sample with --temperature 0.7 --top-p 0.9 --top-k 5 and average three runs: --samples 3 writes the
+answers of three, with the seeds --seed, + 1 and + 2, one run below the other, so that means over all lines are the averages.
 """
 import argparse
 from pathlib import Path
@@ -36,26 +37,31 @@ if __name__ == "__main__":
     parser.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (default)")
     parser.add_argument("--top-p", type=float, default=0.9, help="with a temperature: nucleus mass (default: 0.9)")
     parser.add_argument("--top-k", type=int, default=5, help="with a temperature: candidates (default: 5)")
+    parser.add_argument("--samples", type=int, default=1, help='answers to each question, with a field "sample" in each line (default: 1, without)')
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    if args.batch < 1 or args.max_new_tokens < 1 or args.temperature < 0:
-        fail("--batch and --max-new-tokens must be at least 1, --temperature at least 0")
+    if min(args.batch, args.max_new_tokens, args.samples) < 1 or args.temperature < 0:
+        fail("--batch, --max-new-tokens and --samples must be at least 1, --temperature at least 0")
+    if args.samples > 1 and not args.temperature:
+        fail("--samples above 1 needs --temperature: greedy answers are all the same")
     if len({Path(path).name for path in args.questions}) < len(args.questions):
         fail("--questions: two files have the same name, and so would their answers")
 
     pairs = {path: read_pairs(path) for path in args.questions}
-    torch.manual_seed(args.seed)
     model, tokenizer = load_model(args.model, args.dtype)
     model.eval()
     # the folder's own generation settings must not decide how methods are compared
     model.generation_config = type(model.generation_config)(pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id)
     sampling = {"do_sample": True, "temperature": args.temperature, "top_p": args.top_p, "top_k": args.top_k} if args.temperature else {}
-    texts = generate(model, tokenizer, [pair["question"] for path in pairs for pair in pairs[path]], args.batch,
-                     args.max_new_tokens, **sampling)
+    questions, answers = [pair["question"] for path in pairs for pair in pairs[path]], {path: [] for path in pairs}
+    for sample in range(args.samples):
+        torch.manual_seed(args.seed + sample)
+        texts = generate(model, tokenizer, questions, args.batch, args.max_new_tokens, **sampling)
+        for path in pairs:
+            rows, texts = texts[:len(pairs[path])], texts[len(pairs[path]):]
+            answers[path] += [{"question": pair["question"], "reference": pair["answer"], "answer": row,
+                               **({"sample": sample} if args.samples > 1 else {})} for pair, row in zip(pairs[path], rows, strict=True)]
     for path in pairs:
-        rows, texts = texts[:len(pairs[path])], texts[len(pairs[path]):]
-        write_jsonl(Path(args.out) / f"{Path(path).stem}.jsonl",
-                    [{"question": pair["question"], "reference": pair["answer"], "answer": row}
-                     for pair, row in zip(pairs[path], rows, strict=True)])
+        write_jsonl(Path(args.out) / f"{Path(path).stem}.jsonl", answers[path])
     write_json(Path(args.out) / "generation.json", record(args, args.questions))

@@ -1,6 +1,7 @@
-# ReLearn, Table 2: TOFU forget10 on Llama-2-7b-chat. Published values, but the vanilla model is fine-tuned here.
+# ReLearn, Table 2: TOFU forget10 on Llama-2-7b-chat. Published values; needs a GPU and a hub.
 . scripts/presets/knowundo-llama2.sh
 TEMPLATE=llama2
+VANILLA=locuslab/tofu_ft_llama2-7b   # TOFU's own, fully fine-tuned; --vanilla none makes one here, with LoRA
 DATA=tofu
 DATA_FLAGS="--split forget10"
 BASELINE="--lr 1e-4 --epochs 5 --batch 1 --accumulation 8"
