@@ -278,22 +278,23 @@ def paths(probes, rows):
 def told(answer, covered):
     """Cuts an answer into [(piece, whether it tells a covered entity)].
 
-    An entity counts as covered by likeness of embeddings, so what is marked is each run of words that covered entities hold, but for
-    runs of short lower-case words only; an entity told in other words has no mark.
+    An entity counts as covered by likeness of embeddings; what is marked is each run of words that covered entities hold, from its
+    first to its last word that is more than a short lower-case one ("of", "the"). An entity told in quite other words has no mark.
     """
     stem = lambda word: word.lower().removesuffix("'s").removesuffix("’s").rstrip("s")
-    word, pieces, last = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*"), [], 0
-    known, runs = {stem(found) for entity in covered for found in word.findall(entity)}, []
+    word, known = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*"), {}
+    for entity in covered:
+        for found in word.findall(entity):
+            known[stem(found)] = known.get(stem(found)) or len(found) > 3 or not found.islower() or bool(re.search(r"[@\d]", entity))
+    runs, pieces, last, before = [], [], 0, None  # before: where the word before ended, if it may go on
     for match in word.finditer(answer):
-        if stem(match[0]) in known:
-            if runs and match.start() - runs[-1][1] <= 2 and not word.search(answer, runs[-1][1], match.start()):
-                runs[-1][1] = match.end()
-            else:
-                runs.append([match.start(), match.end()])
+        weighty, goes_on = known.get(stem(match[0])), before is not None and answer[before:match.start()] in (*" .@-/", ", ")
+        if weighty:
+            runs[-1:] = [(runs[-1][0], match.end())] if goes_on else [*runs[-1:], match.span()]
+        before = match.end() if weighty or weighty is False and goes_on else None
     for start, end in runs:
-        if any(len(found) > 3 or not found.islower() for found in word.findall(answer[start:end])):
-            pieces += [(answer[last:start], False), (answer[start:end], True)]
-            last = end
+        pieces += [(answer[last:start], False), (answer[start:end], True)]
+        last = end
     return [piece for piece in (*pieces, (answer[last:], False)) if piece[0]]
 
 

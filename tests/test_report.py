@@ -100,7 +100,7 @@ class Page(html.parser.HTMLParser):
 
     def handle_data(self, data):
         self.texts.append((self.open[-1] if self.open else None, data))
-        if "table" in self.open and self.tables[-1] and self.tables[-1][-1]:
+        if {"td", "th"} & set(self.open):
             self.tables[-1][-1][-1]["text"] += data
 
     def named(self, tag):
