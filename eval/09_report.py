@@ -19,8 +19,8 @@ COLUMNS = (  # key, heading with the better direction, format, meaning
     ("KFR", "KFR ↑", ".2f", "share of the forget facts no longer told"),
     ("KRR", "KRR ↑", ".2f", "share of the retain facts still told"),
     ("HM", "HM ↑", ".2f", "harmonic mean of KFR and KRR"),
-    ("ROUGE-L_F", "ROUGE-L F ↓", ".2f", "recall of the true answers' wording, forget set"),
-    ("ROUGE-L_R", "ROUGE-L R ↑", ".2f", "the same, retain set"),
+    ("ROUGE-L_F", "ROUGE-L F ↓", ".2f", "share of the true answers' wording that comes back, forget set"),
+    ("ROUGE-L_R", "ROUGE-L R ↑", ".2f", "likewise, retain set"),
     ("PPL_F", "PPL F", ".4g", "perplexity of the answers under the base model, forget set"),
     ("LS_F", "LS F ↑", ".3f", "linguistic score: fluency and variety of the answers, forget set"),
     ("PPL_R", "PPL R", ".4g", "perplexity, retain set"),
@@ -46,6 +46,7 @@ MORE = {  # metrics file that may be there: its columns
 }
 REFERENCE = ("vanilla", "retrained")  # not unlearned: the start, and exact unlearning's result
 SIDES = {"forget": ("forgotten", "leak", "✓ forgotten", "✗ still told"), "retain": ("retained", "kept", "✓ still told", "✗ lost")}
+AGREES = {"entailment": "agrees", "contradiction": "contradicts", "neutral": "neither"}
 ITEM = ("side", "question", "reference", "answer", "reference_entities", "covered", "nli")
 PUBLISHED = REPOSITORY / "data/published.json"
 READ = []  # every file that went into the report, for its origin
@@ -183,7 +184,7 @@ def section_table(rows):
     spread = " ± is the sample standard deviation over seeds." if any("seeds" in row for row in rows) else ""
     return [table("A row a model. Arrows say which way is better; best and worst are marked among the unlearned models, so without "
                   "vanilla (before unlearning) and retrained (made again without the forget set). Brackets: interval that holds the true "
-                  f"share in 95 of 100 repetitions, other questions being asked.{spread} Click a heading to sort.",
+                  f"share in 95 of 100 repetitions, other questions being asked.{spread}",
                   ["model", *((heading, meaning) for _, heading, _, meaning in columns)], body, sortable=True),
             details("What the columns mean", table("F: forget set, what should go; R: retain set, what should stay.", ["column", "meaning"],
                                                    [[heading, meaning] for _, heading, _, meaning in columns]))]
@@ -199,7 +200,7 @@ def looks(rows):
 
 def scatter(rows):
     """KFR against KRR; the upper right corner is where an unlearned model should be."""
-    figure, axes = pyplot().subplots(figsize=(5.4, 5.6))
+    figure, axes = pyplot().subplots(figsize=(4.4, 5.0))
     for level in (0.5, 0.7, 0.8, 0.9):  # lines of equal harmonic mean
         krr = [level / 2 + (1 - level / 2) * at / 200 for at in range(1, 201)]
         line = [(x, level * x / (2 * x - level)) for x in krr if 2 * x > level and level * x / (2 * x - level) <= 1.06]
@@ -213,13 +214,13 @@ def scatter(rows):
         axes.plot(row["KRR"], row["KFR"], marker, color=colour, markersize=15 if marker == "*" else 9, markeredgecolor="#1b1b1b", markeredgewidth=0.8,
                   label=row["model"] + (": the target" if row["model"] == "retrained" else ""))
     axes.set(xlim=(-0.03, 1.06), ylim=(-0.03, 1.06), xlabel="KRR: retain facts still told →", ylabel="KFR: forget facts no longer told →")
-    figure.legend(loc="outside lower center", ncols=3)
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
 def bars(rows):
     """LS of both sets, a pair of bars a model; vanilla's as lines."""
-    figure, axes = pyplot().subplots(figsize=(5.4, 1.3 + 0.42 * len(rows)))
+    figure, axes = pyplot().subplots(figsize=(4.4, 1.3 + 0.4 * len(rows)))
     for at, (key, name, colour, hatch, dash) in enumerate((("LS_F", "forget", "#E69F00", "", "-"), ("LS_R", "retain", "#56B4E9", "////", "--"))):
         shown = [(place, row) for place, row in enumerate(rows) if row.get(key) is not None]
         axes.barh([place + 0.38 * at - 0.19 for place, _ in shown], [row[key] for _, row in shown], 0.36, color=colour, hatch=hatch,
@@ -236,13 +237,13 @@ def bars(rows):
 
 def curves(training, rows):
     """The loss of every method's updates, a panel each, and its running mean."""
-    figure, panels = pyplot().subplots(math.ceil(len(training) / 2), 2, figsize=(5.4, 1.6 * math.ceil(len(training) / 2) + 0.3), squeeze=False)
+    figure, panels = pyplot().subplots(math.ceil(len(training) / 2), 2, figsize=(4.4, 1.4 * math.ceil(len(training) / 2) + 0.3), squeeze=False)
     for panel in panels.flat[len(training):]:
         panel.remove()
     for panel, (name, steps) in zip(panels.flat, training.items()):
         updates, losses = zip(*steps)
         width = max(1, len(losses) // 10)
-        panel.plot(updates, losses, color=looks(rows)[name][0], alpha=0.45, linewidth=0.8)
+        panel.plot(updates, losses, color=looks(rows)[name][0], alpha=0.7, linewidth=0.8)
         panel.plot(updates[width - 1:], [mean(losses[at - width + 1:at + 1]) for at in range(width - 1, len(losses))], color="#1b1b1b", linewidth=1.4)
         panel.set_title(name, fontsize=9)
     figure.supxlabel("update", fontsize=9)
@@ -252,7 +253,7 @@ def curves(training, rows):
 
 def paths(probes, rows):
     """Retain NLL against forget NLL, a path a method, from the common start to its last update."""
-    figure, axes = pyplot().subplots(figsize=(5.4, 5.2))
+    figure, axes = pyplot().subplots(figsize=(4.4, 4.8))
     for name, points in probes.items():
         colour, marker, dashes = looks(rows)[name]
         updates, forget, retain = zip(*points)
@@ -268,8 +269,9 @@ def paths(probes, rows):
         values = [point[at] for points in probes.values() for point in points]
         if min(values) > 0 and max(values) > 20 * min(values):
             axes.set(**{f"{axis}scale": "log"})
-    axes.set(xlabel="NLL of forget answers (nats a token): forgotten →", ylabel="NLL of retain answers: lost →")
-    figure.legend(loc="outside lower center", ncols=3)
+            getattr(axes, f"{axis}axis").set(major_formatter="{x:g}", minor_formatter="")
+    axes.set(xlabel="NLL of forget answers: forgotten →", ylabel="NLL of retain answers: lost →")
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
@@ -319,12 +321,16 @@ def section_answers(items, count):
             first = next(iter(found.values()))
             parts.append(asked(first["question"], first["reference"], kind, [
                 (model, yes if item.get(verdict) else no, bool(item.get(verdict)),
-                 f"{len(item['covered'])} of {len(item['reference_entities'])} facts told" + (f": {'; '.join(item['covered'])}" if item["covered"] else "")
-                 + f"; against the true answer: {item['nli']}", told(item["answer"], item["covered"])) for model, item in found.items()]))
+                 f"covers {len(item['covered'])} of {len(item['reference_entities'])}" + (f" ({'; '.join(item['covered'])})" if item["covered"] else "")
+                 + f"; entailment model: {AGREES.get(item['nli'], item['nli'])}", told(item["answer"], item["covered"])) for model, item in found.items()]))
         if parts and side == "forget":
-            parts.insert(0, paragraph("Questions on which the methods differ most, first those whose answers should be forgotten, then those whose "
-                                      "answers should stay. Marked words tell a fact of the true answer: double underline on what should be "
-                                      "forgotten, single on what should stay. A fact told in quite other words is counted, but not marked."))
+            parts.insert(0, paragraph(
+                "Questions on which the methods differ most, first those whose answers should be forgotten, then those whose answers should stay. "
+                "Small print says what the verdict rests on: how many of the true answer's names, numbers and phrases the answer covers, by the "
+                "likeness of their embeddings, and whether a model trained to tell finds that answer and true answer agree, contradict each other "
+                "(so forgotten, or lost) or neither. "
+                "Words of what is covered are marked, with a double line under what should be forgotten and a single one under what should "
+                "stay; something covered in other words has no mark."))
     return parts
 
 
@@ -433,12 +439,12 @@ def section_again(folders, run, preset):
              ["versions", ", ".join(f"{name} {' and '.join(found)}" for name, found in versions.items())]]
     if records:
         parts.append(table("What the numbers depend on beside the data.", ["what", "value"], [fact for fact in facts if fact[1]]))
-        steps = [[line, Cell("–" if found.get("seconds") is None else f"{found['seconds']:.0f}", found.get("seconds")), str(found["settings"].get("seed", "–")),
+        steps = [[found["script"], Cell(line, code=True), Cell("–" if found.get("seconds") is None else f"{found['seconds']:.0f}", found.get("seconds")), str(found["settings"].get("seed", "–")),
                   str(found.get("git_commit") or "–")] for line, found in records.items()]
         parts.append(details(f"Every step: {len(steps)} commands", table("In the order of the run. Seconds: as far as the step wrote them down.",
-                                                                         ["command", "seconds", "seed", "git commit"], steps)))
+                                                                         ["script", "command", "seconds", "seed", "git commit"], steps)))
     if hashes:
-        parts.append(details(f"Data: {len(hashes)} files", table("SHA-256 of what the steps read.", ["file", "SHA-256"], [[path, digest] for path, digest in hashes.items()])))
+        parts.append(details(f"Data: {len(hashes)} files", table("SHA-256 of what the steps read.", ["file", "SHA-256"], [[path, Cell(digest, code=True)] for path, digest in hashes.items()])))
     return parts
 
 
@@ -446,8 +452,8 @@ def lead(rows):
     """What the run shows, in two sentences."""
     unlearned = [row for row in rows if row["model"] not in REFERENCE]
     best = max((row for row in unlearned if row.get("HM") is not None), key=lambda row: row["HM"], default=None)
-    asked = " and ".join(f"{max(row.get(f'{side}_items') or 0 for row in rows)} on what should {what}" for side, what in (("forget", "be forgotten"), ("retain", "be kept")))
-    text = f"{len(unlearned)} unlearned model{'s' * (len(unlearned) != 1)}, each asked questions that were not trained on in these words: {asked}."
+    asked = " and ".join(f"{max(row.get(f'{side}_items') or 0 for row in rows)} questions on what should {what}" for side, what in (("forget", "be forgotten"), ("retain", "be kept")))
+    text = f"{len(unlearned)} unlearned model{'s' * (len(unlearned) != 1)}, each asked {asked}."
     if best:
         text += f" The best balance of forgetting and keeping has {best['model']}, with a harmonic mean of {best['HM']:.2f}"
         others = [f"{row['model']} has {row['HM']:.2f}" for row in rows if row["model"] in REFERENCE and row.get("HM") is not None]
@@ -501,9 +507,9 @@ if __name__ == "__main__":
     sections.append(("Training", [picture(
         curves(training, shown), "training", "Training loss of every method", "The loss that each method goes down, update by update (thin), and its running "
         "mean (thick). Scales differ: methods minimise different things. One that falls without end is a sign of collapse.", files)] if training else []))
-    sections.append(("On the way", [picture(
+    sections.append(("From update to update", [picture(
         paths(probes, shown), "forgetting_retention", "Retain NLL against forget NLL during training", "How unlikely the true answers become as training goes on: "
-        "negative log-likelihood (NLL), mean over tokens. All start at the ring; arrows go with the updates, small marks are measurements, "
+        "negative log-likelihood (NLL), in nats, mean over tokens. All start at the ring; arrows go with the updates, small marks are measurements, "
         "the large one is the end, with its update number. Good is far to the right (forgotten) and low (kept).", files)] if probes else []))
     sections.append(("Answers side by side", section_answers(items, args.questions)))
     sections.append(("The first word", section_next_token(folders)))

@@ -19,6 +19,7 @@ class Cell(NamedTuple):
     note: str = ""              # small print
     mark: str = ""              # "best" or "worst"
     share: float | None = None  # 0 to 1: a bar behind the text
+    code: bool = False          # a command or a file
 
 
 # ---------------------------------------------------------------- parts
@@ -60,7 +61,8 @@ def table(caption, header, rows, sortable=False):
         if cell.share is not None:
             tag += f' style="--share:{100 * cell.share:.1f}%"'
         notes = "".join(f" <small>{escape(note)}</small>" for note in (cell.note, cell.mark) if note)
-        return f"<{tag}>{escape(cell.text)}{notes}</{tag.split()[0]}>"
+        text = f"<code>{escape(cell.text)}</code>" if cell.code else escape(cell.text)
+        return f"<{tag}>{text}{notes}</{tag.split()[0]}>"
 
     def marked(cell):
         around = {"best": "**", "worst": "_"}.get(cell.mark, "")
@@ -68,7 +70,7 @@ def table(caption, header, rows, sortable=False):
 
     head = "".join(f'<th scope="col"{f" title={chr(34)}{escape(meaning)}{chr(34)}" if meaning else ""}>{escape(text)}</th>' for text, meaning in heads)
     body = "\n".join("<tr>" + "".join(tagged(cell, not at) for at, cell in enumerate(row)) + "</tr>" for row in rows)
-    page = (f'<figure><figcaption>{escape(caption)}</figcaption><div class="scroll" role="region" tabindex="0" aria-label="{escape(caption)}">'
+    page = (f'<figure><figcaption>{escape(caption)}{" Click a heading to sort." * sortable}</figcaption><div class="scroll" role="region" tabindex="0" aria-label="{escape(caption)}">'
             f'<table{" class=sortable" if sortable else ""}><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div></figure>')
     lines = ["| " + " | ".join(literal(text) for text, _ in heads) + " |", "|---" * len(heads) + "|",
              *("| " + " | ".join(map(marked, row)) + " |" for row in rows)]
@@ -147,20 +149,21 @@ CSS = """
   --worst: #ff9d5c; --leak: #6b3a12; --kept: #14486a; --bar: #1d3d52 } }
 * { box-sizing: border-box }
 body { margin: 0; padding: 1rem; background: var(--page); color: var(--ink); font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere }
-header, main, footer { max-width: 60rem; margin: auto }
+header, main, footer { max-width: 66rem; margin: auto }
 h1 { line-height: 1.2 } h2 { margin-top: 2.5rem; border-bottom: 1px solid var(--line) } h3 { margin: 1.5rem 0 0; font-size: 1rem }
 nav ul { display: flex; flex-wrap: wrap; gap: .25rem 1rem; padding: 0; list-style: none }
 a { color: var(--best) }
 small, figcaption, footer { color: var(--soft); font-size: .85rem } small { font-weight: normal }
 figure { margin: 1rem 0 } figcaption { margin: .5rem 0; max-width: 45rem }
-figure svg { display: block; width: 100%; max-width: 44rem; height: auto } svg * { stroke-linejoin: round }
+figure svg { display: block; width: 100%; max-width: 36rem; height: auto } svg * { stroke-linejoin: round }
 figure svg text { font-family: system-ui, sans-serif !important }
 .scroll { overflow-x: auto; max-height: 80vh }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; overflow-wrap: normal }
 th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top }
 td small, th small { display: block; white-space: nowrap }
 thead th { position: sticky; top: 0; z-index: 1; background: var(--page); font-size: .85rem; vertical-align: bottom }
-th[scope=row] { position: sticky; left: 0; background: var(--page); max-width: 12rem; overflow-wrap: anywhere }
+th[scope=row] { position: sticky; left: 0; background: var(--page); max-width: 9rem; overflow-wrap: break-word } .sortable td { white-space: nowrap }
+td code { display: block; width: 28rem; overflow-wrap: anywhere }
 thead th:first-child { left: 0; z-index: 2 }
 th button { all: unset; cursor: pointer; white-space: nowrap } th button:focus-visible { outline: 2px solid }
 th[aria-sort] button { text-decoration: underline } th[aria-sort=descending] button::after { content: " ▾" } th[aria-sort=ascending] button::after { content: " ▴" }

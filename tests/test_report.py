@@ -15,7 +15,7 @@ import unlearn
 
 EVIL = 'Who <script>alert("x")</script> is | *Ada* & `Co`?'
 VOID = {"meta", "link", "br", "img", "input", "hr"}
-HEADINGS = ["The table", "Forgetting against keeping", "How well the models still speak", "Training", "On the way", "Answers side by side",
+HEADINGS = ["The table", "Forgetting against keeping", "How well the models still speak", "Training", "From update to update", "Answers side by side",
             "The first word", "Data", "How to make it again"]
 
 
@@ -151,6 +151,7 @@ def test_pictures_follow_the_readers_colours(whole):
     for link in links[1:]:
         assert xml.etree.ElementTree.parse(whole[1] / link).getroot().tag.endswith("svg") and "prefers-color-scheme" in (whole[1] / link).read_text()
     shown = re.sub(r"<[^>]+>", " ", "".join(svgs))
+    assert "$" not in shown and not re.search(r"\d\^", shown), "numbers on axes are plain"
     assert all(name in shown for name in ("vanilla", "retrained: the target", "GA", "NPO", "ReLearn"))
 
 
@@ -184,8 +185,8 @@ def test_the_rest_says_what_the_files_say(whole):
     assert [[cell["text"] for cell in line] for line in tables["what/value"][1:]][0] == ["preset", "smoke"]
     first = tables["model/1."]
     assert [cell["text"] for cell in first[3]] == ["GA", "␣Ada 0.500", "⏎ 0.250", "<b> 0.125", "| 0.062", "(empty) 0.031"]
-    assert "python eval/01_kfr_krr.py --forget 'a b.jsonl' --out GA.json" in page.named("th")
-    assert "python scripts/11_npo.py --lr 0.001 --seed 0 --without-forget" in page.named("th")
+    assert "python eval/01_kfr_krr.py --forget 'a b.jsonl' --out GA.json" in page.named("code")
+    assert "python scripts/11_npo.py --lr 0.001 --seed 0 --without-forget" in page.named("code")
     assert "bash run_all.sh --preset smoke --run mine --methods 'GA NPO ReLearn' --data people --persons 5" in page.named("code")
     marks = [(attributes["class"]) for tag, attributes in page.tags if tag == "mark"]
     assert marks == ["leak"] * 5 and page.named("mark") == ["Ada Lem"] * 5
