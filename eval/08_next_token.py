@@ -1,0 +1,47 @@
+"""What the model would say first: the five likeliest first tokens of its answer, with their probabilities.
+
+ReLearn (ACL 2025) looks at them to see how a method forgets: GA and NPO press the true tokens down until senseless ones are left,
+learning puts other sensible ones in their place. The report shows the file as metrics/<model>/next_token.json.
+"""
+import argparse
+
+from measure import fail, model_folder, write_results
+from scoring import encode, load, read_pairs
+
+
+def first_tokens(pairs, model, tokenizer, top=5):
+    """The likeliest tokens after each question's prompt, in one right-padded forward pass.
+
+    Args:
+        pairs: list of {"question", "answer"}; the answer only tells where its first token stands.
+    Returns:
+        a list a pair of [(token text, probability)], the likeliest first.
+    """
+    import torch
+    encoded = [encode(tokenizer, pair["question"], pair["answer"]) for pair in pairs]
+    prompts = [torch.tensor(ids[:prompt]) for ids, prompt in encoded]
+    ids = torch.nn.utils.rnn.pad_sequence(prompts, batch_first=True).to(model.device)  # nothing looks at the padding: it comes after
+    first = min(map(len, prompts)) - 1  # no logits before the first place asked for
+    with torch.inference_mode():
+        logits = model(input_ids=ids, use_cache=False, logits_to_keep=ids.shape[1] - first).logits.float()
+    rows = torch.stack([logits[row, len(prompt) - 1 - first] for row, prompt in enumerate(prompts)]).softmax(-1)  # (pairs, vocabulary)
+    return [[(tokenizer.decode([token]), p) for p, token in zip(*part)] for part in zip(*(values.tolist() for values in rows.topk(top)))]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="model folder, adapter folder or hub id")
+    parser.add_argument("--questions", required=True, metavar="FILE", help='{"question", "answer"} a line')
+    parser.add_argument("--count", type=int, default=3, help="how many, from the file's beginning (default: 3)")
+    parser.add_argument("--out", required=True, metavar="FILE", help="JSON to write: summary, items, origin")
+    args = parser.parse_args()
+    if args.count < 1:
+        fail("--count must be at least 1")
+    pairs = read_pairs(args.questions)[:args.count]
+    model, tokenizer = load(model_folder(args.model, "python scripts/02_finetune.py --help"))
+
+    items = [{"question": pair["question"], "reference": pair["answer"], "top": [{"token": token, "p": p} for token, p in tokens]}
+             for pair, tokens in zip(pairs, first_tokens(pairs, model, tokenizer), strict=True)]
+    write_results(args.out, {"items": len(items)}, items, args, [args.questions])
+    for item in items:
+        print(item["question"], *(f"{entry['token']!r} {entry['p']:.3f}" for entry in item["top"]), sep="  ")
