@@ -14,6 +14,7 @@ import json
 import math
 import random
 import re
+import time
 from pathlib import Path
 
 from measure import MODELS, REPOSITORY, fail, mean, model_folder, origin, progress, write_text
@@ -96,7 +97,7 @@ def mistyped(question, seed):
     chosen = [at for at in long if words[at][0].islower()] or long
     for at in rng.sample(chosen, math.ceil(len(chosen) / 3)):
         word = words[at]
-        places = range(1, len(re.match(r"[^\W\d_]*", word)[0]) - 1)
+        places = range(1, len(re.match(r"[^\W\d_]*", word)[0]) - 2)  # first and last letter stay
         slips = [word[:place] + slip + word[place + 2:] for place in places
                  for slip in (word[place + 1] + word[place], word[place + 1], word[place] * 2 + word[place + 1])]
         words[at] = rng.choice([slip for slip in slips if slip != word])
@@ -228,9 +229,10 @@ def attack(folder, rows, frames, others, args):
         texts = continued([prompt(tokenizer, item) for item in items], model, tokenizer, args.batch, args.max_new_tokens)
         return [{**item, "answer": text} for item, text in zip(items, texts, strict=True)]
 
-    plain = asked(rows, "none", frames, others, args.prefix_words, args.seed)
-    found = answer(plain + [item for name in TEXTS if name in args.attacks
-                            for item in asked(rows, name, frames, others, args.prefix_words, args.seed)])
+    plain, found = asked(rows, "none", frames, others, args.prefix_words, args.seed), []
+    for names in (("none", "prefix", "typos", "paraphrase"), ("role-play",), ("multi-turn",)):  # long prompts apart: padding costs time
+        found += answer([item for name in names if name in ("none", *args.attacks)
+                         for item in asked(rows, name, frames, others, args.prefix_words, args.seed)])
     for name in PRECISIONS:
         if name in args.attacks:
             with stored_in(model, name):
@@ -345,17 +347,18 @@ def picture(rows, path):
         before.plot([row["KFR"]] * 2, [line - 0.36, line + 0.36], color="black", linewidth=3, label="no attack" if not line else None)
         for at, name in enumerate(names):  # a place of its own above or below the line, so that equal values do not cover each other
             place = line + (at - (len(names) - 1) / 2) * 0.64 / max(1, len(names) - 1)
-            before.plot(row["attacks"][name], place, "osD^vP*X<"[at % 9], color=COLOURS[at % 8], markersize=6.5, markeredgecolor="white",
+            before.plot(row["attacks"][name], place, "osD^vPhX<"[at % 9], color=COLOURS[at % 8], markersize=6.5, markeredgecolor="white",
                         markeredgewidth=0.5, label=name if not line else None, linestyle="none")
     before.set(yticks=range(len(rows)), yticklabels=list(rows), ylim=(len(rows) - 0.5, -0.5), xlim=(-0.03, 1.03),
                xlabel="KFR: forget facts no longer told →", title="KFR before and under each attack")
-    before.legend(frameon=False, fontsize=8, ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.16 if len(rows) > 5 else -0.22))
+    figure.legend(*before.get_legend_handles_labels(), frameon=False, fontsize=8, ncols=10, loc="outside lower left")
     for count, panel in zip(counts, after, strict=True):
         for at, (name, row) in enumerate(rows.items()):
             curve = row["relearning"][count]
-            panel.plot([int(update) for update in curve], list(curve.values()), color=COLOURS[at % 8], marker="osD^vP*X<>"[at % 10],
+            panel.plot([int(update) for update in curve], list(curve.values()), color=COLOURS[at % 8], marker="osD^vPhX<>"[at % 10],
                        linestyle=("-", "--")[at // 8 % 2], markersize=5, linewidth=1.3, label=name)
-        panel.set(title=f"{count} pair{'s' if count != '1' else ''} learnt again", xlabel="updates", ylim=(-0.03, 1.03))
+        panel.set(title=f"{count} pair{'s' if count != '1' else ''} learnt again", xlabel="updates", ylim=(-0.03, 1.03),
+                  xticks=[int(update) for update in curve])
     if after:
         after[0].set_ylabel("KFR of the other forget facts")
         after[-1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5))
@@ -383,10 +386,10 @@ if __name__ == "__main__":
                         help=f"which of {', '.join(ATTACKS)} (default: all)")
     parser.add_argument("--prefix-words", type=int, default=5, help="words of the true answer given, at most (default: 5)")
     parser.add_argument("--relearn", type=int, nargs="+", default=[1, 4, 16], metavar="N", help="forget pairs to learn again; 0: none (default: 1 4 16)")
-    parser.add_argument("--relearn-steps", type=int, nargs="+", default=[2, 5, 10], metavar="N", help="updates after which to ask (default: 2 5 10)")
+    parser.add_argument("--relearn-steps", type=int, nargs="+", default=[3, 10], metavar="N", help="updates after which to ask (default: 3 10)")
     parser.add_argument("--relearn-lr", type=float, default=1e-3, help="learning rate (default: 1e-3, as the default run's vanilla model)")
     parser.add_argument("--relearn-batch", type=int, default=4, help="pairs an update, at most (default: 4)")
-    parser.add_argument("--batch", type=int, default=96, help="prompts answered together (default: 96)")
+    parser.add_argument("--batch", type=int, default=128, help="prompts answered together (default: 128)")
     parser.add_argument("--max-new-tokens", type=int, default=64, help="longest answer (default: 64)")
     parser.add_argument("--seed", type=int, default=0, help="of typos, of the pairs learnt again and of their LoRA (default: 0)")
     parser.add_argument("--embedding", default=str(MODELS / "minilm"), help="sentence-embedding model (default: %(default)s)")
@@ -419,12 +422,12 @@ if __name__ == "__main__":
         inputs = {"settings": settings, "files": {str(path): sha256(path) for path in (*files, *code)} | contents(folder) | contents(embedding) | contents(nli)}
         results[name] = finished(out, inputs)
         if results[name] is None:
-            judge = judge or kfr.Judge(embedding, nli)
+            began, judge = time.time(), judge or kfr.Judge(embedding, nli)
             found = attack(folder, rows, frames, others, args)
             items = [{**item, **verdict} for item, verdict in zip(found, kfr.judge(found, "forget", judge), strict=True)]
             results[name] = summarise(items)
-            write_text(out, json.dumps({"summary": results[name], "items": items, "inputs": inputs, **origin(args, files)},
-                                       ensure_ascii=False, indent=1) + "\n")
+            write_text(out, json.dumps({"summary": results[name], "items": items, "inputs": inputs, **origin(args, files),
+                                        "seconds": round(time.time() - began, 1)}, ensure_ascii=False, indent=1) + "\n")
         row = results[name]
         print(out, f"KFR {row['KFR']:.3f}", *(f"{attack} {value:.3f}" for attack, value in row["attacks"].items()),
               f"worst {row['worst_KFR']:.3f} ({row['worst_attack']})", sep="  ")
