@@ -14,6 +14,7 @@ import json
 import math
 import random
 import re
+import sys
 import time
 from pathlib import Path
 
@@ -71,6 +72,8 @@ def stored_in(model, precision):
     else:
         last = model.get_output_embeddings()
         chosen = [module.weight for module in model.modules() if isinstance(module, torch.nn.Linear) and module is not last]
+    if not chosen:
+        fail(f"the model has no linear layers to store in {precision}; leave it out by --attacks")
     kept = [weight.detach().to("cpu", copy=True) for weight in chosen]
     try:
         with torch.no_grad():
@@ -120,18 +123,22 @@ def beginning(row, count):
 
 
 def reworded(rows, path):
-    """Other wordings of the same facts, {"question", "answer"} for each row: by person and fact where rows have them, else row by row."""
-    others = read_pairs(path)
+    """(other wordings of the same facts, {"question", "answer"} for each row, or None; what is wrong with them, or None).
+
+    Found by person and fact where rows have them, else row by row; TOFU's perturbed files hold them as paraphrased_question and _answer.
+    """
+    others = [{**row, **{name: text_of(row["place"], row, f"paraphrased_{name}") for name in ("question", "answer") if f"paraphrased_{name}" in row}}
+              for row in read_pairs(path)]
     if all("person" in row and "fact" in row for row in rows + others):
         found = {(row["person"], row["fact"]): row for row in reversed(others)}
         if missing := next((row for row in rows if (row["person"], row["fact"]) not in found), None):
-            fail(f"{path}: holds no other wording of {missing['person']}'s {missing['fact']} ({missing['place']})")
+            return None, f"{path}: holds no other wording of {missing['person']}'s {missing['fact']} ({missing['place']})"
         others = [found[row["person"], row["fact"]] for row in rows]
     if len(others) != len(rows):
-        fail(f"{path}: has {len(others)} rows for {len(rows)} questions; give a row each, or person and fact in both files")
+        return None, f"{path}: has {len(others)} rows for {len(rows)} questions; give a row each, or person and fact in both files"
     if same := next((other for row, other in zip(rows, others) if row["question"] == other["question"]), None):
-        fail(f"{same['place']}: this is the forget question itself; paraphrases ask in other words")
-    return others
+        return None, f"{same['place']}: this is the forget question itself; paraphrases ask in other words"
+    return others, None
 
 
 def asked(rows, attack, frames, others, words, seed):
@@ -377,7 +384,8 @@ if __name__ == "__main__":
     parser.add_argument("--names", nargs="+", default=[], help="what to call them (default: their folders' names)")
     parser.add_argument("--forget", default=str(data / "forget_val.jsonl"), metavar="FILE", help="forget pairs to ask (default: %(default)s)")
     parser.add_argument("--paraphrases", metavar="FILE",
-                        help="pairs that ask the same in other words: same person and fact, or row by row (default: forget_tune.jsonl beside --forget)")
+                        help="pairs that ask the same in other words: same person and fact, or row by row (default: forget_tune.jsonl beside --forget, "
+                             "if it holds them)")
     parser.add_argument("--frames", default=str(REPOSITORY / "data/attacks.json"), metavar="FILE",
                         help="frames of role-play and multi-turn (default: %(default)s)")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="folder for NAME/robustness.json")
@@ -396,6 +404,7 @@ if __name__ == "__main__":
     parser.add_argument("--nli", default=str(REPOSITORY / "data/nli"),
                         help="entailment model: ours, or any three-class folder or hub id (default: %(default)s)")
     args = parser.parse_args()
+    args.attacks = [name for name in ATTACKS if name in args.attacks]
     args.relearn, args.relearn_steps = sorted(set(args.relearn) - {0}), sorted(set(args.relearn_steps))
     if min(args.prefix_words, args.batch, args.relearn_batch, args.max_new_tokens, *args.relearn_steps, *args.relearn) < 1:
         fail("--prefix-words, --relearn, --relearn-steps, --relearn-batch, --batch and --max-new-tokens must be at least 1")
@@ -406,8 +415,15 @@ if __name__ == "__main__":
     if args.relearn and max(args.relearn) >= len(rows):
         fail(f"{args.forget}: --relearn {max(args.relearn)} of {len(rows)} pairs leaves none to ask; give smaller numbers, or 0")
     if "paraphrase" in args.attacks:
-        args.paraphrases = args.paraphrases or str(Path(args.forget).with_name("forget_tune.jsonl"))
-        others = reworded(rows, args.paraphrases)
+        path = args.paraphrases or str(Path(args.forget).with_name("forget_tune.jsonl"))
+        others, fault = reworded(rows, path) if args.paraphrases or Path(path).is_file() else (None, f"{path}: no such file")
+        if fault and args.paraphrases:
+            fail(fault)
+        elif fault:
+            args.attacks.remove("paraphrase")
+            print(f"paraphrase is left out ({fault}); give --paraphrases", file=sys.stderr)
+        else:
+            args.paraphrases = path
     for folder in args.models:
         model_folder(folder, "python scripts/10_ga.py --help")
     embedding = model_folder(args.embedding, f"python scripts/00_models.py --model minilm --out {args.embedding}")

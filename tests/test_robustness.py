@@ -3,6 +3,7 @@ import copy
 import json
 import math
 import re
+import shutil
 import struct
 import sys
 import types
@@ -146,9 +147,11 @@ def test_every_attack_asks_what_it_says(model):
 
 def test_paraphrases_by_fact_or_by_row(tmp_path):
     turned = write(tmp_path / "turned.jsonl", [{**row, "question": "New: " + row["fact"]} for row in reversed(PEOPLE)])
-    assert [row["question"] for row in robustness.reworded(PEOPLE, turned)] == ["New: parents", "New: address", "New: health"]
+    assert [row["question"] for row in robustness.reworded(PEOPLE, turned)[0]] == ["New: parents", "New: address", "New: health"]
     plain = write(tmp_path / "plain.jsonl", [{"text": f"{at}?", "labels": "x"} for at in range(3)])
-    assert [row["question"] for row in robustness.reworded(PEOPLE, plain)] == ["0?", "1?", "2?"]
+    assert [row["question"] for row in robustness.reworded(PEOPLE, plain)[0]] == ["0?", "1?", "2?"]
+    tofu = write(tmp_path / "tofu.jsonl", [{**row, "paraphrased_question": f"{row['fact']}?", "paraphrased_answer": "y"} for row in PEOPLE])
+    assert [(row["question"], row["answer"]) for row in robustness.reworded(PEOPLE, tofu)[0]] == [("parents?", "y"), ("address?", "y"), ("health?", "y")]
 
 
 # ---------------------------------------------------------------- relearning
@@ -246,7 +249,10 @@ def test_a_whole_run(tmp_path, capsys, tiny, learnt, data, minilm):
     run(*command)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/robustness.json")} == dates, "nothing has changed"
     (learnt / "origin.txt").write_text("touched")
-    run(*command, "--attacks", "typos", "--relearn", "0", "--batch", "3")
+    shutil.copy(data / "forget_val.jsonl", tmp_path / "forget_tune.jsonl")  # the questions themselves: no paraphrases
+    shutil.copy(data / "forget_val.jsonl", tmp_path / "forget_val.jsonl")
+    run(*command, "--forget", tmp_path / "forget_val.jsonl", "--attacks", "typos", "paraphrase", "--relearn", "0", "--batch", "3")
+    assert "paraphrase is left out" in capsys.readouterr().err
     again = json.loads((tmp_path / "ReLearn/robustness.json").read_text())
     assert again["summary"]["attacks"] == {"typos": summary["attacks"]["typos"]} and again["summary"]["relearning"] == {} and len(again["items"]) == 16
     assert [item["answer"] for item in again["items"]] == [item["answer"] for item in part(attack="none") + part(attack="typos")], "the batch changes nothing"
@@ -373,7 +379,7 @@ def faults(tmp_path, tiny):
     texts = json.loads((REPOSITORY / "data/attacks.json").read_text())
     return {
         "no pairs": ((*attack, "--forget", tmp_path / "none.jsonl"), "none.jsonl: No such file"),
-        "no paraphrases": (attack, "forget_tune.jsonl: No such file"),
+        "no paraphrases": ((*attack, "--paraphrases", tmp_path / "none.jsonl"), "none.jsonl: No such file"),
         "paraphrases are the questions": ((*attack, "--paraphrases", good), "good.jsonl:1: this is the forget question itself"),
         "a fact without paraphrase": ((*attack, "--paraphrases", write(tmp_path / "two.jsonl", PEOPLE[:2])), "no other wording of ada's health"),
         "paraphrases of another number": ((*attack, "--paraphrases", write(tmp_path / "one.jsonl", [{"question": "Q?", "answer": "A"}])), "has 1 rows for 3"),
