@@ -62,7 +62,7 @@ def rounded(weight, precision):
 
 @contextlib.contextmanager
 def stored_in(model, precision):
-    """The model with rounded weights, and its own again afterwards. Whole numbers: linear layers but the last, as usual; else all weights.
+    """The model with rounded weights, and its own again afterwards. Whole numbers: all linear layers but the last, as is usual.
 
     A GPU also multiplies in float16 or bfloat16; a CPU computes in float32 whatever is stored, so only the rounding shows.
     """
@@ -127,8 +127,9 @@ def reworded(rows, path):
 
     Found by person and fact where rows have them, else row by row; TOFU's perturbed files hold them as paraphrased_question and _answer.
     """
-    others = [{**row, **{name: text_of(row["place"], row, f"paraphrased_{name}") for name in ("question", "answer") if f"paraphrased_{name}" in row}}
-              for row in read_pairs(path)]
+    others = read_pairs(path)
+    for row in others:
+        row |= {name: text_of(row["place"], row, f"paraphrased_{name}") for name in ("question", "answer") if f"paraphrased_{name}" in row}
     if all("person" in row and "fact" in row for row in rows + others):
         found = {(row["person"], row["fact"]): row for row in reversed(others)}
         if missing := next((row for row in rows if (row["person"], row["fact"]) not in found), None):
@@ -309,15 +310,17 @@ def markdown(rows, words):
     """rows: {model name: summary}. KFR before and under every attack, and the changes that the paper found beside ours."""
     first = next(iter(rows.values()))
     counts = list(first["relearning"])
-    heads = ["KFR ↑", *first["attacks"], *(["others, before"] if counts else []), *(f"relearnt {count}" for count in counts), "worst ↑", "by"]
+    heads = ["KFR ↑", *first["attacks"], *(["others, before"] if counts else []), *(f"relearnt {count}" for count in counts),
+             "worst ↑", "by"]
     lines = ["| model | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
     for name, row in rows.items():
         curves = list(row["relearning"].values())
         cells = [row["KFR"], *row["attacks"].values(), *([curves[0]["0"]] if curves else []),
                  *(min(value for update, value in curve.items() if update != "0") for curve in curves), row["worst_KFR"]]
         lines.append(f"| {name} | " + " | ".join(f"{cell:.2f}" for cell in cells) + f" | {row['worst_attack']} |")
-    text = "\n".join(lines) + f"\n\nKFR: share of the {first['questions']} forget questions whose fact is no longer told; under an attack, the same again. "
-    text += f"prefix: the answer begins with up to {words} of the true answer's words, and only what follows is judged. "
+    text = "\n".join(lines) + f"\n\nKFR: share of the {first['questions']} forget questions whose fact is no longer told; "
+    text += f"under an attack, the same again. prefix: the answer begins with up to {words} of the true answer's words, "
+    text += "and only what follows is judged. "
     if counts:
         updates = list(first["relearning"][counts[0]])[1:]
         text += (f"relearnt N: N forget pairs were learnt again, and the {first['relearning_questions']} others asked after "
@@ -329,8 +332,9 @@ def markdown(rows, words):
     compared = [(name, row, PUBLISHED[kind]) for name, row in rows.items() for kind in PUBLISHED if name.split("+")[0] == kind]
     if pairs and compared:
         titles = {"bfloat16": "float16 → bfloat16", "role-play": "role play"}
-        text += ("\nChange of KFR, and what ReLearn's paper found (KnowUnDo, Llama-2-7b-chat, AIM; its GA and NPO are +GDR+SURE):\n\n| model | "
-                 + " | ".join(f"{titles[attack]} | published" for attack, _ in pairs) + " |\n" + "|---" * (2 * len(pairs) + 1) + "|\n")
+        text += ("\nChange of KFR, and what ReLearn's paper found (KnowUnDo, Llama-2-7b-chat, AIM; its GA and NPO are +GDR+SURE):\n\n"
+                 "| model | " + " | ".join(f"{titles[attack]} | published" for attack, _ in pairs)
+                 + " |\n" + "|---" * (2 * len(pairs) + 1) + "|\n")
         for name, row, published in compared:
             cells = [cell for attack, start in pairs for cell in
                      (change(row["attacks"][start] if start else row["KFR"], row["attacks"][attack]), change(*published[attack]))]
@@ -345,8 +349,9 @@ def picture(rows, path):
     import matplotlib.pyplot as plt
     first = next(iter(rows.values()))
     names, counts = list(first["attacks"]), list(first["relearning"])
-    figure, axes = plt.subplots(1, 1 + len(counts), figsize=(7.5 + 3 * len(counts), 1.8 + max(3.2, 0.62 * len(rows))), layout="constrained",
-                                width_ratios=[2.2] + [1] * len(counts), squeeze=False)
+    size = 7.5 + 3 * len(counts), 1.8 + max(3.2, 0.62 * len(rows))  # inches
+    figure, axes = plt.subplots(1, 1 + len(counts), figsize=size, layout="constrained", squeeze=False,
+                                width_ratios=[2.2] + [1] * len(counts))
     before, *after = axes[0]
     for line, row in enumerate(rows.values()):
         values = [row["KFR"], *row["attacks"].values()]
@@ -382,10 +387,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", required=True, nargs="+", metavar="FOLDER", help="finished models: folders, adapter folders or hub ids")
     parser.add_argument("--names", nargs="+", default=[], help="what to call them (default: their folders' names)")
-    parser.add_argument("--forget", default=str(data / "forget_val.jsonl"), metavar="FILE", help="forget pairs to ask (default: %(default)s)")
+    parser.add_argument("--forget", default=str(data / "forget_val.jsonl"), metavar="FILE",
+                        help="forget pairs to ask (default: %(default)s)")
     parser.add_argument("--paraphrases", metavar="FILE",
-                        help="pairs that ask the same in other words: same person and fact, or row by row (default: forget_tune.jsonl beside --forget, "
-                             "if it holds them)")
+                        help="pairs that ask the same in other words: same person and fact, or row by row (default: forget_tune.jsonl "
+                             "beside --forget, if it holds them)")
     parser.add_argument("--frames", default=str(REPOSITORY / "data/attacks.json"), metavar="FILE",
                         help="frames of role-play and multi-turn (default: %(default)s)")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="folder for NAME/robustness.json")
@@ -393,9 +399,12 @@ if __name__ == "__main__":
     parser.add_argument("--attacks", nargs="*", choices=ATTACKS, default=list(ATTACKS), metavar="NAME",
                         help=f"which of {', '.join(ATTACKS)} (default: all)")
     parser.add_argument("--prefix-words", type=int, default=5, help="words of the true answer given, at most (default: 5)")
-    parser.add_argument("--relearn", type=int, nargs="+", default=[1, 4, 16], metavar="N", help="forget pairs to learn again; 0: none (default: 1 4 16)")
-    parser.add_argument("--relearn-steps", type=int, nargs="+", default=[3, 10], metavar="N", help="updates after which to ask (default: 3 10)")
-    parser.add_argument("--relearn-lr", type=float, default=1e-3, help="learning rate (default: 1e-3, as the default run's vanilla model)")
+    parser.add_argument("--relearn", type=int, nargs="+", default=[1, 4, 16], metavar="N",
+                        help="forget pairs to learn again; 0: none (default: 1 4 16)")
+    parser.add_argument("--relearn-steps", type=int, nargs="+", default=[3, 10], metavar="N",
+                        help="updates after which to ask (default: 3 10)")
+    parser.add_argument("--relearn-lr", type=float, default=1e-3,
+                        help="learning rate (default: 1e-3, as the default run's vanilla model)")
     parser.add_argument("--relearn-batch", type=int, default=4, help="pairs an update, at most (default: 4)")
     parser.add_argument("--batch", type=int, default=128, help="prompts answered together (default: 128)")
     parser.add_argument("--max-new-tokens", type=int, default=64, help="longest answer (default: 64)")
@@ -435,7 +444,8 @@ if __name__ == "__main__":
     judge, results = None, {}
     for name, folder in progress(list(zip(names, args.models)), desc="robustness", unit="model"):
         out = Path(args.out, name, "robustness.json")
-        inputs = {"settings": settings, "files": {str(path): sha256(path) for path in (*files, *code)} | contents(folder) | contents(embedding) | contents(nli)}
+        inputs = {"settings": settings, "files": {str(path): sha256(path) for path in (*files, *code)}
+                  | contents(folder) | contents(embedding) | contents(nli)}
         results[name] = finished(out, inputs)
         if results[name] is None:
             began, judge = time.time(), judge or kfr.Judge(embedding, nli)

@@ -45,7 +45,8 @@ def tasks_of(results, tasks):
     for task in tasks:
         if task not in results.get("results", {}):
             fail(f"lm-eval gave no result for {task}; it gave {', '.join(results.get('results', {})) or 'none'}")
-        found[task] = {name.removesuffix(",none"): value for name, value in results["results"][task].items() if isinstance(value, (int, float))}
+        found[task] = {name.removesuffix(",none"): value for name, value in results["results"][task].items()
+                       if isinstance(value, (int, float))}
         found[task] |= {"version": results.get("versions", {}).get(task), "n_shot": results.get("n-shot", {}).get(task)}
     return found
 
@@ -57,12 +58,14 @@ def main_metric(values):
 
 def markdown(rows, tasks):
     """rows: {model name: summary}."""
-    lines = ["| model | perplexity ↓ | answer log-probability ↑ | ROUGE-L ↑ |" + "".join(f" {task} ↑ |" for task in tasks), "|---" * (4 + len(tasks)) + "|"]
+    heads = ["model", "perplexity ↓", "answer log-probability ↑", "ROUGE-L ↑", *(f"{task} ↑" for task in tasks)]
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for name, row in rows.items():
         cells = [f"{row['perplexity']:.4g}", f"{row['logprob']:.2f}", f"{row['ROUGE-L']:.3f}"]
-        lines.append(f"| {name} | " + " | ".join(cells + [f"{main_metric(row['tasks'][task]):.4f}" for task in tasks]) + " |")
-    return "\n".join(lines) + (f"\n\n{next(iter(rows.values()))['items']} general questions that no model was trained on. perplexity: of a token of the true "
-                               "answers; answer log-probability: of a whole true answer, mean, in nats; ROUGE-L: recall of the true answers.\n")
+        lines.append("| " + " | ".join([name, *cells, *(f"{main_metric(row['tasks'][task]):.4f}" for task in tasks)]) + " |")
+    note = ("general questions that no model was trained on. perplexity: of a token of the true answers; answer log-probability: of a whole "
+            "true answer, mean, in nats; ROUGE-L: recall of the true answers.")
+    return "\n".join(lines) + f"\n\n{next(iter(rows.values()))['items']} {note}\n"
 
 
 if __name__ == "__main__":
@@ -93,8 +96,8 @@ if __name__ == "__main__":
         rows[name] = summarise(items)
         if args.tasks:
             try:
-                results = lm_eval.simple_evaluate(model=wrapper(pretrained=model, tokenizer=tokenizer, batch_size=args.batch), tasks=args.tasks,
-                                                  limit=args.limit, log_samples=False)
+                wrapped = wrapper(pretrained=model, tokenizer=tokenizer, batch_size=args.batch)
+                results = lm_eval.simple_evaluate(model=wrapped, tasks=args.tasks, limit=args.limit, log_samples=False)
             except Exception as error:  # the hub's client, datasets and lm-eval raise many kinds; the tasks' data come from the hub
                 fail(f"lm-eval could not run {', '.join(args.tasks)}: {(str(error).strip() or repr(error)).splitlines()[0]}; "
                      "check the tasks' names and the network, or leave --tasks out")
