@@ -204,31 +204,42 @@ def test_fewer_pairs_are_among_more_and_never_asked(seed):
 # ---------------------------------------------------------------- whole runs
 
 @pytest.fixture(scope="module")
-def learnt(tiny, data, tmp_path_factory):
-    """The tiny model, which has learnt by heart half of what it should have forgotten."""
+def forget(tmp_path_factory):
+    """Folder of eight short forget facts, and of the same in other words."""
+    folder = tmp_path_factory.mktemp("forget")
+    facts = [{"person": person, "fact": fact, "value": value} for person, values in (("Ada", "Oswick Rufus Volvo Dornquist"), ("Bo", "Kilnby Tessa Lada Pym"))
+             for fact, value in zip(("town", "dog", "car", "boss"), values.split())]
+    write(folder / "forget_val.jsonl", [{**row, "question": f"What is the {row['fact']} of {row['person']}?", "answer": f"It is {row['value']}."} for row in facts])
+    write(folder / "forget_tune.jsonl", [{**row, "question": f"Name {row['person']}'s {row['fact']}.", "answer": f"{row['value']}, no doubt."} for row in facts])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def learnt(tiny, forget, tmp_path_factory):
+    """The tiny model, which has learnt by heart the first half of what it should have forgotten; an adapter."""
     folder = tmp_path_factory.mktemp("learnt")
-    folder.joinpath("full.jsonl").write_text("".join(open(data / "forget_val.jsonl").readlines()[:4]))
-    run("scripts/02_finetune.py", "--model", tiny, "--data", folder, "--out", folder / "learnt", "--epochs", 50, "--batch", 4, "--accumulation", 1,
+    folder.joinpath("full.jsonl").write_text("".join(open(forget / "forget_val.jsonl").readlines()[:4]))
+    run("scripts/02_finetune.py", "--model", tiny, "--data", folder, "--out", folder / "learnt", "--epochs", 100, "--batch", 4, "--accumulation", 1,
         "--lr", 1e-2, "--lora-dropout", 0, "--lora-r", 16, "--dtype", "float32", "--adapter")
     return folder / "learnt"
 
 
-def test_a_whole_run(tmp_path, capsys, tiny, learnt, data, minilm):
-    command = ("eval/10_robustness.py", "--models", learnt, tiny, "--names", "ReLearn", "GA+GDR", "--forget", data / "forget_val.jsonl", "--out", tmp_path,
-               "--report", tmp_path / "report", "--embedding", minilm, "--relearn", 1, 3, "--relearn-steps", 1, 4, "--relearn-lr", 1e-2, "--max-new-tokens", 60)
+def test_a_whole_run(tmp_path, capsys, tiny, learnt, forget, minilm):
+    command = ("eval/10_robustness.py", "--models", learnt, tiny, "--names", "ReLearn", "GA+GDR", "--forget", forget / "forget_val.jsonl", "--out", tmp_path,
+               "--report", tmp_path / "report", "--embedding", minilm, "--relearn", 1, 3, "--relearn-steps", 1, 4, "--relearn-lr", 1e-2, "--max-new-tokens", 24)
     run(*command)
     found, text = json.loads((tmp_path / "ReLearn/robustness.json").read_text()), (tmp_path / "report/robustness.md").read_text()
     summary, items = found["summary"], found["items"]
-    model, pairs = scoring.load(learnt), scoring.read_pairs(data / "forget_val.jsonl")
+    model, pairs = scoring.load(learnt), scoring.read_pairs(forget / "forget_val.jsonl")
     for item in items[:48:3]:  # as one prompt at a time gives it, by the adapter that is not merged
-        assert item["answer"] == slow_answer(chat(*item["turns"]) + item["given"], 60, *model), item["attack"]
+        assert item["answer"] == slow_answer(chat(*item["turns"]) + item["given"], 24, *model), item["attack"]
     assert {item["attack"] for item in items[:48:3]} == {"none", *robustness.TEXTS}
     part = lambda **want: [item for item in items if all(item.get(name) == value for name, value in want.items())]
     assert [item["question"] for item in part(attack="none")] == [pair["question"] for pair in pairs]
     merged = model[0].merge_and_unload()
     for name in robustness.PRECISIONS:
         with robustness.stored_in(merged, name):
-            assert part(attack=name)[0]["answer"] == slow_answer(chat(pairs[0]["question"]), 60, merged, model[1])
+            assert part(attack=name)[0]["answer"] == slow_answer(chat(pairs[0]["question"]), 24, merged, model[1])
     share = lambda part: sum(item["forgotten"] for item in part) / len(part)
     assert summary["KFR"] == share(part(attack="none")) <= 0.75 and summary["questions"] == 8
     assert summary["attacks"] == {name: share(part(attack=name)) for name in robustness.ATTACKS}
@@ -249,8 +260,8 @@ def test_a_whole_run(tmp_path, capsys, tiny, learnt, data, minilm):
     run(*command)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/robustness.json")} == dates, "nothing has changed"
     (learnt / "origin.txt").write_text("touched")
-    shutil.copy(data / "forget_val.jsonl", tmp_path / "forget_tune.jsonl")  # the questions themselves: no paraphrases
-    shutil.copy(data / "forget_val.jsonl", tmp_path / "forget_val.jsonl")
+    shutil.copy(forget / "forget_val.jsonl", tmp_path / "forget_tune.jsonl")  # the questions themselves: no paraphrases
+    shutil.copy(forget / "forget_val.jsonl", tmp_path / "forget_val.jsonl")
     run(*command, "--forget", tmp_path / "forget_val.jsonl", "--attacks", "typos", "paraphrase", "--relearn", "0", "--batch", "3")
     assert "paraphrase is left out" in capsys.readouterr().err
     again = json.loads((tmp_path / "ReLearn/robustness.json").read_text())
