@@ -239,8 +239,9 @@ def attack(folder, rows, frames, others, args):
 
     plain, found = asked(rows, "none", frames, others, args.prefix_words, args.seed), []
     for names in (("none", "prefix", "typos", "paraphrase"), ("role-play",), ("multi-turn",)):  # long prompts apart: padding costs time
-        found += answer([item for name in names if name in ("none", *args.attacks)
-                         for item in asked(rows, name, frames, others, args.prefix_words, args.seed)])
+        items = [item for name in names if name in ("none", *args.attacks)
+                 for item in asked(rows, name, frames, others, args.prefix_words, args.seed)]
+        found += answer(items) if items else []
     for name in PRECISIONS:
         if name in args.attacks:
             with stored_in(model, name):
