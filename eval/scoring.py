@@ -57,8 +57,21 @@ def read_pairs(path):
 
 # ---------------------------------------------------------------- the model
 
-def load(folder):
-    """A model folder (full weights, or a PEFT adapter with its base) or hub id → (model on the device, tokenizer); safetensors only."""
+def model_names(folders, names=()):
+    """What the models are called in a table: `names`, or else their folders' own; no two alike."""
+    if names and len(names) != len(folders):
+        fail(f"{len(folders)} --models need as many --names, not {len(names)}")
+    names = list(names) or [Path(folder).resolve().name for folder in folders]
+    if len(set(names)) < len(names) or not all(Path(name).name == name for name in names):
+        fail(f"the models' names must be different from each other and without a slash; give --names (now {', '.join(names)})")
+    return names
+
+
+def load(folder, dtype=None):
+    """A model folder (full weights, or a PEFT adapter with its base) or hub id → (model on the device, tokenizer); safetensors only.
+
+    dtype: of the weights; float32 on a CPU and bfloat16 on a GPU where none is given.
+    """
     import torch
     import transformers
     transformers.utils.logging.disable_progress_bar()
@@ -69,7 +82,7 @@ def load(folder):
             fail(f"{folder}: its base model {base} is not there (paths in an adapter count from the repository's folder)")
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
         model = transformers.AutoModelForCausalLM.from_pretrained(
-            base, use_safetensors=True, dtype=torch.bfloat16 if torch.cuda.is_available() else torch.float32)
+            base, use_safetensors=True, dtype=dtype or (torch.bfloat16 if torch.cuda.is_available() else torch.float32))
         if base != str(folder):
             from peft import PeftModel
             model = PeftModel.from_pretrained(model, folder)
@@ -80,9 +93,10 @@ def load(folder):
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
 
 
-def prompt_text(tokenizer, question):
-    """What stands before the answer, in the format that the model's folder carries."""
-    return tokenizer.apply_chat_template([{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True)
+def prompt_text(tokenizer, *turns):
+    """What stands before the answer, in the format that the model's folder carries: a question, or what user and assistant say by turns."""
+    messages = [{"role": ("user", "assistant")[at % 2], "content": turn} for at, turn in enumerate(turns)]
+    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 
 
 def with_answer(prompt, answer):
@@ -197,11 +211,16 @@ def continuations(prompts, limits, model, tokenizer, batch):
     return [result[tuple(prompt)][:limit] for prompt, limit in zip(prompts, limits, strict=True)]
 
 
-def answers(questions, model, tokenizer, batch, max_new_tokens):
-    """Greedy answers to questions, as texts."""
-    prompts = tokenizer([prompt_text(tokenizer, question) for question in questions], add_special_tokens=False)["input_ids"]
+def continued(texts, model, tokenizer, batch, max_new_tokens):
+    """Greedy continuations of texts that are prompts already, as texts."""
+    prompts = tokenizer(texts, add_special_tokens=False)["input_ids"]
     tokens = continuations(prompts, [max_new_tokens] * len(prompts), model, tokenizer, batch)
     return [text.strip() for text in tokenizer.batch_decode(tokens, skip_special_tokens=True)]
+
+
+def answers(questions, model, tokenizer, batch, max_new_tokens):
+    """Greedy answers to questions, as texts."""
+    return continued([prompt_text(tokenizer, question) for question in questions], model, tokenizer, batch, max_new_tokens)
 
 
 # ---------------------------------------------------------------- exposure
