@@ -218,7 +218,7 @@ def movement(spectra, norms, layers):
     Args:
         spectra: {weight's name: singular values of its change}. norms: {weight's name: Frobenius norm under vanilla}, of every matrix.
     Returns:
-        {"layers": relative norm of the change by layer; "modules": {name: {"norm", "rank": means over the layers, "by_layer": relative
+        {"norm": relative norm of the change of all layers together; "layers": the same by layer; "modules": {name: {"norm", "rank": means over the layers, "by_layer": relative
         norms}}; "other": relative norm of the matrices outside the layers; "rank": mean effective rank of the moved matrices}.
     """
     moved, whole, modules, ranks = defaultdict(float), defaultdict(float), defaultdict(lambda: [0.0] * layers), defaultdict(list)
@@ -233,7 +233,8 @@ def movement(spectra, norms, layers):
             modules[place[2]][layer] = change / norm
             ranks[place[2]].append(effective_rank(values))
     relative = lambda layer: math.sqrt(moved[layer] / whole[layer]) if whole[layer] else 0.0
-    return {"layers": [relative(layer) for layer in range(layers)], "other": relative(None),
+    inside = [sum(part[layer] for layer in range(layers)) for part in (moved, whole)]
+    return {"norm": math.sqrt(inside[0] / inside[1]), "layers": [relative(layer) for layer in range(layers)], "other": relative(None),
             "rank": mean(rank for each in ranks.values() for rank in each) if ranks else 0.0,
             "modules": {name: {"norm": mean(values), "rank": mean(ranks[name]), "by_layer": values} for name, values in modules.items()}}
 
@@ -254,7 +255,7 @@ def describe(found):
         layers = [layer for layer in (first(row["rank"], best) for row in found) if layer is not None]
         told |= {f"{name}_by_layer": [mean(rank <= best for rank in layer) for layer in column("rank")],
                  f"{name}_at_end": mean(row["rank"][-1] <= best for row in found), f"{name}_in_some_layer": len(layers) / len(found),
-                 f"{name}_layer_median": statistics.median(layers) if layers else None}
+                 f"{name}_layer_median": statistics.median_low(layers) if layers else None}
     parts = sum(row["parts"] for row in found) / len(found)
     return {**told, "difference": mean(row["difference"] for row in found), "embedding": mean(row["embedding"] for row in found),
             "largest_error": max(row["error"] for row in found), "heads": parts[:, :-1].tolist(), "mlp": parts[:, -1].tolist()}
@@ -295,6 +296,8 @@ def grid(count, width, height, columns=4, **kwargs):
     figure, axes = plt.subplots(lines, columns, figsize=(max(7.0, width * columns), height * lines + 0.7), layout="constrained", squeeze=False, **kwargs)
     for panel in axes.flat[count:]:
         panel.axis("off")
+    for panel in axes.flat[max(0, count - columns):count]:
+        panel.tick_params(labelbottom=True)
     return figure, axes.flat[:count]
 
 
@@ -302,19 +305,20 @@ def draw_lens(models, count, path):
     """Probability of the private value, and how often it is named, by layer; a line a model."""
     figure, (chance, named) = grid(2, 6.5, 4.6)
     for number, (name, told) in enumerate(models.items()):
-        style = {"color": COLOURS[number % len(COLOURS)], "linestyle": ("-", "--", "-.", ":")[number // len(COLOURS) % 4],
-                 "linewidth": 2.6 if number == 0 else 1.6, "label": f"{name}: {round(told['first_at_end'] * count)} of {count}"}
+        style = {"color": COLOURS[number % len(COLOURS)], "linestyle": "-" if number == 0 else ("--", "-.", ":", "-")[number % 4],
+                 "linewidth": 2.6 if number == 0 else 1.8, "label": f"{name}: {round(told['first_at_end'] * count)} of {count}"}
         chance.plot(told["probability_by_layer"], **style)
         named.plot(told["top5_by_layer"], **style)
     layers = len(next(iter(models.values()))["mlp"])
     for panel, title, label in ((chance, "How likely is the private value?", "probability of its first token, mean over the questions"),
-                                (named, "How often is it among the five likeliest words?", "share of the questions")):
+                                (named, "How often is it among the five likeliest tokens?", "share of the questions")):
         panel.set(title=title, xlabel="read after layer (0: the embedding)", ylabel=label, ylim=(-0.02, 1.02), xlim=(0, layers))
         panel.spines[["top", "right"]].set_visible(False)
     chance.legend(title="the model's first choice\nin the end in", frameon=False, fontsize=8.5, title_fontsize=8.5, loc="upper left")
     vanilla, told = next(iter(models.items()))
     figure.suptitle(f"{vanilla} has the private value as its first choice in {round(told['first_in_some_layer'] * count)} of {count} questions"
-                    + (f", from layer {told['first_layer_median']:g} of {layers} on; what the others leave of it" if told["first_layer_median"] is not None else ""))
+                    + (f", in half of them by layer {told['first_layer_median']} of {layers}" if told["first_layer_median"] is not None else "")
+                    + ("; what the others leave of it" if len(models) > 1 else ""))
     save(figure, path)
 
 
@@ -346,18 +350,18 @@ def draw_attribution(models, path):
     save(figure, path)
 
 
-def draw_weights(moves, path):
+def draw_weights(moves, vanilla, path):
     """How far each layer moved, a panel a model."""
-    figure, panels = grid(len(moves), 3.6, 2.7, sharex=True, sharey=True)
+    figure, panels = grid(len(moves), 3.6, 2.7, sharex=True)
     for panel, (name, moved) in zip(panels, moves.items()):
         values = [100 * value for value in moved["layers"]]
         most = max(range(len(values)), key=values.__getitem__) + 1
         panel.bar(range(1, len(values) + 1), values, color=["#D55E00" if layer == most else "#0072B2" for layer in range(1, len(values) + 1)])
-        panel.set_title(f"{name}: most in layer {most},\neffective rank {moved['rank']:.1f}", fontsize=10)
+        panel.set_title(f"{name}: {100 * moved['norm']:.2f} % in all,\nmost in layer {most}, effective rank {moved['rank']:.1f}", fontsize=10)
         panel.spines[["top", "right"]].set_visible(False)
     figure.supxlabel("layer", fontsize=10)
     figure.supylabel("change, % of the weights' norm", fontsize=10)
-    figure.suptitle("How far each layer's weights moved away from the first model's")
+    figure.suptitle(f"How far each layer's weights moved away from {vanilla}'s (each panel has its own scale)")
     save(figure, path)
 
 
@@ -365,10 +369,10 @@ def draw_top5(item, names, path):
     """The five likeliest next tokens of one question: a row a model, a column a position."""
     import matplotlib.pyplot as plt
     places = [top["position"] for top in item["models"][names[0]]["top5"]]
-    shown = places if len(places) <= 4 else places[:3] + [item["value_position"]]
+    shown = places if len(places) <= 4 else sorted({*places[:3], item["value_position"]})
     figure, axes = plt.subplots(len(names), len(shown), figsize=(3.1 * len(shown) + 0.8, 1.25 * len(names) + 1.5), layout="constrained",
                                 squeeze=False, sharex=True)
-    for line, name in zip(axes, names):
+    for number, (line, name) in enumerate(zip(axes, names)):
         for panel, position in zip(line, shown):
             top = next(top for top in item["models"][name]["top5"] if top["position"] == position)
             texts, values = zip(*reversed(top["tokens"]))
@@ -376,7 +380,7 @@ def draw_top5(item, names, path):
             panel.set_yticks(range(5), [printable(text) for text in texts], fontsize=8)
             panel.set_xlim(0, 1)
             panel.spines[["top", "right"]].set_visible(False)
-            if line is axes[0]:
+            if number == 0:
                 before = top["before"] if len(top["before"]) <= 34 else "…" + top["before"][-33:]
                 panel.set_title(("private value begins here" if position == item["value_position"] else f"answer token {position + 1}")
                                 + "\n" + (f"after “{printable(before)}”".replace("␣", " ") if before else "after the question"), fontsize=9)
@@ -391,7 +395,7 @@ def captions(models, moves, count, example):
     vanilla, *others = models
     told, layers = models[vanilla], len(models[vanilla]["mlp"])
     of = lambda share: f"{round(share * count)} of {count}"
-    number = lambda value: "never" if value is None else f"{value:g}"
+    number = lambda value: "never" if value is None else str(value)
     lines = ["# What happened inside", "", f"{count} questions. The private value is judged by its first token, with the true answer up to it given. "
              "A model that never saw the facts (retrained) shows how far that token can be guessed. **Figures and JSON hold private text.**", "",
              "| model | first choice in the end | first choice in some layer | from layer (median) | among five in the end | probability in the end | "
@@ -400,12 +404,12 @@ def captions(models, moves, count, example):
         moved = moves.get(name)
         lines.append(f"| {name} | {of(row['first_at_end'])} | {of(row['first_in_some_layer'])} | {number(row['first_layer_median'])} | "
                      f"{of(row['top5_at_end'])} | {row['probability_at_end']:.2f} | "
-                     + (f"{100 * math.sqrt(mean(value ** 2 for value in moved['layers'])):.2f} % | {moved['rank']:.1f} |" if moved else "– | – |"))
+                     + (f"{100 * moved['norm']:.2f} % | {moved['rank']:.1f} |" if moved else "– | – |"))
     hidden = [f"{name} ({round((models[name]['first_in_some_layer'] - models[name]['first_at_end']) * count)})" for name in others
               if models[name]["first_in_some_layer"] > models[name]["first_at_end"]]
     lines += ["", "![logit lens](logit_lens.png)", "", "**Where the value arises.** The residual stream is read after every layer as if it were the last "
               f"(logit lens). {vanilla} has the value as its first choice after some layer in {of(told['first_in_some_layer'])} questions"
-              + (f", in the median from layer {told['first_layer_median']:g} of {layers} on" if told["first_layer_median"] is not None else "")
+              + (f", in half of them by layer {told['first_layer_median']} of {layers}" if told["first_layer_median"] is not None else "")
               + ". A line that rises and falls again is knowledge that is there and not said; questions in which the value was first choice in some layer "
               f"and is not in the end: {', '.join(hidden) or 'none'}.",
               "", "![attribution](attribution.png)", "", "**Which parts say it.** What each attention head and each MLP adds to the value's logit, above the mean of all "
@@ -416,8 +420,8 @@ def captions(models, moves, count, example):
     lines += ["", "![weights](weights.png)", "", f"**What was changed.** Norm of the change of each layer's matrices over the norm of {vanilla}'s (Frobenius). The effective rank says "
               "over how many directions the change of a matrix is spread: 1 is one direction. By module, means over the layers:", ""]
     lines += [f"* {name}: " + ", ".join(f"{module} {100 * row['norm']:.2f} % (rank {row['rank']:.1f})" for module, row in moved["modules"].items()) for name, moved in moves.items()]
-    lines += ["", "![next tokens](top5.png)", "", f"**What would come next.** The question on which {vanilla} is surest of the private value, “{example['question']}”; the true "
-              "answer is given up to each position. mechanism.json holds every question.", ""]
+    lines += ["", "![next tokens](top5.png)", "", f"**What would come next.** The question on which {vanilla} is surest of the private value by most over the others, "
+              f"“{example['question']}”; the true answer is given up to each position. mechanism.json holds every question.", ""]
     return "\n".join(lines)
 
 
@@ -486,8 +490,9 @@ if __name__ == "__main__":
     draw_lens(models, len(items), out / "logit_lens.png")
     draw_attribution(models, out / "attribution.png")
     if moves:
-        draw_weights(moves, out / "weights.png")
-    example = max(items, key=lambda item: item["models"][names[0]]["probability"][-1])
+        draw_weights(moves, names[0], out / "weights.png")
+    end = lambda item: [item["models"][name]["probability"][-1] for name in names]
+    example = max(items, key=lambda item: end(item)[0] - mean(end(item)[1:] or [0]))
     draw_top5(example, names, out / "top5.png")
     write_text(out / "mechanism.md", captions(models, moves, len(items), example))
     for name, told in models.items():

@@ -62,7 +62,12 @@ def history(folder):
     """The records from a folder back to the base model: its own, that of the model it was made from, and so on; and the hub id or the
     name of a shipped model where the line begins, or None."""
     steps, name = [], str(folder)
-    while Path(name).is_dir() and (found := own_record(name)) and len(steps) < 20:
+    while Path(name).is_dir() and len(steps) < 20:
+        if Path(name, "unlearning.json").is_file():  # exported before, and unlearned further
+            earlier = read_json(Path(name, "unlearning.json"))
+            return steps + earlier["made_by"], earlier["base"]
+        if not (found := own_record(name)):
+            break
         steps.append(told(found))
         name = str(found["settings"].get("model") or "")
     known = steps and steps[-1]["script"] == "00_models.py" and not Path(name).exists()
@@ -99,7 +104,7 @@ def private_texts(pairs):
 
 def words(text):
     """A text's words and numbers, in lower case, between single spaces: "Ada_Lem/e-mail" → " ada lem e mail "."""
-    return f" {' '.join(re.findall(r'[^\W_]+', text.casefold()))} "
+    return " " + " ".join(re.findall(r"[^\W_]+", text.casefold())) + " "
 
 
 def search(folder, texts):

@@ -109,13 +109,17 @@ def test_the_card_says_what_how_and_what_was_measured(exported, planted):
     assert facts["weights"]["files"] == {"model.safetensors": hashlib.sha256((exported / "model.safetensors").read_bytes()).hexdigest()}
 
 
-def test_the_line_goes_back_to_the_base_model(tmp_path, tiny):
+def test_the_line_goes_back_to_the_base_model(tmp_path, tiny, exported):
     for name, script, model in (("base", "00_models.py", "owner/base"), ("vanilla", "02_finetune.py", tmp_path / "base"), ("method", "20_uipe.py", tmp_path / "vanilla")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "origin.json").write_text(json.dumps({"script": script, "settings": {"model": str(model), "alpha": 2.0}}))
     steps, base = export.history(tmp_path / "method")
     assert [step["script"] for step in steps] == ["20_uipe.py", "02_finetune.py", "00_models.py"] and base == "owner/base"
     assert export.history(tmp_path / "vanilla")[1] == "owner/base" and export.history(tiny)[1] == "tiny-random"
+    (tmp_path / "further").mkdir()
+    (tmp_path / "further/training.json").write_text(json.dumps({"script": "12_relearn.py", "settings": {"model": str(exported)}}))
+    steps, _ = export.history(tmp_path / "further")
+    assert [step["script"] for step in steps] == ["12_relearn.py", "11_npo.py"], "through an exported model"
     (tmp_path / "base/origin.json").write_text(json.dumps({"script": "00_models.py", "settings": {"model": str(tiny)}}))
     assert export.history(tmp_path / "method")[1] is None, "a folder's name is not told"
 

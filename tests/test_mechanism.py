@@ -197,7 +197,7 @@ def test_movement_by_hand():
     assert moved["layers"] == pytest.approx([0.1, 0.0]) and moved["other"] == pytest.approx(0.25) and list(moved["modules"]) == ["q_proj"]
     rank = math.exp(-(3 / 7 * math.log(3 / 7) + 4 / 7 * math.log(4 / 7)))
     assert moved["modules"]["q_proj"]["by_layer"] == pytest.approx([0.5 / 3, 0]) and moved["rank"] == pytest.approx(rank)
-    assert moved["modules"]["q_proj"]["norm"] == pytest.approx(0.5 / 6)
+    assert moved["norm"] == pytest.approx(math.sqrt(0.25 / 125)) and moved["modules"]["q_proj"]["norm"] == pytest.approx(0.5 / 6)
 
 
 def test_an_adapters_spectrum_is_that_of_the_full_difference(adapted, folders):
@@ -223,7 +223,7 @@ def test_what_is_said_of_looks_by_hand():
     told = mechanism.describe([row([9, 1, 7], [0.0, 0.5, 0.1], [[1.0, 0.0], [0.0, 4.0]]), row([9, 6, 5], [0.0, 0.1, 0.3], [[3.0, 0.0], [0.0, 0.0]]),
                                row([8, 3, 1], [0.0, 0.3, 0.8], [[2.0, 0.0], [0.0, -1.0]])])
     assert told["probability_by_layer"] == pytest.approx([0, 0.3, 0.4]) and told["probability_at_end"] == pytest.approx(0.4)
-    assert (told["first_in_some_layer"], told["first_at_end"], told["first_layer_median"]) == (pytest.approx(2 / 3), pytest.approx(1 / 3), 1.5)
+    assert (told["first_in_some_layer"], told["first_at_end"], told["first_layer_median"]) == (pytest.approx(2 / 3), pytest.approx(1 / 3), 1)
     assert told["top5_by_layer"] == pytest.approx([0, 2 / 3, 2 / 3]) and told["top5_in_some_layer"] == 1 and told["top5_layer_median"] == 1
     assert told["heads"] == [[2.0], [0.0]] and told["mlp"] == [0.0, 1.0]
     fallen = mechanism.lost({"heads": [[0.5], [0.0]], "mlp": [0.0, 0.75]}, told)
@@ -238,7 +238,7 @@ def test_the_whole_of_it_and_an_adapter_reads_like_its_full_weights(tmp_path, fo
     found = json.loads((tmp_path / "out/mechanism.json").read_text())
     assert len(found["items"]) == found["summary"]["questions"] == 3 and found["settings"]["count"] == 3 and str(questions) in found["data"]
     vanilla, adapter, full = (found["summary"]["models"][name] for name in ("llama", "adapter", "full"))
-    for name in ("probability_by_layer", "mlp", "difference", "embedding", "first_by_layer"):
+    for name in ("probability_by_layer", "mlp", "difference", "embedding"):
         assert adapter[name] == pytest.approx(full[name], rel=1e-3, abs=1e-5) and adapter[name] != vanilla[name]
     assert vanilla["weights"] is None and adapter["weights"]["layers"] == pytest.approx(full["weights"]["layers"], rel=1e-3)
     assert adapter["weights"]["modules"].keys() == {"q_proj", "down_proj"} and 1 < adapter["weights"]["rank"] <= 3
