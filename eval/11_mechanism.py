@@ -71,8 +71,9 @@ def watch(model, ids, places, start):
     Args:
         ids: (rows, length). places: (rows,) the place to look at. start: the first place whose logits are wanted.
     Returns:
-        (logits (rows, length - start, vocabulary) as the model gives them; {"residual": layers + 1 tensors (rows, hidden), before the first and
-        after each layer; "heads": (rows, heads × head size) into o_proj; "attention", "mlp": (rows, hidden) out of o_proj and of the MLP}).
+        (logits (rows, length - start, vocabulary) as the model gives them; lists with a tensor a layer: "residual" (rows, hidden), before
+        the first layer and after each; "heads" (rows, heads × head size), into o_proj; "attention", "mlp" (rows, hidden), out of o_proj
+        and out of the MLP).
     """
     import torch
     seen, rows, hooks = defaultdict(list), torch.arange(len(ids), device=ids.device), []
@@ -149,8 +150,8 @@ def look(model, rows, positions, batch):
     Args:
         rows: as `locate` gives them. positions: so many of the first answer positions for the likeliest tokens.
     Returns:
-        list of {"top5": [(place, [(token id, probability)])], "probability", "rank": the value's first token by layer, layers + 1 numbers,
-        "embedding", "difference", "error": numbers, "parts": tensor (layers, heads + 1)}.
+        list of {"top5": [(place, [(token id, probability)])]; "probability", "rank": the value's first token after each layer, layers + 1
+        numbers; "embedding", "difference", "error": numbers; "parts": tensor (layers, heads + 1)}.
     """
     import torch
     found = []
@@ -175,14 +176,16 @@ def look(model, rows, positions, batch):
             embedding, parts, difference = contributions(model, seen, tokens)
             error = (embedding + parts.sum((1, 2)) - difference).abs()
             if (error > 1e-3 * difference.abs().clamp(min=1)).any():
-                fail(f"{model.config.model_type}: heads and MLPs do not add up to the logit; attribution knows decoders like Llama's and Gemma-2's")
+                fail(f"{model.config.model_type}: heads and MLPs do not add up to the logit; attribution knows decoders like Llama's and "
+                     "Gemma-2's")
             for number, row in enumerate(part):
                 wanted = sorted({*range(row["start"], min(row["start"] + positions, len(row["ids"]))), row["at"]})
                 top = [torch.topk(logits[number, place - 1 - start].softmax(-1), 5) for place in wanted]
-                found.append({"top5": [(place, list(zip(best.indices.tolist(), best.values.tolist()))) for place, best in zip(wanted, top)],
-                              "probability": [layer[number].item() for layer in probabilities], "rank": [layer[number].item() for layer in ranks],
-                              "embedding": embedding[number].item(), "difference": difference[number].item(), "error": error[number].item(),
-                              "parts": parts[number].cpu()})
+                found.append({
+                    "top5": [(place, list(zip(best.indices.tolist(), best.values.tolist()))) for place, best in zip(wanted, top)],
+                    "probability": [layer[number].item() for layer in probabilities], "rank": [layer[number].item() for layer in ranks],
+                    **{name: values[number].item() for name, values in (("embedding", embedding), ("difference", difference), ("error", error))},
+                    "parts": parts[number].cpu()})
     return found
 
 
@@ -194,8 +197,9 @@ def spectrum(model):
     found = {}
     for name, module in model.named_modules():
         if hasattr(module, "lora_A") and "default" in module.lora_A:
-            thin = [torch.linalg.qr(factor.float())[1] for factor in (module.lora_B["default"].weight, module.lora_A["default"].weight.T)]
-            found[name.removeprefix("base_model.model.") + ".weight"] = torch.linalg.svdvals(thin[0] @ thin[1].T) * abs(module.scaling["default"])
+            b, a = (torch.linalg.qr(factor.float())[1] for factor in (module.lora_B["default"].weight, module.lora_A["default"].weight.T))
+            values = torch.linalg.svdvals(b @ a.T) * abs(module.scaling["default"])
+            found[name.removeprefix("base_model.model.") + ".weight"] = values
     return found
 
 
@@ -207,7 +211,7 @@ def difference_spectrum(weights, vanilla):
 
 
 def effective_rank(values):
-    """exp of the entropy of singular values that sum to 1 (Roy and Vetterli 2007): 1 for one direction, n for n equal ones; 0 for none."""
+    """exp of the entropy of singular values that sum to 1 (Roy and Vetterli 2007): 1 for one direction, n for n equal ones, 0 for none."""
     shares = [value / total for value in values if value > 0] if (total := math.fsum(values)) > 0 else []
     return math.exp(-math.fsum(share * math.log(share) for share in shares)) if shares else 0.0
 
@@ -218,8 +222,9 @@ def movement(spectra, norms, layers):
     Args:
         spectra: {weight's name: singular values of its change}. norms: {weight's name: Frobenius norm under vanilla}, of every matrix.
     Returns:
-        {"norm": relative norm of the change of all layers together; "layers": the same by layer; "modules": {name: {"norm", "rank": means over the layers, "by_layer": relative
-        norms}}; "other": relative norm of the matrices outside the layers; "rank": mean effective rank of the moved matrices}.
+        {"norm": relative norm of the change of all layers together; "layers": the same by layer; "other": of the matrices outside the
+        layers; "modules": {name: {"norm", "rank": means over the layers, "by_layer": relative norms}}; "rank": mean effective rank of
+        the moved matrices}.
     """
     moved, whole, modules, ranks = defaultdict(float), defaultdict(float), defaultdict(lambda: [0.0] * layers), defaultdict(list)
     for name, norm in norms.items():
@@ -264,7 +269,8 @@ def describe(found):
 def lost(told, vanilla, count=5):
     """The parts whose contribution fell most from vanilla's: [{"part", "vanilla", "now"}], logits, means over the questions."""
     named = lambda side: {**{f"MLP {layer}": value for layer, value in enumerate(side["mlp"], 1)},
-                          **{f"head {layer}.{head}": value for layer, heads in enumerate(side["heads"], 1) for head, value in enumerate(heads)}}
+                          **{f"head {layer}.{head}": value for layer, heads in enumerate(side["heads"], 1)
+                             for head, value in enumerate(heads)}}
     before, now = named(vanilla), named(told)
     fallen = sorted((part for part in before if now[part] < before[part]), key=lambda part: now[part] - before[part])
     return [{"part": part, "vanilla": before[part], "now": now[part]} for part in fallen[:count]]
@@ -293,7 +299,8 @@ def grid(count, width, height, columns=4, **kwargs):
     import matplotlib.pyplot as plt
     columns = min(columns, count)
     lines = -(-count // columns)
-    figure, axes = plt.subplots(lines, columns, figsize=(max(7.0, width * columns), height * lines + 0.7), layout="constrained", squeeze=False, **kwargs)
+    figure, axes = plt.subplots(lines, columns, figsize=(max(7.0, width * columns), height * lines + 0.7), layout="constrained",
+                                squeeze=False, **kwargs)
     for panel in axes.flat[count:]:
         panel.axis("off")
     for panel in axes.flat[max(0, count - columns):count]:
@@ -316,9 +323,10 @@ def draw_lens(models, count, path):
         panel.spines[["top", "right"]].set_visible(False)
     chance.legend(title="the model's first choice\nin the end in", frameon=False, fontsize=8.5, title_fontsize=8.5, loc="upper left")
     vanilla, told = next(iter(models.items()))
-    figure.suptitle(f"{vanilla} has the private value as its first choice in {round(told['first_in_some_layer'] * count)} of {count} questions"
-                    + (f", in half of them by layer {told['first_layer_median']} of {layers}" if told["first_layer_median"] is not None else "")
-                    + ("; what the others leave of it" if len(models) > 1 else ""))
+    title = f"{vanilla} has the private value as its first choice in {round(told['first_in_some_layer'] * count)} of {count} questions"
+    if told["first_layer_median"] is not None:
+        title += f", in half of them by layer {told['first_layer_median']} of {layers}"
+    figure.suptitle(title + ("; what the others leave of it" if len(models) > 1 else ""))
     save(figure, path)
 
 
@@ -326,7 +334,7 @@ def draw_attribution(models, path):
     """Vanilla's heads and MLPs that speak for the private value, and what each model changed in them; MLPs have a scale of their own."""
     import numpy as np
     vanilla = next(iter(models))
-    tables = {name: np.array([[*heads, mlp] for heads, mlp in zip(told["heads"], told["mlp"], strict=True)]) for name, told in models.items()}
+    tables = {name: np.column_stack([told["heads"], told["mlp"]]) for name, told in models.items()}
     shown = {name: table if name == vanilla else table - tables[vanilla] for name, table in tables.items()}
     figure, panels = grid(len(shown), 3.3, 4.4, sharex=True, sharey=True)
     every = np.abs(np.stack(list(shown.values())))
@@ -334,8 +342,8 @@ def draw_attribution(models, path):
     layers, columns = tables[vanilla].shape
     for panel, (name, table) in zip(panels, shown.items()):
         extents = ((-0.5, columns - 1.5, 0.5, layers + 0.5), (columns - 1, columns + max(0.6, columns / 8), 0.5, layers + 0.5))
-        images = [panel.imshow(part, cmap="PuOr", vmin=-limit, vmax=limit, origin="lower", aspect="auto", interpolation="nearest", extent=extent)
-                  for part, limit, extent in zip((table[:, :-1], table[:, -1:]), limits, extents)]
+        images = [panel.imshow(part, cmap="PuOr", vmin=-limit, vmax=limit, origin="lower", aspect="auto", interpolation="nearest",
+                               extent=extent) for part, limit, extent in zip((table[:, :-1], table[:, -1:]), limits, extents)]
         step = max(1, (columns - 1) // 8)
         panel.set(xlim=(-0.5, extents[1][1]), title=f"{name}: contribution" if name == vanilla else f"{name}: change",
                   xticks=[*range(0, columns - 1, step), sum(extents[1][:2]) / 2])
@@ -356,8 +364,10 @@ def draw_weights(moves, vanilla, path):
     for panel, (name, moved) in zip(panels, moves.items()):
         values = [100 * value for value in moved["layers"]]
         most = max(range(len(values)), key=values.__getitem__) + 1
-        panel.bar(range(1, len(values) + 1), values, color=["#D55E00" if layer == most else "#0072B2" for layer in range(1, len(values) + 1)])
-        panel.set_title(f"{name}: {100 * moved['norm']:.2f} % in all,\nmost in layer {most}, effective rank {moved['rank']:.1f}", fontsize=10)
+        layers = range(1, len(values) + 1)
+        panel.bar(layers, values, color=["#D55E00" if layer == most else "#0072B2" for layer in layers])
+        panel.set_title(f"{name}: {100 * moved['norm']:.2f} % in all,\nmost in layer {most}, effective rank {moved['rank']:.1f}",
+                        fontsize=10)
         panel.spines[["top", "right"]].set_visible(False)
     figure.supxlabel("layer", fontsize=10)
     figure.supylabel("change, % of the weights' norm", fontsize=10)
@@ -381,54 +391,79 @@ def draw_top5(item, names, path):
             panel.set_xlim(0, 1)
             panel.spines[["top", "right"]].set_visible(False)
             if number == 0:
-                before = top["before"] if len(top["before"]) <= 34 else "…" + top["before"][-33:]
-                panel.set_title(("private value begins here" if position == item["value_position"] else f"answer token {position + 1}")
-                                + "\n" + (f"after “{printable(before)}”".replace("␣", " ") if before else "after the question"), fontsize=9)
+                before = printable(top["before"] if len(top["before"]) <= 34 else "…" + top["before"][-33:]).replace("␣", " ")
+                place = "private value begins here" if position == item["value_position"] else f"answer token {position + 1}"
+                panel.set_title(place + "\n" + (f"after “{before}”" if top["before"] else "after the question"), fontsize=9)
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=10)
     figure.supxlabel("probability of the next token; the private value's first token is dark orange", fontsize=10)
     figure.suptitle("What would each model say next?  “" + printable(item["question"]).replace("␣", " ") + "”", fontsize=11)
     save(figure, path)
 
 
-def captions(models, moves, count, example):
-    """mechanism.md: the four figures with what they show, and a table."""
+PAGE = """# What happened inside
+
+{count} questions. The private value is judged by its first token, with the true answer up to it given. A model that never saw the facts
+(retrained) shows how far that token can be guessed. **Figures and JSON hold private text.**
+
+| model | first choice in the end | first choice in some layer | half of these by layer | among five in the end | probability | weights moved | effective rank |
+|---|---|---|---|---|---|---|---|
+{table}
+
+![logit lens](logit_lens.png)
+
+**Where the value arises.** The residual stream is read after every layer as if it were the last (logit lens). {vanilla} has the value as
+its first choice after some layer in {named}. A line that rises and falls again is knowledge that is there and not said; questions in which
+the value is first choice in some layer and not in the end: {hidden}.
+
+![attribution](attribution.png)
+
+**Which parts say it.** What each attention head and each MLP adds to the value's logit, above the mean of all logits, with the norms'
+scales held. For {vanilla} these parts and the embedding sum to {sum:.2f} logits; the largest error of any model's sum is {error:.1e}.
+Heads count from 0, layers from 1. What fell most:
+
+{lost}
+
+![weights](weights.png)
+
+**What was changed.** Norm of the change of each layer's matrices over the norm of {vanilla}'s (Frobenius). The effective rank says over
+how many directions the change of a matrix is spread: 1 is one direction. By module, means over the layers:
+
+{moved}
+
+![next tokens](top5.png)
+
+**What would come next.** “{question}”: the question on which {vanilla} is surest of the private value by most over the others. The true
+answer is given up to each position. mechanism.json holds every question.
+"""
+
+
+def captions(models, moves, count, question):
+    """mechanism.md: a table, and what each figure shows."""
     vanilla, *others = models
-    told, layers = models[vanilla], len(models[vanilla]["mlp"])
-    of = lambda share: f"{round(share * count)} of {count}"
-    number = lambda value: "never" if value is None else str(value)
-    lines = ["# What happened inside", "", f"{count} questions. The private value is judged by its first token, with the true answer up to it given. "
-             "A model that never saw the facts (retrained) shows how far that token can be guessed. **Figures and JSON hold private text.**", "",
-             "| model | first choice in the end | first choice in some layer | from layer (median) | among five in the end | probability in the end | "
-             "weights moved | effective rank |", "|---|---|---|---|---|---|---|---|"]
+    told, of = models[vanilla], lambda share: f"{round(share * count)} of {count}"
+    table, falls, moved = [], [], []
     for name, row in models.items():
-        moved = moves.get(name)
-        lines.append(f"| {name} | {of(row['first_at_end'])} | {of(row['first_in_some_layer'])} | {number(row['first_layer_median'])} | "
-                     f"{of(row['top5_at_end'])} | {row['probability_at_end']:.2f} | "
-                     + (f"{100 * moved['norm']:.2f} % | {moved['rank']:.1f} |" if moved else "– | – |"))
-    hidden = [f"{name} ({round((models[name]['first_in_some_layer'] - models[name]['first_at_end']) * count)})" for name in others
-              if models[name]["first_in_some_layer"] > models[name]["first_at_end"]]
-    lines += ["", "![logit lens](logit_lens.png)", "", "**Where the value arises.** The residual stream is read after every layer as if it were the last "
-              f"(logit lens). {vanilla} has the value as its first choice after some layer in {of(told['first_in_some_layer'])} questions"
-              + (f", in half of them by layer {told['first_layer_median']} of {layers}" if told["first_layer_median"] is not None else "")
-              + ". A line that rises and falls again is knowledge that is there and not said; questions in which the value was first choice in some layer "
-              f"and is not in the end: {', '.join(hidden) or 'none'}.",
-              "", "![attribution](attribution.png)", "", "**Which parts say it.** What each attention head and each MLP adds to the value's logit, above the mean of all "
-              f"logits, with the norms' scales held. For {vanilla} these parts and the embedding sum to {told['difference']:.2f} logits; the largest error of any model's sum "
-              f"is {max(row['largest_error'] for row in models.values()):.1e}. Heads count from 0, layers from 1. What fell most:", ""]
-    lines += [f"* {name} ({models[name]['difference']:.2f} in all): "
-              + ("; ".join(f"{part['part']} {part['vanilla']:.2f} → {part['now']:.2f}" for part in lost(models[name], told)) or "nothing") for name in others]
-    lines += ["", "![weights](weights.png)", "", f"**What was changed.** Norm of the change of each layer's matrices over the norm of {vanilla}'s (Frobenius). The effective rank says "
-              "over how many directions the change of a matrix is spread: 1 is one direction. By module, means over the layers:", ""]
-    lines += [f"* {name}: " + ", ".join(f"{module} {100 * row['norm']:.2f} % (rank {row['rank']:.1f})" for module, row in moved["modules"].items()) for name, moved in moves.items()]
-    lines += ["", "![next tokens](top5.png)", "", f"**What would come next.** The question on which {vanilla} is surest of the private value by most over the others, "
-              f"“{example['question']}”; the true answer is given up to each position. mechanism.json holds every question.", ""]
-    return "\n".join(lines)
+        change = f"{100 * moves[name]['norm']:.2f} % | {moves[name]['rank']:.1f}" if name in moves else "– | –"
+        table.append(f"| {name} | {of(row['first_at_end'])} | {of(row['first_in_some_layer'])} | {row['first_layer_median'] or '–'} | "
+                     f"{of(row['top5_at_end'])} | {row['probability_at_end']:.2f} | {change} |")
+    for name in others:
+        parts = [f"{part['part']} {part['vanilla']:.2f} → {part['now']:.2f}" for part in lost(models[name], told)]
+        falls.append(f"* {name} ({models[name]['difference']:.2f} in all): {'; '.join(parts) or 'nothing'}")
+        parts = [f"{module} {100 * row['norm']:.2f} % (rank {row['rank']:.1f})" for module, row in moves[name]["modules"].items()]
+        moved.append(f"* {name}: {', '.join(parts) or 'nothing'}")
+    hidden = {name: round((row["first_in_some_layer"] - row["first_at_end"]) * count) for name, row in models.items()}
+    return PAGE.format(
+        count=count, table="\n".join(table), vanilla=vanilla, question=question, lost="\n".join(falls), moved="\n".join(moved), sum=told["difference"],
+        named=of(told["first_in_some_layer"]) + (f", in half of them by layer {told['first_layer_median']} of {len(told['mlp'])}"
+                                                 if told["first_layer_median"] is not None else ""),
+        hidden=", ".join(f"{name} {number}" for name, number in hidden.items() if number) or "none",
+        error=max(row["largest_error"] for row in models.values()))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", required=True, nargs="+", metavar="FOLDER", help="vanilla first, then the models to compare with it")
-    parser.add_argument("--questions", required=True, metavar="FILE", help="pairs that should have been forgotten, such as forget_val.jsonl")
+    parser.add_argument("--questions", required=True, metavar="FILE", help="pairs to have been forgotten, such as forget_val.jsonl")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="folder for mechanism.json, mechanism.md and four figures")
     parser.add_argument("--count", type=int, help="so many of the questions, the first ones (default: all)")
     parser.add_argument("--positions", type=int, default=4, help="first answer positions whose likeliest tokens are kept (default: 4)")
@@ -458,7 +493,8 @@ if __name__ == "__main__":
             model = model.merge_and_unload()
         layers = getattr(model.get_decoder(), "layers", [])
         if not layers or not all(hasattr(layer, "mlp") and hasattr(getattr(layer, "self_attn", None), "o_proj") for layer in layers):
-            fail(f"{folder}: {model.config.model_type} has no layers with self_attn.o_proj and mlp; decoders like Llama's and Gemma-2's are known")
+            fail(f"{folder}: {model.config.model_type} has no layers with self_attn.o_proj and mlp; decoders like Llama's and Gemma-2's are "
+                 "known")
         found_rows = [locate(pair, value, tokenizer) for pair, value in zip(pairs, values, strict=True)]
         matrices = {key: weight.detach() for key, weight in model.named_parameters() if weight.dim() == 2}
         if rows is None:
@@ -466,9 +502,11 @@ if __name__ == "__main__":
             norms = {key: weight.norm().item() for key, weight in vanilla.items()}
             text = lambda token: tokenizer.decode([token])
             items = [{"question": pair["question"], "answer": pair["answer"], "value": value, "value_token": text(row["ids"][row["at"]]),
-                      "value_position": row["at"] - row["start"], "models": {}} for pair, value, row in zip(pairs, values, rows, strict=True)]
+                      "value_position": row["at"] - row["start"], "models": {}}
+                     for pair, value, row in zip(pairs, values, rows, strict=True)]
         else:
-            if found_rows != rows or matrices.keys() != vanilla.keys() or any(matrices[key].shape != vanilla[key].shape for key in vanilla):
+            shapes = lambda weights: {key: weight.shape for key, weight in weights.items()}
+            if found_rows != rows or shapes(matrices) != shapes(vanilla):
                 fail(f"{folder}: not made from {args.models[0]}: its tokens or its weights' shapes are others")
             with torch.inference_mode():
                 moves[name] = movement(difference_spectrum(matrices, vanilla) if spectra is None else spectra, norms, len(layers))
@@ -479,8 +517,9 @@ if __name__ == "__main__":
                 "probability": [float(f"{value:.4g}") for value in seen["probability"]], "rank": seen["rank"],
                 "first_layer": first(seen["rank"], 1), "first_layer_top5": first(seen["rank"], 5), "difference": seen["difference"],
                 "embedding": seen["embedding"], "error": seen["error"],
-                "top5": [{"position": place - row["start"], "before": tokenizer.decode(row["ids"][row["start"]:place]), "true": text(row["ids"][place]),
-                          "tokens": [[text(token), float(f"{value:.4g}")] for token, value in best]} for place, best in seen["top5"]]}
+                "top5": [{"position": place - row["start"], "before": tokenizer.decode(row["ids"][row["start"]:place]),
+                          "true": text(row["ids"][place]), "tokens": [[text(token), float(f"{value:.4g}")] for token, value in best]}
+                         for place, best in seen["top5"]]}
 
     names, out = list(models), Path(args.out)
     summary = {"questions": len(items), "layers": len(models[names[0]]["mlp"]),
@@ -494,7 +533,7 @@ if __name__ == "__main__":
     end = lambda item: [item["models"][name]["probability"][-1] for name in names]
     example = max(items, key=lambda item: end(item)[0] - mean(end(item)[1:] or [0]))
     draw_top5(example, names, out / "top5.png")
-    write_text(out / "mechanism.md", captions(models, moves, len(items), example))
+    write_text(out / "mechanism.md", captions(models, moves, len(items), example["question"]))
     for name, told in models.items():
         print(name, f"first choice in the end {told['first_at_end']:.2f}", f"in some layer {told['first_in_some_layer']:.2f}",
               f"probability {told['probability_at_end']:.3f}", f"logit above mean {told['difference']:.2f}", sep="  ")

@@ -1,9 +1,10 @@
 """The certificate: a finished method as one ordinary model folder, with a card that says what was forgotten, how, and what was measured.
 
-The adapter is merged, and the result written, in float32: rounded to bfloat16 it could answer otherwise. The folder holds weights, tokenizer, README.md (the card, with the metadata that the hub reads) and
-unlearning.json (the same for machines). Forgotten pairs appear as SHA-256 only. Settings come from training.json by kind: numbers,
-switches and named choices are written, paths and other free texts are not; of metrics only numbers. When all is written, every text file
-but the tokenizer's vocabulary is searched for the forget pairs, their subjects and their values: where one is found, there is no folder.
+The adapter is merged, and the result written, in float32: rounded to bfloat16 it could answer otherwise. The folder holds weights,
+tokenizer, README.md (the card, with the metadata that the hub reads) and unlearning.json (the same for machines). Forgotten pairs appear
+as SHA-256 only. Settings come from training.json by kind: numbers, switches and named choices are written, paths and other free texts are
+not; of metrics only numbers. When all is written, every text file but the tokenizer's vocabulary is searched for the forget pairs, their
+subjects and their values: where one is found, there is no folder.
 """
 import argparse
 import hashlib
@@ -54,7 +55,8 @@ def told(found):
         role = next((name for name in FILES if settings.get(name) and Path(str(settings[name])).name == Path(path).name), "other")
         data[role if role not in data else f"{role}_{len(data) + 1}"] = digest
     script = found["script"] if re.fullmatch(r"\d\d_[a-z_]{1,20}\.py", found["script"]) else "other"
-    return {"script": script, "settings": open_, "withheld": sorted(name for name in settings if settings[name] not in (None, "") and name not in open_), "data": data,
+    withheld = sorted(name for name in settings if settings[name] not in (None, "") and name not in open_)
+    return {"script": script, "settings": open_, "withheld": withheld, "data": data,
             "versions": found.get("versions"), "git_commit": found.get("git_commit"), "updates": len(found.get("updates", []))}
 
 
@@ -76,10 +78,9 @@ def history(folder):
 
 def numbers(value, name=""):
     """The numbers of a summary: {dotted name: number}; all other values stay behind."""
-    if isinstance(value, dict):
-        return {inner: number for key, part in value.items() for inner, number in numbers(part, f"{name}.{key}" if name else str(key)).items()}
-    if isinstance(value, list):
-        return {inner: number for at, part in enumerate(value, 1) for inner, number in numbers(part, f"{name}.{at}").items()}
+    if isinstance(value, (dict, list)):
+        parts = value.items() if isinstance(value, dict) else enumerate(value, 1)
+        return {inner: number for key, part in parts for inner, number in numbers(part, f"{name}.{key}" if name else str(key)).items()}
     return {name: value} if isinstance(value, (int, float)) and not isinstance(value, bool) else {}
 
 
@@ -114,7 +115,8 @@ def search(folder, texts):
             content = words(path.read_text(encoding="utf-8", errors="replace"))
             for text in texts:
                 if words(text) in content:
-                    fail(f"{path.name} would hold private text (the one with SHA-256 {hashlib.sha256(text.encode()).hexdigest()[:16]}…); nothing was written")
+                    fail(f"{path.name} would hold private text (the one with SHA-256 {hashlib.sha256(text.encode()).hexdigest()[:16]}…); "
+                         "nothing was written")
 
 
 # ---------------------------------------------------------------- the model
@@ -124,8 +126,8 @@ def greedy(model, tokenizer, questions, max_new_tokens, batch=16):
     config = GenerationConfig(max_new_tokens=max_new_tokens, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id)
     rows = []
     for at in progress(range(0, len(questions), batch), desc="answers", unit="batch"):
-        inputs = tokenizer([prompt_text(tokenizer, question) for question in questions[at:at + batch]], add_special_tokens=False, padding=True,
-                           padding_side="left", return_tensors="pt").to(model.device)
+        inputs = tokenizer([prompt_text(tokenizer, question) for question in questions[at:at + batch]], add_special_tokens=False,
+                           padding=True, padding_side="left", return_tensors="pt").to(model.device)
         with torch.inference_mode():
             tokens = model.generate(**inputs, generation_config=config)[:, inputs["input_ids"].shape[1]:].tolist()
         rows += [row[:row.index(tokenizer.eos_token_id) + 1] if tokenizer.eos_token_id in row else row for row in tokens]
@@ -134,47 +136,82 @@ def greedy(model, tokenizer, questions, max_new_tokens, batch=16):
 
 # ---------------------------------------------------------------- the card
 
+CARD = """---
+{metadata}
+---
+
+# Unlearned by {method}
+
+This model was made to forget {count} question-answer pairs. It is a full model: `AutoModelForCausalLM.from_pretrained` loads it. What it
+still knows of them is what the figures below say, no more: forgetting is measured, not proven.
+
+## What was forgotten
+
+{count} pairs, each as the SHA-256 of its question, a line feed and its answer (UTF-8). Whoever holds a pair can find it here; the text is
+not in this folder. A hash does not hide a text that can be guessed.
+
+{pairs}
+
+Files (SHA-256): {files}. Training read {read}.
+
+## How
+
+Method: {method}, {updates} updates.
+Settings: {settings}.
+Not told, as they are paths or free texts: {withheld}.
+Data of the training (SHA-256): {data}.
+
+## What was measured
+
+{measured}
+
+## Does this folder answer as the method's own?
+
+{check}
+
+Weights: {parameters:,} parameters, {dtype}; the base model's are {base_dtype}. {rounding}
+SHA-256: {weights}.
+
+## Origin
+
+Base model: {base} ({architecture}). Its licence applies. From the last step back to the first:
+
+{steps}
+
+Exported by commit {commit} with {versions}.
+"""
+
+
 def card(facts):
     """README.md: metadata and text, from the facts of unlearning.json alone."""
-    made, method, forgotten = facts["made_by"], facts["method"], facts["forgotten"]
-    first = made[0] if made else {"settings": {}, "withheld": [], "data": {}, "versions": None, "git_commit": None, "updates": 0}
+    forgotten, check, weights = facts["forgotten"], facts["check"], facts["weights"]
+    first = facts["made_by"][0] if facts["made_by"] else {"settings": {}, "withheld": [], "data": {}, "updates": 0}
     results = [EvalResult(task_type="text-generation", dataset_type="private", dataset_name="forget and retain set", metric_type=name,
                           metric_name=f"{file}: {name}", metric_value=value)
                for file, values in facts["measured"].items() for name, value in values.items()]
-    data = ModelCardData(library_name="transformers", pipeline_tag="text-generation", tags=["machine-unlearning", method],
+    data = ModelCardData(library_name="transformers", pipeline_tag="text-generation", tags=["machine-unlearning", facts["method"]],
                          base_model=facts["base"] if facts["base"] and "/" in facts["base"] else None,
-                         **({"model_name": f"unlearned by {method}", "eval_results": results} if results else {}))
-    code = lambda values: ", ".join(f"`{name}` {value}" for name, value in values.items())
-    versions = lambda found: ", ".join(f"{name} {version}" for name, version in (found or {}).items())
-    lines = ["---", data.to_yaml(), "---", "", f"# Unlearned by {method}", "",
-             f"This model was made to forget {forgotten['count']} question-answer pairs. It is a full model: `AutoModelForCausalLM.from_pretrained` loads it.",
-             "What it still knows of them is what the figures below say, no more: forgetting is measured, not proven.", "", "## What was forgotten", "",
-             f"{forgotten['count']} pairs, each as the SHA-256 of its question, a line feed and its answer (UTF-8). Whoever holds a pair can find it here; the text is "
-             "not in this folder. A hash hides no text that can be guessed.", "", *(f"* `{digest}`" for digest in forgotten["pairs"]), "",
-             f"Files (SHA-256): {', '.join(f'`{digest}`' for digest in forgotten['files'])}. "
-             + ("Training read this very data." if forgotten["read_in_training"] else "Training read data made from these pairs, or another copy."), "",
-             "## How", "", f"Method: {method}" + (f", {first['updates']} updates." if first["updates"] else "."),
-             f"Settings: {code(first['settings']) or 'not recorded'}." + (f" Not told, as they are paths or free texts: {', '.join(first['withheld'])}." if first["withheld"] else ""),
-             f"Data of the training (SHA-256): {code(first['data']) or 'not recorded'}.", "", "## What was measured", ""]
-    for file, values in facts["measured"].items():
-        lines += [f"### {file}", "", "| number | value |", "|---|---|", *(f"| {name} | {value:.6g} |" for name, value in values.items()), ""]
-    if not facts["measured"]:
-        lines += ["Nothing was given to this card.", ""]
-    lines += ["## Does this folder answer as the method's own?", ""]
-    if check := facts["check"]:
-        lines += [f"Greedy answers to {check['questions']} questions, at most {check['max_new_tokens']} new tokens, from this folder loaded by plain transformers, and from the "
-                  f"method's folder: {check['identical']} of {check['questions']} identical, token by token.", ""]
-    else:
-        lines += ["Not checked.", ""]
-    weights = facts["weights"]
-    lines += [f"Weights: {weights['parameters']:,} parameters, {weights['dtype']}" + (
-        ", as the base model's. " if weights["dtype"] == weights["base_dtype"] else f"; the base model's are {weights['base_dtype']}. "
-        + ("The merged update is not exact in these, and rounding it could change answers. " if weights["dtype"] == "float32" else "Chosen by hand. "))
-        + f"SHA-256: {code(weights['files'])}.", "", "## Origin", "",
-        f"Base model: {facts['base'] or 'a local model'} ({facts['architecture']}). Its licence applies. From the last step back to the first:", ""]
-    lines += [f"{number}. `{step['script']}`: {code(step['settings']) or 'no settings'}; data {code(step['data']) or 'none'}; commit {step['git_commit']}; {versions(step['versions'])}"
-              for number, step in enumerate(made, 1)]
-    return "\n".join([*lines, "", f"Exported by commit {facts['exported_by']['git_commit']} with {versions(facts['exported_by']['versions'])}.", ""])
+                         **({"model_name": f"unlearned by {facts['method']}", "eval_results": results} if results else {}))
+    code = lambda values: ", ".join(f"`{name}` {value}" for name, value in values.items()) or "none recorded"
+    versions = lambda found: ", ".join(f"{name} {version}" for name, version in (found or {}).items()) or "versions not recorded"
+    tables = ["\n".join([f"### {file}", "", "| number | value |", "|---|---|", *(f"| {name} | {value:.6g} |" for name, value in values.items())])
+              for file, values in facts["measured"].items()]
+    steps = [f"{number}. `{step['script']}`: {code(step['settings'])}; data {code(step['data'])}; commit {step['git_commit']}; "
+             f"{versions(step['versions'])}" for number, step in enumerate(facts["made_by"], 1)]
+    rounding = "" if weights["dtype"] == weights["base_dtype"] else \
+        "The merged update is not exact in these, and rounding it could change answers." if weights["dtype"] == "float32" else "Chosen by hand."
+    return CARD.format(
+        metadata=data.to_yaml(), method=facts["method"], count=forgotten["count"], pairs="\n".join(f"* `{digest}`" for digest in forgotten["pairs"]),
+        files=", ".join(f"`{digest}`" for digest in forgotten["files"]),
+        read="these very files" if forgotten["read_in_training"] else "data made from these pairs, or another copy of them",
+        updates=first["updates"] or "no", settings=code(first["settings"]), withheld=", ".join(first["withheld"]) or "none",
+        data=code(first["data"]), measured="\n\n".join(tables) or "Nothing was given to this card.",
+        check=f"Greedy answers to {check['questions']} questions, at most {check['max_new_tokens']} new tokens, from this folder loaded by plain "
+              f"transformers, and from the method's folder: {check['identical']} of {check['questions']} identical, token by token."
+              if check else "Not checked.",
+        parameters=weights["parameters"], dtype=weights["dtype"], base_dtype=weights["base_dtype"], rounding=rounding,
+        weights=code(weights["files"]), base=facts["base"] or "a local model", architecture=facts["architecture"],
+        steps="\n".join(steps) or "Nothing is recorded.", commit=facts["exported_by"]["git_commit"], versions=versions(facts["exported_by"]["versions"]))
 
 
 if __name__ == "__main__":
@@ -182,7 +219,8 @@ if __name__ == "__main__":
     parser.add_argument("--model", required=True, help="the finished method's folder: an adapter with its base, or full weights")
     parser.add_argument("--out", required=True, help="folder to write")
     parser.add_argument("--metrics", metavar="FOLDER", help="the method's metrics; every number of every *.json in it goes on the card")
-    parser.add_argument("--forget", nargs="+", metavar="FILE", help="the forgotten pairs (default: forget_train.jsonl of the training's data folder)")
+    parser.add_argument("--forget", nargs="+", metavar="FILE",
+                        help="the forgotten pairs (default: forget_train.jsonl of the training's data folder)")
     parser.add_argument("--check", metavar="FILE", help="questions whose answers must be those of --model, token by token")
     parser.add_argument("--count", type=int, default=50, help="so many of them (default: 50)")
     parser.add_argument("--max-new-tokens", type=int, default=64, help="length of these answers (default: 64)")
@@ -209,7 +247,8 @@ if __name__ == "__main__":
     adapter = Path(args.model, "adapter_config.json")
     merges = adapter.is_file()
     try:
-        stored = AutoConfig.from_pretrained(read_json(adapter)["base_model_name_or_path"] if merges else args.model).dtype or torch.float32
+        source = read_json(adapter)["base_model_name_or_path"] if merges else args.model
+        stored = AutoConfig.from_pretrained(source).dtype or torch.float32
     except (OSError, ValueError, KeyError) as error:
         fail(f"cannot load a model from {args.model}: {str(error).strip().splitlines()[0]}")
     model, tokenizer = load_model(args.model, "float32" if merges else str(stored).removeprefix("torch."))
@@ -233,15 +272,15 @@ if __name__ == "__main__":
             check = {"questions": len(questions), "max_new_tokens": args.max_new_tokens, "identical": sum(map(list.__eq__, ours, theirs)),
                      "tokens": sum(map(len, ours))}
             if check["identical"] < len(questions) and args.dtype == "auto":
-                fail(f"{args.model}: merged, {len(questions) - check['identical']} of {len(questions)} answers are others; nothing was written "
-                     "(with --dtype float32 it is, and the card says so)")
-        digests, files_hashes = sorted(map(pair_hash, pairs)), [sha256(path) for path in files]
-        here = record(args)
+                fail(f"{args.model}: merged, {len(questions) - check['identical']} of {len(questions)} answers are others; nothing was "
+                     "written (with --dtype float32 it is, and the card says so)")
+        here, digests = record(args), [sha256(path) for path in files]
+        name = lambda dtype: str(dtype).removeprefix("torch.")
         facts = {"method": re.sub(r"^\d\d_|\.py$", "", steps[0]["script"]) if steps else "an unrecorded method",
-                 "forgotten": {"count": len(pairs), "pairs": digests, "hash": "SHA-256 of question, line feed, answer; UTF-8", "files": files_hashes,
-                               "read_in_training": bool(own) and set(files_hashes) <= set(own.get("data", {}).values())},
+                 "forgotten": {"count": len(pairs), "pairs": sorted(map(pair_hash, pairs)), "hash": "SHA-256 of question, line feed, answer; UTF-8",
+                               "files": digests, "read_in_training": bool(own) and set(digests) <= set(own.get("data", {}).values())},
                  "made_by": steps, "base": base, "architecture": architecture, "measured": metrics, "check": check,
-                 "weights": {"parameters": parameters, "dtype": str(dtype).removeprefix("torch."), "base_dtype": str(stored).removeprefix("torch."),
+                 "weights": {"parameters": parameters, "dtype": name(dtype), "base_dtype": name(stored),
                              "files": {path.name: sha256(path) for path in sorted(partial.glob("*.safetensors"))}},
                  "exported_by": {"versions": here["versions"], "git_commit": here["git_commit"]}}
         write_json(partial / "unlearning.json", facts)
