@@ -405,7 +405,7 @@ PAGE = """# What happened inside
 {count} questions. The private value is judged by its first token, with the true answer up to it given. A model that never saw the facts
 (retrained) shows how far that token can be guessed. **Figures and JSON hold private text.**
 
-| model | first choice in the end | first choice in some layer | half of these by layer | among five in the end | probability | weights moved | effective rank |
+| model | first choice in the end | in some layer | half of these by layer | among five in the end | probability | weights moved | effective rank |
 |---|---|---|---|---|---|---|---|
 {table}
 

@@ -21,7 +21,8 @@ from files import fail, progress, read_json, read_pairs, record, replace_folder,
 from spans import find_subjects
 from unlearn import load_model, prompt_text
 
-CHOICES = ("loss", "retain", "kl", "divergence", "select", "dtype")  # flags whose values are words of the scripts, not of the user
+CHOICES = {"ga", "npo", "none", "gdr", "klr", "gdr+klr", "forward", "reverse", "largest", "smallest", "random", "auto", "bfloat16",
+           "float16", "float32"}  # settings that are words of the scripts, not of the user
 VOCABULARY = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt")
 FILES = ("forget", "retain_data", "memo", "augmented", "prefer")  # flags that name files of the training data
 
@@ -50,7 +51,7 @@ def told(found):
     """
     settings, data = found["settings"], {}
     open_ = {name: value for name, value in settings.items()
-             if isinstance(value, (int, float)) or name in CHOICES and re.fullmatch(r"[a-z0-9+]{1,12}", str(value))}
+             if isinstance(value, (int, float)) or isinstance(value, str) and value in CHOICES}
     for path, digest in found.get("data", {}).items():
         role = next((name for name in FILES if settings.get(name) and Path(str(settings[name])).name == Path(path).name), "other")
         data[role if role not in data else f"{role}_{len(data) + 1}"] = digest
