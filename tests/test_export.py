@@ -121,7 +121,8 @@ def test_the_line_goes_back_to_the_base_model(tmp_path, tiny, exported):
     (tmp_path / "further/training.json").write_text(json.dumps({"script": "12_relearn.py", "settings": {"model": str(exported)}}))
     steps, _ = export.history(tmp_path / "further")
     assert [step["script"] for step in steps] == ["12_relearn.py", "11_npo.py", "00_models.py"], "through an exported model"
-    (tmp_path / "base/origin.json").write_text(json.dumps({"script": "00_models.py", "settings": {"model": str(tiny)}}))
+    (tmp_path / "own").mkdir()
+    (tmp_path / "base/origin.json").write_text(json.dumps({"script": "00_models.py", "settings": {"model": str(tmp_path / "own")}}))
     assert export.history(tmp_path / "method")[1] is None, "a folder's name is not told"
 
 
