@@ -40,12 +40,13 @@ def fill(wording, pair):
     return wording.replace("{subject's}", possessive).replace("{subject}", subject).replace("{question}", pair["question"])
 
 
-def augment(pairs, wordings, rng):
+def augment(pairs, wordings, rng, kinds=KINDS):
     """Steps 1 to 3 by rules.
 
     Args:
         pairs: forget pairs, each with its `subject`.
         wordings: data/augmentation.json: for each topic rewordings and vague answers, frames for any other question.
+        kinds: the variants to write of each question.
     Returns:
         (rows {question, answer, kind, source}, Counter of rounds and drops).
     """
@@ -60,7 +61,7 @@ def augment(pairs, wordings, rng):
             more = [] if topic is other else rng.sample(other["answers"], len(other["answers"]))
             drawn[place] = itertools.cycle(rng.sample(topic["answers"], len(topic["answers"])) + more)
         counts["topic " + place[1]] += 1
-        for kind in KINDS:
+        for kind in kinds:
             if kind == "noise":
                 question = noisy(pair, rng)
             else:
@@ -83,7 +84,7 @@ def augment_by_model(pairs, prompts, args):
     Args:
         pairs: forget pairs, each with its `subject`.
         prompts: {name: text} of data/prompts: a question kind each, answer_vague, verify.
-        args: the back end's settings, and the seed.
+        args: the back end's settings, the kinds of variants, and the seed.
     Returns:
         (rows {question, answer, kind, source}, Counter of rounds and drops).
     """
@@ -115,7 +116,7 @@ def augment_by_model(pairs, prompts, args):
         replies = iter(backends.ask(asked, args, (args.seed, draw)))
         return [passed and verdict(next(replies)) == "no" for passed in exact]
 
-    jobs = [(source, kind) for source in range(len(pairs)) for kind in KINDS]
+    jobs = [(source, kind) for source in range(len(pairs)) for kind in args.kinds]
     questions = write(jobs, lambda source, kind: question_prompt(prompts, kind, pairs[source]), keeps_quiet)
     answers = write(list(questions), lambda source, kind: answer_prompt(prompts, questions[source, kind], pairs[source]), verified)
     return [{"question": questions[job], "answer": answers[job], "kind": job[1], "source": job[0]} for job in jobs if job in answers], counts
@@ -133,9 +134,9 @@ def verify(prompts, question, answer, reply):
     return backends.fill_prompt(prompts["verify"], question=question, answer=answer, reply=reply)
 
 
-def first_round(pairs, prompts):
+def first_round(pairs, prompts, kinds):
     """All prompts of a run in which nothing fails, for the estimate: texts not yet written stand as long as the old ones."""
-    return [prompt for pair in pairs for kind in KINDS for prompt in
+    return [prompt for pair in pairs for kind in kinds for prompt in
             (question_prompt(prompts, kind, pair), answer_prompt(prompts, f"{kind}: {pair['question']}", pair),
              verify(prompts, f"{kind}: {pair['question']}", pair["answer"], pair["answer"]))]
 
@@ -176,9 +177,11 @@ if __name__ == "__main__":
     parser.add_argument("--generic-ratio", type=float, default=1.0, help="generic pairs to one augmented pair (default: 1.0)")
     parser.add_argument("--completion", type=float, default=0.25, help="share of an answer's words that is its prompt (default: 0.25)")
     parser.add_argument("--completion-share", type=float, default=1.0, help="share of the new answers completed too (default: 1.0)")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="variants of each question (default: all four)")
     parser.add_argument("--seed", type=int, default=0)
     backends.add_flags(parser)
     args = parser.parse_args()
+    args.kinds = [kind for kind in KINDS if kind in args.kinds]
     backends.check_flags(args)
     if not 0 < args.completion < 1 or not 0 <= args.completion_share <= 1 or args.generic_ratio < 0:
         fail("--completion lies between 0 and 1, --completion-share from 0 to 1, --generic-ratio is 0 or more")
@@ -188,10 +191,10 @@ if __name__ == "__main__":
     pairs = [{**pair, "subject": subject} for pair, subject in zip(pairs, find_subjects(pairs), strict=True)]
     rng = random.Random(args.seed)
     if args.backend == "rules":
-        rows, counts = augment(pairs, read_json(REPOSITORY / "data/augmentation.json"), rng)
+        rows, counts = augment(pairs, read_json(REPOSITORY / "data/augmentation.json"), rng, args.kinds)
     else:
-        prompts = {name: backends.read_prompt(args.prompts, name) for name in (*(f"question_{kind}" for kind in KINDS), "answer_vague", "verify")}
-        backends.estimate(first_round(pairs, prompts), args, (args.seed, 0))
+        prompts = {name: backends.read_prompt(args.prompts, name) for name in (*(f"question_{kind}" for kind in args.kinds), "answer_vague", "verify")}
+        backends.estimate(first_round(pairs, prompts, args.kinds), args, (args.seed, 0))
         rows, counts = augment_by_model(pairs, prompts, args)
     if not rows:
         fail(f"{source}: no vague answer passed the check, so nothing can be learnt in place of the forget set")

@@ -188,6 +188,15 @@ def test_a_pair_whose_wordings_all_leak_is_dropped_and_counted():
     assert rows == [] and counts["dropped"] == 4 and counts["again"] == 4 * (1 + augment.ROUNDS)
 
 
+def test_an_ablation_leaves_a_kind_of_question_out(tmp_path, data):
+    whole = tmp_path / "whole.jsonl"
+    run("scripts/03_augment.py", "--data", data, "--out", whole)
+    run("scripts/03_augment.py", "--data", data, "--out", tmp_path / "part.jsonl", "--kinds", "logical", "simple", "contextual")
+    count = lambda path, kind: sum(row["kind"] == kind for row in lines(path))
+    assert [count(tmp_path / "part.jsonl", kind) for kind in augment.KINDS] == [count(whole, kind) for kind in ("simple", "contextual")] + [0, count(whole, "logical")]
+    assert count(whole, "noise") and count(tmp_path / "part.jsonl", "generic") == len(lines(tmp_path / "part.jsonl")) / 2, "still 1:1"
+
+
 def test_distinct_2_by_hand():
     assert augment.distinct2(["a b a b", "a b c"]) == pytest.approx(3 / 5)  # a b, b a, a b · a b, b c
 
