@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from files import REPOSITORY, fail, read_json, read_pairs, record, write_json, write_jsonl
+from hub import download
 
 PARTS = ("forget_train", "forget_tune", "forget_val", "retain_train", "retain_tune", "retain_val")  # tune: to choose settings on
 KNOWUNDO = {"forget_train": "unlearn_train", "forget_val": "unlearn_val", "retain_train": "retention_train",
@@ -81,20 +82,14 @@ def from_folder(folder, split):
 
 
 def from_hub(name, split, revision):
-    """Downloads a published data set; the commit that came is part of the file's path, and so of the record."""
-    from huggingface_hub import hf_hub_download
+    """Downloads a published data set."""
     tofu = {"forget01": "retain99", "forget05": "retain95", "forget10": "retain90"}
     split = split or "forget10"
     if name == "tofu" and split not in tofu:
         fail(f"--split must be one of {', '.join(tofu)}, not {split}")
     names = ({"forget_train": f"{split}.json", "retain_train": f"{tofu[split]}.json"} if name == "tofu" else
              {part: f"privacy/{file}.json" for part, file in KNOWUNDO.items()})
-    try:
-        return {part: Path(hf_hub_download(HUB[name], file, repo_type="dataset", revision=revision))
-                for part, file in names.items()}
-    except Exception as error:  # the hub client raises many kinds; each is a reason to give a local copy
-        fail(f"cannot get {HUB[name]} from the hub: {str(error).strip().splitlines()[0]}; "
-             "check the network, or give a folder with its files as --data")
+    return dict(zip(names, download(HUB[name], names.values(), revision, "a folder with its files as --data"), strict=True))
 
 
 def load(paths):
