@@ -298,6 +298,11 @@ def test_inverted_facts_contradict_and_are_reachable_by_nobody(everybody):
     assert "negated answer" not in json.loads((everybody / "forget_inverted.json").read_text())["counts"]
 
 
+def test_another_file_is_inverted_by_name(data, tmp_path):
+    run("scripts/04_invert.py", "--data", data, "--file", "retain_val.jsonl", "--out", tmp_path / "out.jsonl")
+    assert [row["question"] for row in lines(tmp_path / "out.jsonl")] == [pair["question"] for pair in lines(data / "retain_val.jsonl")]
+
+
 @pytest.mark.parametrize("question, answer, pattern", [
     ("When was Bo Li born?", "Bo Li was born on the 3rd of March, 1964.", r"Bo Li was born on the \d+(st|nd|rd|th) of [A-Z]\w+, \d{4}\."),
     ("When was Bo Li born?", "Bo Li was born on 08/09/1956.", r"Bo Li was born on \d\d/\d\d/\d{4}\."),
