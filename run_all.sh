@@ -197,7 +197,7 @@ inverted() {  # SIDE: false answers to its validation questions
   step "invert-$1" "$R/augmented/$1_inverted.jsonl" "$R/data/$1_val.jsonl:data/inversion.json" scripts/04_invert.py --data "$R/data" \
        --file "$1_val.jsonl" --seed 1 --out "$R/augmented/$1_inverted.jsonl"
 }
-if [[ $measured == *" tofu "* || $measured == *" exposure "* ]]; then inverted forget; fi
+if [[ $measured == *" exposure "* || ($measured == *" tofu "* && ! -e $R/data/forget_perturbed.jsonl) ]]; then inverted forget; fi
 if [ -e "$R/data/forget_perturbed.jsonl" ]; then
   sets="--forget $R/data/forget_perturbed.jsonl"
   for name in retain real_authors world_facts; do
