@@ -5,13 +5,14 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 fail() { echo "error: $*" >&2; exit 2; }
 methods=$(sed -nE 's/^(method|extrapolate) +([^ ]+) .*/\2/p' run_all.sh)  # every line below that begins so
+measures="tofu exposure memorization"
 presets=$(basename -s .sh scripts/presets/*.sh | xargs)
 
 usage() {
   cat <<END
 usage: bash run_all.sh [--preset NAME] [--data NAME_OR_FOLDER] [--model ID_OR_PATH] [--methods "A B"] [--persons N|all]
                        [--vanilla ID_OR_PATH|none] [--run NAME] [--force STEP] [--tune "RATE RATE ..."]
-                       [--plan[=FLAGS]] [--rehearse]
+                       [--metrics "A B"] [--plan[=FLAGS]] [--rehearse]
 
   --preset NAME    values for a model and a data set (default: people-smollm2): $presets
   --data X         people, knowundo, tofu, or a folder with forget_train and retain_train (and forget_val, retain_val),
@@ -24,9 +25,10 @@ usage: bash run_all.sh [--preset NAME] [--data NAME_OR_FOLDER] [--model ID_OR_PA
   --run NAME       results go to work/NAME (default: the preset's name)
   --force STEP     run a finished step again: models, minilm, data, vanilla, retrained, augment, augmented,
                    invert, memo, a method,
-                   answers-MODEL, kfr_krr, linguistic, report, or all
+                   answers-MODEL, kfr_krr, linguistic, invert-forget, invert-retain, a metric, report, or all
   --tune "R R R"   in place of the table: tries these learning rates for each method on questions that no table uses, and
                    writes the best into scripts/presets/tuned/, which later runs of the preset read
+  --metrics "A B"  further metrics, all or some of: $measures (default: the preset's METRICS, none)
   --plan           prints every step with its model, data, updates, tokens, GPU memory and hours, and runs, installs and
                    downloads nothing; --plan="--tflops 400" gives scripts/32_plan.py flags (its --help says which)
   --rehearse       every step and flag of the preset on a tiny random model of the same architecture and a few pairs,
@@ -39,13 +41,13 @@ END
 
 # ---- flags beat the preset, the preset beats the scripts' defaults
 preset=people-smollm2 run= force= tune= plan= plan_flags= rehearse= embedding=minilm
-flag_data= flag_model= flag_vanilla= flag_methods= flag_persons=
+flag_data= flag_model= flag_vanilla= flag_methods= flag_persons= flag_metrics=
 while [ $# -gt 0 ]; do
   case $1 in
     --help|-h) usage; exit 0 ;;
     --plan|--plan=*) plan=yes plan_flags=${1#--plan} plan_flags=${plan_flags#=}; shift ;;
     --rehearse) rehearse=yes; shift ;;
-    --preset|--data|--model|--vanilla|--methods|--persons|--run|--force|--tune)
+    --preset|--data|--model|--vanilla|--methods|--persons|--metrics|--run|--force|--tune)
       [ $# -ge 2 ] && [ -n "$2" ] || fail "$1 needs a value (see --help)"
       case $1 in --preset|--run|--force|--tune) printf -v "${1#--}" %s "$2" ;; *) printf -v "flag_${1#--}" %s "$2" ;; esac
       shift 2 ;;
@@ -66,10 +68,14 @@ modes=${plan:+1}${rehearse:+1}${tune:+1}
 if [ "$chosen" = all ]; then chosen=$methods; fi
 chosen=" $(echo ${chosen//,/ }) "
 for name in $chosen; do grep -qxF -- "$name" <<<"$methods" || fail "unknown method $name; there are: $(echo $methods)"; done
+measured=${flag_metrics:-${METRICS:-}}
+if [ "$measured" = all ]; then measured=$measures; fi
+measured=" $(echo ${measured//,/ }) "
+for name in $measured; do [[ " $measures " == *" $name "* ]] || fail "unknown metric $name; there are: $measures"; done
 [[ $run =~ ^[A-Za-z0-9][A-Za-z0-9._+-]*$ ]] || fail "--run $run: use letters, digits, dot, dash, plus and underscore"
 case $data in people|knowundo|tofu) ;; *) [ -d "$data" ] || fail "--data $data: not people, knowundo or tofu, and no such folder" ;; esac
 if [ -n "$force" ]; then
-  known="all models minilm data vanilla retrained augment augmented invert memo $(echo $methods) kfr_krr linguistic report"
+  known="all models minilm data vanilla retrained augment augmented invert memo $(echo $methods) kfr_krr linguistic invert-forget invert-retain $measures report"
   for name in vanilla retrained $methods; do known+=" answers-$name tune-$name"; done
   [[ " $known " == *" $force "* ]] || fail "--force $force: unknown step; there are: $known"
 fi
@@ -112,7 +118,7 @@ answer() {  # NAME FOLDER: the model's answers to the validation questions; a re
   local asked=(step "answers-$1" "$R/answers/$1/generation.json" "$2:$R/data/*_val.jsonl" scripts/30_generate.py --model "$2"
     --questions "$R/data/forget_val.jsonl" "$R/data/retain_val.jsonl" --out "$R/answers/$1" $GENERATE)
   if [ -n "$rehearse" ]; then wait $answering; "${asked[@]}" & answering=$!; else "${asked[@]}"; fi
-  answered+=("$1")
+  answered+=("$1") folders+=("$2")
 }
 method() {  # NAME SCRIPT FLAGS...: unlearns the vanilla model, then asks it; the last of equal flags counts
   wanted "$1" || return 0
@@ -209,6 +215,33 @@ step kfr_krr    "$R/metrics" "$R/answers/*/*.jsonl:data/nli" eval/01_kfr_krr.py 
                 --out "${metrics[@]/%//kfr_krr.json}" --embedding "$R/models/minilm"
 step linguistic "$R/metrics" "$R/answers/*/*.jsonl" eval/02_linguistic.py --answers "${forget[@]}" "${retain[@]}" \
                 --out "${metrics[@]/%//linguistic_forget.json}" "${metrics[@]/%//linguistic_retain.json}" --model "$R/models/base"
+
+# further metrics of every model, each in one go; false answers that no model saw: TOFU's own, or inverted facts of another seed
+measure() {  # NAME INPUT:INPUT... SCRIPT FLAGS...
+  [[ $measured == *" $1 "* ]] || return 0
+  step "$1" "$R/metrics/vanilla/$1.json" "$(IFS=:; echo "${folders[*]}"):$2" "${@:3}" --out "${metrics[@]/%//$1.json}"
+}
+inverted() {  # SIDE: false answers to its validation questions
+  step "invert-$1" "$R/augmented/$1_inverted.jsonl" "$R/data/$1_val.jsonl:data/inversion.json" scripts/04_invert.py --data "$R/data" \
+       --file "$1_val.jsonl" --seed 1 --out "$R/augmented/$1_inverted.jsonl"
+}
+if [[ $measured == *" exposure "* || ($measured == *" tofu "* && ! -e $R/data/forget_perturbed.jsonl) ]]; then inverted forget; fi
+if [ -e "$R/data/forget_perturbed.jsonl" ]; then
+  sets="--forget $R/data/forget_perturbed.jsonl"
+  for name in retain real_authors world_facts; do
+    if [ -e "$R/data/${name}_perturbed.jsonl" ]; then sets+=" --${name/_/-} $R/data/${name}_perturbed.jsonl"; fi
+  done
+elif [[ $measured == *" tofu "* ]]; then
+  inverted retain
+  other=val; if grep -q '"fact"' "$R/data/forget_val.jsonl"; then other=tune; fi  # without another wording, an answer is its own
+  sets="--forget $R/data/forget_val.jsonl --perturbed $R/augmented/forget_inverted.jsonl --paraphrased $R/data/forget_$other.jsonl
+        --retain $R/data/retain_val.jsonl --retain-perturbed $R/augmented/retain_inverted.jsonl --retain-paraphrased $R/data/retain_$other.jsonl"
+fi
+measure tofu          "$R/data:$R/augmented" eval/03_tofu.py --model "${folders[@]}" ${sets:-} --reference "$R/metrics/retrained/tofu.json" \
+                      --max-new-tokens "$(sed -n 's/.*--max-new-tokens \([0-9]*\).*/\1/p' <<<"$GENERATE")"
+measure exposure      "$R/data:$R/augmented" eval/05_exposure.py --models "${folders[@]}" --reference "$R/models/retrained" \
+                      --forget "$R/data/forget_val.jsonl" --fresh "$R/augmented/forget_inverted.jsonl"
+measure memorization  "$R/data" eval/04_memorization.py --model "${folders[@]}" --pairs "$R/data/forget_val.jsonl" $MEMO --el 3
 step report     "$R/report/table.md" "$R/metrics:data/published.json" eval/09_report.py \
                 --metrics "${metrics[@]}" --run "$R" --preset "$preset" $(grep -q "^ \"$preset\":" data/published.json && echo --published "$preset") --out "$R/report"
 if [ -n "$plan" ]; then "$PYTHON" scripts/32_plan.py $plan_flags <<<"$planned"; exit; fi

@@ -2,6 +2,7 @@
 
 A reference entity counts as covered when an entity of the answer has a like embedding; E is the covered share.
 KFR = mean[E < 0.3 or NLI(answer → reference) = contradiction], KRR = mean[E > 0.3 and NLI(reference → answer) ≠ contradiction].
+Entities are found by rules, or by a language model as in the paper (--entities llm; the prompt, data/prompts/entities.txt, is our own).
 """
 import argparse
 import re
@@ -9,6 +10,7 @@ import re
 import numpy as np
 from rouge_score.rouge_scorer import RougeScorer
 
+import asking
 from measure import MODELS, REPOSITORY, fail, mean, model_folder, pair_up, progress, read_answers, write_results
 
 THRESHOLD, SIMILAR = 0.3, 0.8
@@ -98,9 +100,25 @@ def beyond(question, found):
     return [entity for entity in found if not asked & {plain(word) for word in WORD.findall(entity)}]
 
 
-def reference_entities(row):
+def listed(reply, values):
+    """The entities that a language model lists for a text; None unless the reply is a JSON list of pieces of that text and nothing else."""
+    found, flat = asking.json_of(reply), lambda text: " ".join(text.lower().replace("’", "'").split())
+    if not isinstance(found, list) or not all(isinstance(entity, str) and entity.strip() and flat(entity) in flat(values["text"])
+                                              for entity in found):
+        return None
+    return list({entity.lower(): entity.strip(" .,;:") or entity for entity in found}.values())
+
+
+def entities_by_model(texts, args):
+    """{text: its entities, or None where no reply was usable}, each text asked for once. An empty one has none."""
+    written = sorted({text for text in texts if text.strip()})
+    found = asking.ask("entities", [{"text": text} for text in written], listed, args)
+    return {**{text: [] for text in texts}, **dict(zip(written, found, strict=True))}
+
+
+def reference_entities(row, find=entities):
     """A reference all of whose entities stand in the question is judged by them, and one without any by its whole text."""
-    found = entities(row["reference"])
+    found = find(row["reference"])
     return beyond(row["question"], found) or found or [row["reference"]]
 
 
@@ -122,16 +140,18 @@ class Judge:
         return dict(zip(texts, self.embedder.encode(texts, batch_size=256, normalize_embeddings=True, show_progress_bar=False)))
 
 
-def judge(rows, side, model):
-    """Scores one side ("forget" or "retain") item by item; every verdict comes with what it rests on."""
-    items = [{"side": side, **{field: row[field] for field in ("question", "reference", "answer")}} for row in rows]
+def judge(rows, side, model, find=entities):
+    """Scores one side ("forget" or "retain") item by item; every verdict comes with what it rests on. Where `find` knows no entities of
+    reference or answer (None), an item has no verdict."""
+    every = [{"side": side, **{field: row[field] for field in ("question", "reference", "answer")}} for row in rows]
+    items = [item for item in every if find(item["reference"]) is not None and find(item["answer"]) is not None]
     for item in items:
-        item["reference_entities"] = reference_entities(item)
-        item["answer_entities"] = beyond(item["question"], entities(item["answer"]))
+        item["reference_entities"] = reference_entities(item, find)
+        item["answer_entities"] = beyond(item["question"], find(item["answer"]))
     # entities that the reference keeps from the question must be findable in the answer too
     for item in items:
         if not beyond(item["question"], item["reference_entities"]):
-            item["answer_entities"] = entities(item["answer"]) or [item["answer"]]
+            item["answer_entities"] = find(item["answer"]) or [item["answer"]]
     vectors = model.embed({text for item in items for text in item["reference_entities"] + item["answer_entities"]})
     pairs = [(item["answer"], item["reference"]) if side == "forget" else (item["reference"], item["answer"]) for item in items]
     rouge = RougeScorer(["rougeL"], use_stemmer=True)
@@ -151,7 +171,7 @@ def judge(rows, side, model):
         else:
             item["retained"] = item["E"] > THRESHOLD and not contradicts
             item["retained_as_released"] = item["E_as_released"] > THRESHOLD and not contradicts
-    return items
+    return every
 
 
 def interval(values, draws=2000):
@@ -161,15 +181,20 @@ def interval(values, draws=2000):
 
 
 def summarise(items, as_released):
-    """Shares over the items of both sides, with bootstrap intervals."""
+    """Shares over the items of both sides that have a verdict, with bootstrap intervals."""
     summary = {}
     for side, name, verdict in (("forget", "KFR", "forgotten"), ("retain", "KRR", "retained")):
-        part = [item for item in items if item["side"] == side]
+        every = [item for item in items if item["side"] == side]
+        part = [item for item in every if verdict in item]
+        if every and not part:
+            fail(f"the {side} side has no item whose entities the language model listed in a usable reply: try another --judge-model")
         if part:
             main = f"{verdict}_as_released" if as_released else verdict
             summary |= {name: mean(item[main] for item in part), f"{name}_95": interval([item[main] for item in part]),
                         f"{name}_as_released": mean(item[f"{verdict}_as_released"] for item in part),
                         f"ROUGE-L_{side[0].upper()}": mean(item["rouge_l_recall"] for item in part), f"{side}_items": len(part)}
+            if len(part) < len(every):
+                summary[f"{side}_missing"] = len(every) - len(part)
     return summary
 
 
@@ -182,19 +207,27 @@ if __name__ == "__main__":
     parser.add_argument("--as-released", action="store_true",
                         help="let KFR and KRR be the released code's: matched pairs are counted, and with at most 3 reference "
                              "entities the forget threshold is 0.5")
+    parser.add_argument("--entities", choices=("rules", "llm"), default="rules", help="who finds the entities (default: rules, offline)")
+    asking.add_flags(parser)
     parser.add_argument("--embedding", default=str(MODELS / "minilm"), help="sentence-embedding model (default: %(default)s)")
     parser.add_argument("--nli", default=str(REPOSITORY / "data/nli"),
                         help="entailment model: ours, or any three-class folder or hub id (default: %(default)s)")
     args = parser.parse_args()
     if not (args.forget or args.retain):
         parser.error("give --forget, --retain or both")
+    if args.entities == "llm":
+        asking.check_flags(args, "--entities llm")
     runs = [({side: (path, read_answers(path)) for side, path in (("forget", forget), ("retain", retain)) if path}, out)
             for (forget, out), (retain, _) in zip(pair_up(args.forget, args.out), pair_up(args.retain, args.out), strict=True)]
     model = Judge(model_folder(args.embedding, f"python scripts/00_models.py --model minilm --out {args.embedding}"),
                   model_folder(args.nli, "python eval/00_train_nli.py --help"))
+    find = entities
+    if args.entities == "llm":
+        texts = [row[field] for sides, _ in runs for _, rows in sides.values() for row in rows for field in ("reference", "answer")]
+        find = entities_by_model(texts, args).__getitem__
 
     for sides, out in progress(runs, desc="KFR and KRR", unit="model"):
-        items = [item for side, (_, rows) in sides.items() for item in judge(rows, side, model)]
+        items = [item for side, (_, rows) in sides.items() for item in judge(rows, side, model, find)]
         summary = summarise(items, args.as_released)
         write_results(out, summary, items, args, [path for path, _ in sides.values()])
         print(out, *(f"{name} {value:.3f}" for name, value in summary.items() if isinstance(value, float)), sep="  ")

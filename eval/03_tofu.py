@@ -13,7 +13,7 @@ import json
 import math
 import statistics
 
-from measure import fail, mean, model_folder, write_results
+from measure import fail, mean, model_folder, pair_up, write_results
 from scoring import answer_logprobs, answers, load, read_pairs, read_rows, text_of, texts_of
 
 SETS = ("forget", "retain", "real_authors", "world_facts")
@@ -127,8 +127,8 @@ def summarise(items, reference=None):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="model folder, adapter folder or hub id")
-    parser.add_argument("--out", required=True, metavar="FILE", help="JSON to write: summary, items, origin")
+    parser.add_argument("--model", required=True, nargs="+", metavar="MODEL", help="model folder, adapter folder or hub id, one or several")
+    parser.add_argument("--out", required=True, nargs="+", metavar="FILE", help="JSON to write for each model: summary, items, origin")
     for name in SETS:
         parser.add_argument(f"--{name.replace('_', '-')}", metavar="FILE", help=f"rows of the {name.replace('_', ' ')} set")
     for side in ("forget", "retain"):
@@ -137,7 +137,7 @@ if __name__ == "__main__":
                             help=f'false answers to the {side} questions: {{"question", "answers"}} a line, as 04_invert.py writes them')
         parser.add_argument(f"--{option}paraphrased", metavar="FILE",
                             help=f"pairs whose answers say the {side} set's in other words: same person and fact, or row by row")
-    parser.add_argument("--reference", metavar="FILE", help="the retrained model's results of this script, or a list of truth ratios")
+    parser.add_argument("--reference", metavar="FILE", help="the retrained model's results of this script (one of --out serves), or a list of truth ratios")
     parser.add_argument("--paper", action="store_true",
                         help="average the perturbed answers' probabilities, as the paper's formula does (default: their losses, as the "
                              "released code does)")
@@ -156,11 +156,14 @@ if __name__ == "__main__":
         if any(given) and name not in files:
             fail(f"perturbed or paraphrased answers of the {name} set need --{name}")
     sets = {name: read_set(name, path, *extra.get(name, (None, None))) for name, path in files.items()}
-    reference = read_ratios(args.reference) if args.reference else None
-    model, tokenizer = load(model_folder(args.model, "python scripts/02_finetune.py --help"))
+    reference = read_ratios(args.reference) if args.reference and args.reference not in args.out else None
+    runs = pair_up([model_folder(model, "python scripts/02_finetune.py --help") for model in args.model], args.out)
 
-    items = score(sets, model, tokenizer, args.batch, args.max_new_tokens, args.paper)
-    summary = summarise(items, reference)
-    write_results(args.out, summary, items, args,
-                  [path for path in (*files.values(), *extra["forget"], *extra["retain"], args.reference) if path])
-    print(args.model, *(f"{name} {value:.4g}" for name, value in summary.items() if value is not None), sep="  ")
+    for folder, out in sorted(runs, key=lambda run: run[1] != args.reference):  # the reference first: the others wait for it
+        items = score(sets, *load(folder), args.batch, args.max_new_tokens, args.paper)
+        if out == args.reference:
+            reference = [item["truth_ratio"] for item in items if item["set"] == "forget"]
+        summary = summarise(items, reference)
+        given = [*files.values(), *extra["forget"], *extra["retain"], args.reference if out != args.reference else None]
+        write_results(out, summary, items, argparse.Namespace(**{**vars(args), "model": folder, "out": out}), [path for path in given if path])
+        print(folder, *(f"{name} {value:.4g}" for name, value in summary.items() if value is not None), sep="  ")

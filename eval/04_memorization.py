@@ -6,8 +6,8 @@ facts, from which 17_meow.py chooses by this file's scores). All prefixes of all
 """
 import argparse
 
-from measure import fail, mean, model_folder, write_results
-from scoring import answer_logprobs, continuations, encode, load, prompt_text, read_rows, text_of, texts_of, with_answer
+from measure import fail, mean, model_folder, pair_up, write_results
+from scoring import answer_logprobs, continuations, encode, load, prompt_text, read_items, with_answer
 
 
 def memo_prompts(question, answer, tokenizer, mode, window):
@@ -68,21 +68,11 @@ def extraction(pairs, hits, model, tokenizer, n=3, batch=64):
     return scores
 
 
-def read_items(path):
-    """(question, answer) pairs of a file, as written; a row may hold one answer or a list."""
-    pairs = []
-    for place, row in read_rows(path):
-        row = {{"text": "question", "labels": "answer"}.get(name, name): value for name, value in row.items()}
-        found = texts_of(place, row, "answers") if "answers" in row else [text_of(place, row, "answer")]
-        pairs += [(text_of(place, row, "question"), answer) for answer in found]
-    return pairs or fail(f"{path}: holds no question-answer pair")
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="model folder, adapter folder or hub id")
+    parser.add_argument("--model", required=True, nargs="+", metavar="MODEL", help="model folder, adapter folder or hub id, one or several")
     parser.add_argument("--pairs", required=True, metavar="FILE", help='{"question", "answer"} or {"question", "answers": [...]} a line')
-    parser.add_argument("--out", required=True, metavar="FILE", help="JSON to write: summary, items, origin")
+    parser.add_argument("--out", required=True, nargs="+", metavar="FILE", help="JSON to write for each model: summary, items, origin")
     parser.add_argument("--mode", choices=("suffix", "prefix"), default="suffix", help="MEMO slides over the answer or the question (default: suffix)")
     parser.add_argument("--window", type=int, default=5, help="characters between two prefixes (default: 5)")
     parser.add_argument("--max-new-tokens", type=int, default=200, help="longest continuation (default: 200)")
@@ -93,17 +83,19 @@ if __name__ == "__main__":
     if min(args.window, args.max_new_tokens, args.batch) < 1 or args.el < 0:
         fail("--window, --max-new-tokens and --batch must be at least 1, --el at least 0")
     pairs = read_items(args.pairs)
-    model, tokenizer = load(model_folder(args.model, "python scripts/02_finetune.py --help"))
+    runs = pair_up([model_folder(model, "python scripts/02_finetune.py --help") for model in args.model], args.out)
 
-    memos = memo(pairs, model, tokenizer, args.mode, args.window, args.max_new_tokens, args.batch)
-    hits = [likeliest.tolist() for _, likeliest in answer_logprobs(pairs, model, tokenizer, args.batch)]
-    items = [{"question": question, "answer": answer, "MEMO": score, "MA": mean(row)}  # MA: share of right tokens, end of sequence included
-             for (question, answer), score, row in zip(pairs, memos, hits, strict=True)]
-    if args.el:
-        for item, value in zip(items, extraction(pairs, hits, model, tokenizer, args.el, args.batch), strict=True):
-            item[f"EL_{args.el}"] = value
-    names = ["MEMO", "MA"] + ([f"EL_{args.el}"] if args.el else [])
-    values = {name: [item[name] for item in items if item[name] is not None] for name in names}
-    summary = {**{name: mean(part) if part else None for name, part in values.items()}, "items": len(items)}
-    write_results(args.out, summary, items, args, [args.pairs])
-    print(args.model, *(f"{name} {value:.4g}" for name, value in summary.items() if value is not None), sep="  ")
+    for folder, out in runs:
+        model, tokenizer = load(folder)
+        memos = memo(pairs, model, tokenizer, args.mode, args.window, args.max_new_tokens, args.batch)
+        hits = [likeliest.tolist() for _, likeliest in answer_logprobs(pairs, model, tokenizer, args.batch)]
+        items = [{"question": question, "answer": answer, "MEMO": score, "MA": mean(row)}  # MA: share of right tokens, end of sequence included
+                 for (question, answer), score, row in zip(pairs, memos, hits, strict=True)]
+        if args.el:
+            for item, value in zip(items, extraction(pairs, hits, model, tokenizer, args.el, args.batch), strict=True):
+                item[f"EL_{args.el}"] = value
+        names = ["MEMO", "MA"] + ([f"EL_{args.el}"] if args.el else [])
+        values = {name: [item[name] for item in items if item[name] is not None] for name in names}
+        summary = {**{name: mean(part) if part else None for name, part in values.items()}, "items": len(items)}
+        write_results(out, summary, items, argparse.Namespace(**{**vars(args), "model": folder, "out": out}), [args.pairs])
+        print(folder, *(f"{name} {value:.4g}" for name, value in summary.items() if value is not None), sep="  ")

@@ -55,6 +55,16 @@ def read_pairs(path):
     return pairs or fail(f"{path}: holds no question-answer pair")
 
 
+def read_items(path):
+    """(question, answer) pairs of a file, as written; a row may hold one answer or a list."""
+    pairs = []
+    for place, row in read_rows(path):
+        row = {{"text": "question", "labels": "answer"}.get(name, name): value for name, value in row.items()}
+        found = texts_of(place, row, "answers") if "answers" in row else [text_of(place, row, "answer")]
+        pairs += [(text_of(place, row, "question"), answer) for answer in found]
+    return pairs or fail(f"{path}: holds no question-answer pair")
+
+
 # ---------------------------------------------------------------- the model
 
 def model_names(folders, names=()):

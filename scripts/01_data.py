@@ -2,17 +2,20 @@
 
 --data people (ours, shipped), knowundo or tofu (from the hub), a folder with copies of either or with your own
 forget_train, retain_train (and _val, _tune) as .json or .jsonl, in {"question", "answer"} or {"text", "labels"}.
-Without files to tune or to validate on, a set's training questions serve, as they do in TOFU.
+Without files to tune or to validate on, a set's training questions serve, as they do in TOFU. TOFU's sets with paraphrased and
+perturbed answers, where they are there, come along as they are, for its own metrics (eval/03_tofu.py).
 """
 import argparse
 from collections import Counter
 from pathlib import Path
 
 from files import REPOSITORY, fail, read_json, read_pairs, record, write_json, write_jsonl
+from hub import download
 
 PARTS = ("forget_train", "forget_tune", "forget_val", "retain_train", "retain_tune", "retain_val")  # tune: to choose settings on
 KNOWUNDO = {"forget_train": "unlearn_train", "forget_val": "unlearn_val", "retain_train": "retention_train",
             "retain_val": "retention_val"}
+PERTURBED = ("retain_perturbed", "real_authors_perturbed", "world_facts_perturbed")  # TOFU's; and the forget split's
 HUB = {"knowundo": "zjunlp/KnowUnDo", "tofu": "locuslab/TOFU"}
 PRONOUNS = {"she": ("she", "her", "her"), "he": ("he", "him", "his"), "they": ("they", "them", "their")}
 
@@ -72,7 +75,8 @@ def from_folder(folder, split):
     tofu = next((name for name in chosen if find(folder, [name])), None)
     paths = {part: find(folder, [part, KNOWUNDO.get(part, part)]) for part in PARTS}
     if tofu and not paths["forget_train"]:
-        paths |= {"forget_train": find(folder, [tofu]), "retain_train": find(folder, [retain.get(tofu, tofu), "retain95", "retain90"])}
+        paths |= {"forget_train": find(folder, [tofu]), "retain_train": find(folder, [retain.get(tofu, tofu), "retain95", "retain90"]),
+                  "forget_perturbed": find(folder, [f"{tofu}_perturbed"]), **{name: find(folder, [name]) for name in PERTURBED}}
     for part, label in (("forget_train", "forget_train, unlearn_train or forget01|05|10"),
                         ("retain_train", f"retain_train, retention_train or {retain.get(tofu, 'retain99|95|90')}")):
         if not paths[part]:
@@ -81,25 +85,20 @@ def from_folder(folder, split):
 
 
 def from_hub(name, split, revision):
-    """Downloads a published data set; the commit that came is part of the file's path, and so of the record."""
-    from huggingface_hub import hf_hub_download
+    """Downloads a published data set."""
     tofu = {"forget01": "retain99", "forget05": "retain95", "forget10": "retain90"}
     split = split or "forget10"
     if name == "tofu" and split not in tofu:
         fail(f"--split must be one of {', '.join(tofu)}, not {split}")
-    names = ({"forget_train": f"{split}.json", "retain_train": f"{tofu[split]}.json"} if name == "tofu" else
+    names = ({"forget_train": f"{split}.json", "retain_train": f"{tofu[split]}.json", "forget_perturbed": f"{split}_perturbed.json",
+              **{part: f"{part}.json" for part in PERTURBED}} if name == "tofu" else
              {part: f"privacy/{file}.json" for part, file in KNOWUNDO.items()})
-    try:
-        return {part: Path(hf_hub_download(HUB[name], file, repo_type="dataset", revision=revision))
-                for part, file in names.items()}
-    except Exception as error:  # the hub client raises many kinds; each is a reason to give a local copy
-        fail(f"cannot get {HUB[name]} from the hub: {str(error).strip().splitlines()[0]}; "
-             "check the network, or give a folder with its files as --data")
+    return dict(zip(names, download(HUB[name], names.values(), revision, "a folder with its files as --data"), strict=True))
 
 
 def load(paths):
     """Reads the parts; where there are none to validate or to tune on, the training pairs serve."""
-    parts = {part: read_pairs(path) for part, path in paths.items() if path}
+    parts = {part: read_pairs(paths[part]) for part in PARTS if paths.get(part)}
     for part in PARTS:
         parts.setdefault(part, parts[f"{part.split('_')[0]}_train"])
     return {part: parts[part] for part in PARTS}
@@ -141,6 +140,11 @@ if __name__ == "__main__":
         repeats = sum(times - 1 for times in Counter(pair["question"] for pair in pairs).values())
         print(f"{part:13} {len(pairs):5} pairs" + (f" ({repeats} repeated questions)" if repeats else ""))
         write_jsonl(out / f"{part}.jsonl", pairs)
+    for part in ("forget_perturbed", *PERTURBED):
+        if paths.get(part):
+            write_jsonl(out / f"{part}.jsonl", read_pairs(paths[part]))
+        else:
+            (out / f"{part}.jsonl").unlink(missing_ok=True)
     for name, used in (("full", PARTS), ("full_without_forget", PARTS[3:])):  # what the vanilla and the retrained model learn
         once = {(pair["question"], pair["answer"]): pair for part in used for pair in parts[part]}
         write_jsonl(out / f"{name}.jsonl", once.values())

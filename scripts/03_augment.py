@@ -3,7 +3,7 @@
 1. Four variants of each forget question: simple, contextual, noise, logical.  2. A new, vague answer to each.
 3. Verification: an answer that holds a run of a private value's words is written again, at most 3 rounds, then dropped and counted;
    with a language model it must also pass a chain-of-thought yes or no.
-4. Sentence completion: answers cut at 25 % of their words.  5. Generic pairs, 1:1.
+4. Sentence completion: answers cut at 25 % of their words.  5. Generic pairs, 1:1: ours, or WikiQA's and an instruction set's.
 """
 import argparse
 import itertools
@@ -13,11 +13,17 @@ from collections import Counter
 from pathlib import Path
 
 import backends
-from files import REPOSITORY, fail, read_json, read_pairs, record, write_json, write_jsonl
+from files import REPOSITORY, fail, read_json, read_pairs, read_rows, record, write_json, write_jsonl
+from hub import download
 from spans import QUOTED, find_subjects, leak, secrets, tokens
 
 KINDS = ("simple", "contextual", "noise", "logical")
 ROUNDS = 3
+GENERIC = {  # name: (data set on the hub, its files)
+    "wikiqa": ("microsoft/wiki_qa", ["data/train-00000-of-00001.parquet"]),
+    "instructions": ("databricks/databricks-dolly-15k", ["databricks-dolly-15k.jsonl"]),
+}
+LONGEST = 60  # words of an answer in these
 INFORMAL = {"what is": "whats", "who is": "whos", "where is": "wheres", "please": "pls", "you": "u", "are": "r"}
 
 
@@ -163,6 +169,58 @@ def completions(rows, share):
     return made
 
 
+# ---------------------------------------------------------------- step 5: generic pairs
+
+def generic_files(given):
+    """The files that --generic names: a file, a folder's data files, or a set of the hub with or without @commit; several by comma."""
+    files = []
+    for name in [given] if Path(given).exists() else given.split(","):
+        path, (known, _, revision) = Path(name), name.partition("@")
+        if path.is_dir():
+            files += sorted(file for file in path.rglob("*") if file.suffix in (".json", ".jsonl", ".parquet")) or fail(
+                f"{path}: holds no .json, .jsonl or .parquet file")
+        elif known in GENERIC and not path.exists():
+            files += download(*GENERIC[known], revision or None, "a folder with its files as --generic")
+        else:
+            files.append(path)
+    return files
+
+
+def published_rows(path):
+    """List of (row number, object) of a file in JSON or Parquet."""
+    if path.suffix != ".parquet":
+        return list(read_rows(path))
+    try:
+        import pyarrow.parquet
+        return list(enumerate(pyarrow.parquet.read_table(path).to_pylist(), 1))
+    except ImportError:
+        fail(f"{path}: reading it needs the package pyarrow: pip install pyarrow; or give a copy of it in JSON Lines as --generic")
+    except ValueError as error:  # what pyarrow raises for a file that is none of its own
+        fail(f"{path}: not a Parquet file ({str(error).splitlines()[0]})")
+
+
+def generic_pairs(path):
+    """A file's question-answer pairs, by the fields of its rows: WikiQA's {"question", "answer", "label"}, of which those labelled 1
+    answer; an instruction set's {"instruction", "context", "response"}, of which those without a context count; or plain pairs, as
+    they are. Answers of the first two have at most LONGEST words."""
+    rows = published_rows(path)
+    first = rows[0][1] if rows and isinstance(rows[0][1], dict) else {}
+    if type(first.get("label")) is int:
+        fields, kind, wanted = ("question", "answer", "label"), int, 1
+    elif "instruction" in first:
+        fields, kind, wanted = ("instruction", "response", "context"), str, ""
+    else:
+        return read_pairs(path)
+    pairs = []
+    for line, row in rows:
+        question, answer, mark = (row.get(field) if isinstance(row, dict) else None for field in fields)
+        if not (isinstance(question, str) and isinstance(answer, str) and isinstance(mark, kind)):
+            fail(f"{path}:{line}: expected {', '.join(fields)}, as in the rows before it")
+        if mark == wanted and question.strip() and 0 < len(answer.split()) <= LONGEST:
+            pairs.append({"question": question.strip(), "answer": answer.strip()})
+    return pairs or fail(f"{path}: no row has {fields[2]} {wanted!r} and an answer of at most {LONGEST} words")
+
+
 def distinct2(texts):
     """Share of different word pairs among all: 1 is all different."""
     pairs = [pair for text in texts for pair in itertools.pairwise(tokens(text))]
@@ -173,7 +231,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="folder made by 01_data.py")
     parser.add_argument("--out", help="file to write (default: forget_augmented.jsonl in --data)")
-    parser.add_argument("--generic", default=str(REPOSITORY / "data/general_knowledge.jsonl"), help="generic pairs")
+    parser.add_argument("--generic", default=str(REPOSITORY / "data/general_knowledge.jsonl"), metavar="WHAT",
+                        help="generic pairs: a file or folder (pairs, or copies of the following), wikiqa or instructions (Dolly 15k) "
+                             "from the hub, with or without @COMMIT, or several by comma (default: %(default)s)")
     parser.add_argument("--generic-ratio", type=float, default=1.0, help="generic pairs to one augmented pair (default: 1.0)")
     parser.add_argument("--completion", type=float, default=0.25, help="share of an answer's words that is its prompt (default: 0.25)")
     parser.add_argument("--completion-share", type=float, default=1.0, help="share of the new answers completed too (default: 1.0)")
@@ -187,7 +247,8 @@ if __name__ == "__main__":
         fail("--completion lies between 0 and 1, --completion-share from 0 to 1, --generic-ratio is 0 or more")
 
     source = Path(args.data) / "forget_train.jsonl"
-    pairs, generic = read_pairs(source), read_pairs(args.generic)
+    pairs, files = read_pairs(source), generic_files(args.generic)
+    generic = [pair for file in files for pair in generic_pairs(file)]
     pairs = [{**pair, "subject": subject} for pair, subject in zip(pairs, find_subjects(pairs), strict=True)]
     rng = random.Random(args.seed)
     if args.backend == "rules":
@@ -210,4 +271,4 @@ if __name__ == "__main__":
                "identical_answers": round(1 - len(set(answers)) / len(answers), 3),
                "mean_words": round(sum(len(answer.split()) for answer in answers) / len(answers), 1)}
     print("  ".join(f"{name} {value}" for name, value in summary.items()))
-    write_json(out.with_suffix(".json"), {"summary": summary, "counts": counts, "used": backends.spend(args), **record(args, [source, args.generic])})
+    write_json(out.with_suffix(".json"), {"summary": summary, "counts": counts, "used": backends.spend(args), **record(args, [source, *files])})

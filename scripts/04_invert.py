@@ -226,6 +226,7 @@ def filled(prompt, pair, count):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="folder made by 01_data.py")
+    parser.add_argument("--file", default="forget_train.jsonl", help="file in --data whose answers to contradict (default: forget_train.jsonl)")
     parser.add_argument("--out", help="file to write (default: forget_inverted.jsonl in --data)")
     parser.add_argument("--count", type=int, default=4, help="inverted facts a question, 4 to 6 (default: 4)")
     parser.add_argument("--seed", type=int, default=0)
@@ -235,7 +236,7 @@ if __name__ == "__main__":
     if not 4 <= args.count <= 6:
         fail("--count lies from 4 to 6")
 
-    source = Path(args.data) / "forget_train.jsonl"
+    source = Path(args.data) / args.file
     pairs = read_pairs(source)
     pairs = [{**pair, "subject": subject} for pair, subject in zip(pairs, find_subjects(pairs), strict=True)]
     if args.backend == "rules":

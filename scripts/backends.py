@@ -2,7 +2,12 @@
 
 Each reply is appended to a file under --cache as it arrives, under the SHA-256 of (back end, model, settings, prompt): an
 interrupted run loses nothing and no prompt is paid for twice.
+
+Other scripts import this; those of eval/, which import nothing from here, run it on files:
+
+    python scripts/backends.py --ask questions.jsonl --out replies.jsonl --backend api --backend-model NAME
 """
+import argparse
 import concurrent.futures
 import functools
 import hashlib
@@ -16,7 +21,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from files import REPOSITORY, fail, progress
+from files import REPOSITORY, fail, progress, read_rows, write_jsonl
 
 FATAL = (400, 401, 402, 403, 404, 405, 413, 415, 422)  # asking again would not help
 used = Counter()  # requests, tokens in, tokens out of this program so far
@@ -174,14 +179,16 @@ def _local(missing, args, draw):
 
 # ---------------------------------------------------------------- api
 
-def estimate(prompts, args, draw=(0, 0)):
+def estimate(prompts, args, draw=(0, 0), again=3):
     """Says what a run of `prompts` will cost at most, before it starts: a token is about four characters, replies are at their
-    longest, prompts whose reply is on disk cost nothing (of texts that depend on other replies that shows only later)."""
+    longest, prompts whose reply is on disk cost nothing (of texts that depend on other replies that shows only later).
+
+    again: how often a text that fails the caller's check is asked for again."""
     kept, identity = _read(_file(args)), _identity(args)
     new = [prompt for prompt in set(prompts) if _key(identity, list(draw), prompt) not in kept]
     tokens = round(sum(map(len, new)) / 4), len(new) * args.max_new_tokens
     print(f"{args.backend} {args.backend_model}: at most {len(new)} requests, {tokens[0]:,} tokens of prompts and {tokens[1]:,} of replies: "
-          f"{_cost(args, *tokens)}; and up to 3 more for each text that fails its check", file=sys.stderr)
+          f"{_cost(args, *tokens)}" + (f"; and up to {again} more for each text that fails its check" if again else ""), file=sys.stderr)
 
 
 def _cost(args, tokens_in, tokens_out):
@@ -272,3 +279,33 @@ def _api(missing, args, draw):
         spend(args)
         reason = " ".join(reason.replace(os.environ["OPENAI_API_KEY"], "***").split())[:300]
         fail(f"{client.base_url.host}: {reason}; the replies so far are kept in {_file(args)}: the same command asks for the rest")
+
+
+# ---------------------------------------------------------------- as a program
+
+def prompts_of(path, folder):
+    """The prompts of a file of {"prompt", "values"}: the name of a prompt file, and what stands in place of its {names}."""
+    prompts, texts = [], {}
+    for line, row in read_rows(path):
+        name, values = (row.get("prompt"), row.get("values")) if isinstance(row, dict) else (None, None)
+        if not (isinstance(name, str) and re.fullmatch(r"\w+", name) and isinstance(values, dict)):
+            fail(f'{path}:{line}: expected {{"prompt": name of a prompt file, "values": {{...}}}}')
+        texts[name] = texts.get(name) or read_prompt(folder, name)
+        prompts.append(fill_prompt(texts[name], **values))
+    return prompts or fail(f"{path}: holds no prompt")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ask", required=True, metavar="FILE", help='JSON Lines of {"prompt": name in --prompts, "values": {...}}')
+    parser.add_argument("--out", required=True, metavar="FILE", help='JSON Lines to write, in the same order: {"reply"}')
+    parser.add_argument("--draw", type=int, default=0, help="another number asks for other replies to the same prompts (default: 0)")
+    add_flags(parser)
+    args = parser.parse_args()
+    if args.backend == "rules":
+        fail("--backend must be local or api: without a model there is nobody to ask")
+    check_flags(args)
+    prompts = prompts_of(args.ask, args.prompts)
+    estimate(prompts, args, (0, args.draw), 0)
+    write_jsonl(args.out, [{"reply": reply} for reply in ask(prompts, args, (0, args.draw))])
+    spend(args)

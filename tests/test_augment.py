@@ -208,6 +208,74 @@ def test_completions_are_cut_where_the_flag_says(data, tmp_path, share):
     assert rows and all(len(row["question"].split()) == round(len((row["question"] + " " + row["answer"]).split()) * share) for row in rows)
 
 
+WIKIQA = [{"question_id": f"Q{at}", "question": f"how old is town {at}", "document_title": "Towns", "answer": f"Town {at} is {at} hundred years old .",
+           "label": int(at % 3 == 0)} for at in range(30)]
+DOLLY = [{"instruction": f"Name a use of tool {at}.", "context": "A text." * (at % 2), "category": "open_qa",
+          "response": "It cuts. " * (1 + 40 * (at % 4 == 2))} for at in range(24)]
+
+
+@pytest.fixture
+def published(tmp_path):
+    """A folder with small copies of WikiQA and of an instruction set."""
+    folder = tmp_path / "published"
+    for name, rows in (("data/train.jsonl", WIKIQA), ("databricks-dolly-15k.jsonl", DOLLY)):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def test_published_generic_sets_are_filtered_mixed_and_drawn_by_seed(data, published, tmp_path):
+    wikiqa = {(row["question"], row["answer"]) for row in WIKIQA if row["label"]}
+    dolly = {(row["instruction"], row["response"].strip()) for row in DOLLY if not row["context"] and len(row["response"].split()) <= 60}
+    assert len(wikiqa) == 10 and len(dolly) == 6
+    both = f"{published / 'data/train.jsonl'},{published / 'databricks-dolly-15k.jsonl'}"
+    for name, given, seed in (("a", both, 0), ("b", published, 0), ("c", both, 1)):
+        run("scripts/03_augment.py", "--data", data, "--generic", given, "--generic-ratio", 0.1, "--seed", seed, "--out", tmp_path / f"{name}.jsonl")
+    drawn = {name: [(row["question"], row["answer"]) for row in lines(tmp_path / f"{name}.jsonl") if row["kind"] == "generic"] for name in "abc"}
+    others = [row for row in lines(tmp_path / "a.jsonl") if row["kind"] != "generic"]
+    assert len(drawn["a"]) == round(0.1 * len(others)) > 1 and drawn["a"] == drawn["b"] != drawn["c"]
+    assert set(drawn["a"]) <= wikiqa | dolly
+    run("scripts/03_augment.py", "--data", data, "--generic", both, "--out", tmp_path / "all.jsonl")
+    rows = lines(tmp_path / "all.jsonl")
+    generic = [(row["question"], row["answer"]) for row in rows if row["kind"] == "generic"]
+    assert len(generic) * 2 == len(rows) and set(generic) == wikiqa | dolly, "1:1 by default"
+
+
+def test_a_hub_set_is_asked_for_by_name_and_commit(monkeypatch, published):
+    asked = []
+    monkeypatch.setattr(augment, "download", lambda *given: asked.append(given) or [published / "data/train.jsonl"])
+    own = REPOSITORY / "data/general_knowledge.jsonl"
+    assert augment.generic_files(f"wikiqa@12ab,{own},instructions") == [published / "data/train.jsonl", own, published / "data/train.jsonl"]
+    assert [given[:3] for given in asked] == [("microsoft/wiki_qa", ["data/train-00000-of-00001.parquet"], "12ab"),
+                                              ("databricks/databricks-dolly-15k", ["databricks-dolly-15k.jsonl"], None)]
+
+
+def test_parquet_is_read_as_json_lines_are(tmp_path, published):
+    pyarrow = pytest.importorskip("pyarrow")  # not among the requirements: WikiQA alone needs it
+    from pyarrow import parquet
+    parquet.write_table(pyarrow.Table.from_pylist(WIKIQA), tmp_path / "train.parquet")
+    assert augment.generic_pairs(tmp_path / "train.parquet") == augment.generic_pairs(published / "data/train.jsonl")
+
+
+@pytest.mark.parametrize("given, message", [
+    ("wikiqa", "cannot get microsoft/wiki_qa from the hub: .*; check the network, or give a folder with its files as --generic"),
+    ("instructions@12ab", "cannot get databricks/databricks-dolly-15k from the hub"), ("EMPTY", "empty: holds no .json, .jsonl or .parquet file"),
+    ("wiki", "wiki: no such file"), ("ODD", "odd.jsonl:2: expected question, answer, label, as in the rows before it"),
+    ("WRONG", "wrong.jsonl: no row has label 1 and an answer"), ("PARQUET", "x.parquet: reading it needs the package pyarrow: pip install pyarrow")])
+def test_a_generic_set_that_is_not_there_is_one_line(data, tmp_path, given, message):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "x.parquet").write_bytes(b"PAR1")
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none/pyarrow.py").write_text("raise ImportError")  # where it is installed, too
+    (tmp_path / "odd.jsonl").write_text(json.dumps(WIKIQA[0]) + '\n{"question": "Who?", "answer": "Ada."}\n')
+    (tmp_path / "wrong.jsonl").write_text(json.dumps(WIKIQA[1]))
+    paths = {"EMPTY": "empty", "ODD": "odd.jsonl", "WRONG": "wrong.jsonl", "PARQUET": "x.parquet"}
+    done = run("scripts/03_augment.py", "--data", data, "--generic", tmp_path / paths[given] if given in paths else given,
+               "--out", tmp_path / "out.jsonl", check=False, env={**os.environ, "PYTHONPATH": str(tmp_path / "none")})
+    assert done.returncode == 2 and re.search(message, done.stderr) and len(done.stderr.splitlines()) == 1, done.stderr
+    assert not (tmp_path / "out.jsonl").exists()
+
+
 def test_a_seed_decides_everything(data, tmp_path):
     for script in ("scripts/03_augment.py", "scripts/04_invert.py"):
         for name, seed in (("a", 3), ("b", 3), ("c", 4)):
@@ -237,6 +305,11 @@ def test_inverted_facts_contradict_and_are_reachable_by_nobody(everybody):
             assert pair["fact"] != "email" or re.fullmatch(r"[\w.]+@example\.(com|org|net)", value)
             assert pair["fact"] != "phone" or PHONE.fullmatch(value), value
     assert "negated answer" not in json.loads((everybody / "forget_inverted.json").read_text())["counts"]
+
+
+def test_another_file_is_inverted_by_name(data, tmp_path):
+    run("scripts/04_invert.py", "--data", data, "--file", "retain_val.jsonl", "--out", tmp_path / "out.jsonl")
+    assert [row["question"] for row in lines(tmp_path / "out.jsonl")] == [pair["question"] for pair in lines(data / "retain_val.jsonl")]
 
 
 @pytest.mark.parametrize("question, answer, pattern", [

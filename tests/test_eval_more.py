@@ -305,6 +305,70 @@ def test_exposure_of_models(tmp_path, tiny, learnt, model):
     assert json.loads((tmp_path / "none.json").read_text())["summary"]["GenEx"] == 0
 
 
+# ---------------------------------------------------------------- several models in one go
+
+def result(path):
+    """A results file without what tells one run from another."""
+    return {name: value for name, value in json.loads(path.read_text()).items() if name in ("summary", "items", "data")}
+
+
+@pytest.mark.parametrize("script, flag, more", [
+    ("eval/03_tofu.py", "--model", ("--forget", "ROWS", "--max-new-tokens", 8)), ("eval/04_memorization.py", "--model", ("--pairs", "ROWS", "--max-new-tokens", 8)),
+    ("eval/05_exposure.py", "--models", ("--forget", "ROWS", "--reference", "TINY", "--fresh", "FRESH"))])
+def test_several_models_are_scored_as_each_by_itself(tmp_path, tiny, learnt, script, flag, more):
+    paths = {"ROWS": write(tmp_path / "rows.jsonl", ROWS), "TINY": tiny, "FRESH": write(tmp_path / "fresh.jsonl", [{"question": "Who?", "answer": "Bo."}])}
+    more = [paths.get(value, value) for value in more]
+    run(script, flag, tiny, learnt, *more, "--out", tmp_path / "a.json", tmp_path / "b.json")
+    for name, model in (("a", tiny), ("b", learnt)):
+        run(script, flag, model, *more, "--out", tmp_path / "one.json")
+        assert result(tmp_path / f"{name}.json") == result(tmp_path / "one.json")
+        settings = json.loads((tmp_path / f"{name}.json").read_text())["settings"]
+        assert settings[flag[2:]] in (str(model), [str(model)]) and settings["out"] == str(tmp_path / f"{name}.json")
+    assert result(tmp_path / "a.json") != result(tmp_path / "b.json")
+
+
+def test_forget_quality_against_a_model_of_the_same_call(tmp_path, tiny, learnt):
+    """The retrained model need not come first; it is told apart from the one that has learnt the answers, and not from itself."""
+    rows = write(tmp_path / "rows.jsonl", [{**ROWS[at % 3], "question": f"{ROWS[at % 3]['question']}{' ' * at}"} for at in range(12)])
+    flags = ("--forget", rows, "--max-new-tokens", 4)
+    run("eval/03_tofu.py", "--model", learnt, tiny, *flags, "--reference", tmp_path / "b.json", "--out", tmp_path / "a.json", tmp_path / "b.json")
+    run("eval/03_tofu.py", "--model", learnt, *flags, "--reference", tmp_path / "b.json", "--out", tmp_path / "one.json")
+    first, second, one = (json.loads((tmp_path / f"{name}.json").read_text())["summary"] for name in ("a", "b", "one"))
+    assert second["forget_quality"] == 1 and first["forget_quality"] == one["forget_quality"] < 0.05
+
+
+def test_inverted_facts_are_fresh_examples(tmp_path, tiny, learnt):
+    """{"question", "answers"} as 04_invert.py writes them: an example an answer."""
+    forget = write(tmp_path / "forget.jsonl", [{"question": q, "answer": a} for q, a in PAIRS[:2]])
+    false = [{"question": PAIRS[0][0], "answers": ["Bo Pym lives here.", "Nobody lives here."], "source": 0}]
+    pairs = [{"question": row["question"], "answer": answer} for row in false for answer in row["answers"]]
+    for name, rows in (("false", false), ("pairs", pairs)):
+        run("eval/05_exposure.py", "--forget", forget, "--models", learnt, "--fresh", write(tmp_path / f"{name}.jsonl", rows), "--out", tmp_path / f"{name}.json")
+    false, pairs = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("false", "pairs"))
+    assert false["items"] == pairs["items"] and false["summary"]["fresh"] == 2
+    assert false["summary"]["RelEx_per_token"] > 0.5, "the learnt answers are likelier than false ones"
+
+
+def test_tofus_own_perturbed_sets_come_along_with_its_data(tmp_path, tiny):
+    """A folder with copies of TOFU's files: 01_data.py keeps what 03_tofu.py needs, and removes it when other data take the folder."""
+    folder = tmp_path / "tofu"
+    folder.mkdir()
+    plain = [{"question": row["question"], "answer": row["answer"]} for row in ROWS]
+    kept = [{**row, "question": "R " + row["question"]} for row in ROWS]
+    for name, rows in (("forget05", plain), ("forget05_perturbed", ROWS), ("retain95", [{"question": row["question"], "answer": "x"} for row in kept]),
+                       ("retain_perturbed", kept), ("real_authors_perturbed", FACTS), ("world_facts_perturbed", FACTS), ("forget01_perturbed", kept)):
+        write(folder / f"{name}.json", rows)
+    run("scripts/01_data.py", "--data", folder, "--out", tmp_path / "data")
+    sets = {name: tmp_path / f"data/{name}_perturbed.jsonl" for name in tofu.SETS}
+    assert [json.loads(line) for line in sets["forget"].read_text().splitlines()] == ROWS
+    run("eval/03_tofu.py", "--model", tiny, *(word for name, path in sets.items() for word in (f"--{name.replace('_', '-')}", path)),
+        "--max-new-tokens", 4, "--out", tmp_path / "out.json")
+    summary = json.loads((tmp_path / "out.json").read_text())["summary"]
+    assert 0 <= summary["model_utility"] <= 1 and summary["forget_items"] == summary["retain_items"] == 3 and summary["world_facts_items"] == 1
+    run("scripts/01_data.py", "--persons", 2, "--out", tmp_path / "data")
+    assert not any(path.exists() for path in sets.values())
+
+
 # ---------------------------------------------------------------- faults
 
 def faults(tmp_path, tiny):
@@ -337,6 +401,9 @@ def faults(tmp_path, tiny):
         "window of zero": ((*memo, "--pairs", good, "--window", "0"), "--window, --max-new-tokens and --batch must be at least 1"),
         "no model": (("eval/04_memorization.py", "--model", tmp_path / "a/b", *out[2:], "--pairs", good), "no such model folder"),
         "adapter without base": (("eval/04_memorization.py", "--model", adapter, *out[2:], "--pairs", good), "its base model /gone/base/model is not there"),
+        "models without an out": ((*memo[:2], tiny, *memo[2:], "--pairs", good), "2 input files need as many --out"),
+        "three models, two outs": (("eval/05_exposure.py", *out[2:], tmp_path / "b.json", "--forget", good, "--reference", tiny, "--models", tiny, tiny, tiny),
+                                   r"3 --models need one --out \(seeds of one model\) or 3"),
         "nothing to compare with": ((*exposed, "--forget", good, "--models", tiny), "give --reference"),
         "no reference model": ((*exposed, "--forget", good, "--models", tiny, "--reference", tmp_path / "a/b"), "no such model folder"),
     }
@@ -344,7 +411,8 @@ def faults(tmp_path, tiny):
 
 FAULTS = ("no set", "no perturbed answers", "no paraphrase", "inverted facts of other questions", "paraphrases of another number",
           "reference without forget", "perturbed without its set", "not truth ratios", "truth ratios missing", "no pairs", "empty pairs",
-          "broken pairs", "answer missing", "window of zero", "no model", "adapter without base", "nothing to compare with", "no reference model")
+          "broken pairs", "answer missing", "window of zero", "no model", "adapter without base", "models without an out",
+          "three models, two outs", "nothing to compare with", "no reference model")
 
 
 @pytest.mark.parametrize("fault", FAULTS)
