@@ -11,7 +11,7 @@ presets=$(basename -s .sh scripts/presets/*.sh | xargs)
 usage() {
   cat <<END
 usage: bash run_all.sh [--preset NAME] [--data NAME_OR_FOLDER] [--model ID_OR_PATH] [--methods "A B"] [--persons N|all]
-                       [--vanilla ID_OR_PATH|none] [--run NAME] [--force STEP] [--tune "RATE RATE ..."]
+                       [--vanilla ID_OR_PATH|none] [--run NAME] [--force STEP] [--tune "RATE RATE ..."] [--seeds "N N"]
                        [--metrics "A B"] [--plan[=FLAGS]] [--rehearse]
 
   --preset NAME    values for a model and a data set (default: people-smollm2): $presets
@@ -28,6 +28,7 @@ usage: bash run_all.sh [--preset NAME] [--data NAME_OR_FOLDER] [--model ID_OR_PA
                    answers-MODEL, kfr_krr, linguistic, invert-forget, invert-retain, a metric, report, or all
   --tune "R R R"   in place of the table: tries these learning rates for each method on questions that no table uses, and
                    writes the best into scripts/presets/tuned/, which later runs of the preset read
+  --seeds "N N"    trains every chosen method with these seeds too (0 is always there); the table shows mean ± deviation
   --metrics "A B"  further metrics, all or some of: $measures (default: the preset's METRICS, none)
   --plan           prints every step with its model, data, updates, tokens, GPU memory and hours, and runs, installs and
                    downloads nothing; --plan="--tflops 400" gives scripts/32_plan.py flags (its --help says which)
@@ -40,16 +41,16 @@ END
 }
 
 # ---- flags beat the preset, the preset beats the scripts' defaults
-preset=people-smollm2 run= force= tune= plan= plan_flags= rehearse= embedding=minilm
+preset=people-smollm2 run= force= tune= seeds= plan= plan_flags= rehearse= embedding=minilm
 flag_data= flag_model= flag_vanilla= flag_methods= flag_persons= flag_metrics=
 while [ $# -gt 0 ]; do
   case $1 in
     --help|-h) usage; exit 0 ;;
     --plan|--plan=*) plan=yes plan_flags=${1#--plan} plan_flags=${plan_flags#=}; shift ;;
     --rehearse) rehearse=yes; shift ;;
-    --preset|--data|--model|--vanilla|--methods|--persons|--metrics|--run|--force|--tune)
+    --preset|--data|--model|--vanilla|--methods|--persons|--metrics|--run|--force|--tune|--seeds)
       [ $# -ge 2 ] && [ -n "$2" ] || fail "$1 needs a value (see --help)"
-      case $1 in --preset|--run|--force|--tune) printf -v "${1#--}" %s "$2" ;; *) printf -v "flag_${1#--}" %s "$2" ;; esac
+      case $1 in --preset|--run|--force|--tune|--seeds) printf -v "${1#--}" %s "$2" ;; *) printf -v "flag_${1#--}" %s "$2" ;; esac
       shift 2 ;;
     *) fail "unknown argument $1 (see --help)" ;;
   esac
@@ -65,6 +66,7 @@ vanilla=$VANILLA  # a published vanilla model, made of the preset's own
 if [ -n "$flag_model$flag_vanilla" ]; then vanilla=${flag_vanilla#none}; fi
 modes=${plan:+1}${rehearse:+1}${tune:+1}
 [ ${#modes} -le 1 ] || fail "--plan, --rehearse and --tune: give one of them"
+[[ $seeds =~ ^[0-9\ ]*$ ]] || fail "--seeds $seeds: give whole numbers"
 if [ "$chosen" = all ]; then chosen=$methods; fi
 chosen=" $(echo ${chosen//,/ }) "
 for name in $chosen; do grep -qxF -- "$name" <<<"$methods" || fail "unknown method $name; there are: $(echo $methods)"; done
@@ -120,18 +122,21 @@ answer() {  # NAME FOLDER: the model's answers to the validation questions; a re
   if [ -n "$rehearse" ]; then wait $answering; "${asked[@]}" & answering=$!; else "${asked[@]}"; fi
   answered+=("$1") folders+=("$2")
 }
-method() {  # NAME SCRIPT FLAGS...: unlearns the vanilla model, then asks it; the last of equal flags counts
+method() {  # NAME SCRIPT FLAGS...: unlearns the vanilla model, with every seed, then asks it; the last of equal flags counts
   wanted "$1" || return 0
-  local flag inputs="$R/models/vanilla:$R/data/*_train.jsonl" flags="$TRAIN ${SET[$1]:-$BASELINE}"
+  local flag name seed inputs="$R/models/vanilla:$R/data/*_train.jsonl" flags="$TRAIN ${SET[$1]:-$BASELINE}"
   for flag in "${@:3}"; do if [ -e "$flag" ]; then inputs+=":$flag"; fi; done
   if [ -n "$tune" ]; then
     step "tune-$1" "$R/tune/$1/tune.json" "$inputs" scripts/31_tune.py --name "$1" --rates $tune --model "$R/models/vanilla" \
       --data "$R/data" --out "$R/tune/$1" --choices "$tuned" --embedding "$R/models/minilm" --generate " $GENERATE" -- "scripts/$2" $flags "${@:3}"
     return
   fi
-  step "$1" "$R/methods/$1" "$inputs" "scripts/$2" --model "$R/models/vanilla" --data "$R/data" --out "$R/methods/$1" \
-    $flags "${@:3}" ${LR[$1]:+--lr ${LR[$1]}}
-  answer "$1" "$R/methods/$1"
+  for seed in "" $seeds; do
+    name=$1${seed:+@$seed}
+    step "$name" "$R/methods/$name" "$inputs" "scripts/$2" --model "$R/models/vanilla" --data "$R/data" --out "$R/methods/$name" \
+      $flags "${@:3}" ${LR[$1]:+--lr ${LR[$1]}} ${seed:+--seed $seed}
+    answer "$name" "$R/methods/$name"
+  done
 }
 extrapolate() {  # NAME METHOD FLAGS...: goes on in the direction of a finished method
   wanted "$1" && [ -z "$tune" ] || return 0
