@@ -5,7 +5,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 fail() { echo "error: $*" >&2; exit 2; }
 methods=$(sed -nE 's/^(method|extrapolate) +([^ ]+) .*/\2/p' run_all.sh)  # every line below that begins so
-measures="tofu exposure memorization"
+measures="next_token tofu exposure memorization robustness mechanism"
 presets=$(basename -s .sh scripts/presets/*.sh | xargs)
 
 usage() {
@@ -56,7 +56,7 @@ while [ $# -gt 0 ]; do
   esac
 done
 [ -f "scripts/presets/$preset.sh" ] || fail "unknown preset $preset; there are: $presets"
-VANILLA= MODEL_FLAGS=    # of the presets some have these
+VANILLA= MODEL_FLAGS= ROBUSTNESS=    # of the presets some have these
 declare -A SET=() LR=()  # by method: its flags, and the learning rate that tuning chose
 . "scripts/presets/$preset.sh"
 tuned=scripts/presets/tuned/$preset.sh
@@ -246,7 +246,16 @@ measure tofu          "$R/data:$R/augmented" eval/03_tofu.py --model "${folders[
                       --max-new-tokens "$(sed -n 's/.*--max-new-tokens \([0-9]*\).*/\1/p' <<<"$GENERATE")"
 measure exposure      "$R/data:$R/augmented" eval/05_exposure.py --models "${folders[@]}" --reference "$R/models/retrained" \
                       --forget "$R/data/forget_val.jsonl" --fresh "$R/augmented/forget_inverted.jsonl"
+measure next_token    "$R/data" eval/08_next_token.py --model "${folders[@]}" --questions "$R/data/forget_val.jsonl"
 measure memorization  "$R/data" eval/04_memorization.py --model "${folders[@]}" --pairs "$R/data/forget_val.jsonl" $MEMO --el 3
+if [[ $measured == *" robustness "* ]]; then
+step robustness "$R/report/robustness.md" "$(IFS=:; echo "${folders[*]}"):$R/data:data/attacks.json:data/nli" eval/10_robustness.py \
+                --models "${folders[@]}" --forget "$R/data/forget_val.jsonl" --out "$R/metrics" --report "$R/report" --embedding "$R/models/minilm" $ROBUSTNESS
+fi
+if [[ $measured == *" mechanism "* ]]; then
+step mechanism  "$R/mechanism/mechanism.md" "$(IFS=:; echo "${folders[*]}"):$R/data" eval/11_mechanism.py \
+                --models "${folders[@]}" --questions "$R/data/forget_val.jsonl" --out "$R/mechanism"
+fi
 step report     "$R/report/table.md" "$R/metrics:data/published.json" eval/09_report.py \
                 --metrics "${metrics[@]}" --run "$R" --preset "$preset" $(grep -q "^ \"$preset\":" data/published.json && echo --published "$preset") --out "$R/report"
 if [ -n "$plan" ]; then "$PYTHON" scripts/32_plan.py $plan_flags <<<"$planned"; exit; fi

@@ -5,7 +5,7 @@ learning puts other sensible ones in their place. The report shows the file as m
 """
 import argparse
 
-from measure import fail, model_folder, write_results
+from measure import fail, model_folder, pair_up, write_results
 from scoring import encode, load, read_pairs
 
 
@@ -30,18 +30,16 @@ def first_tokens(pairs, model, tokenizer, top=5):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="model folder, adapter folder or hub id")
+    parser.add_argument("--model", required=True, nargs="+", metavar="FOLDER", help="model folders, adapter folders or hub ids")
     parser.add_argument("--questions", required=True, metavar="FILE", help='{"question", "answer"} a line')
     parser.add_argument("--count", type=int, default=3, help="how many, from the file's beginning (default: 3)")
-    parser.add_argument("--out", required=True, metavar="FILE", help="JSON to write: summary, items, origin")
+    parser.add_argument("--out", required=True, nargs="+", metavar="FILE", help="a JSON file for each model: summary, items, origin")
     args = parser.parse_args()
     if args.count < 1:
         fail("--count must be at least 1")
     pairs = read_pairs(args.questions)[:args.count]
-    model, tokenizer = load(model_folder(args.model, "python scripts/02_finetune.py --help"))
-
-    items = [{"question": pair["question"], "reference": pair["answer"], "top": [{"token": token, "p": p} for token, p in tokens]}
-             for pair, tokens in zip(pairs, first_tokens(pairs, model, tokenizer), strict=True)]
-    write_results(args.out, {"items": len(items)}, items, args, [args.questions])
-    for item in items:
-        print(item["question"], *(f"{entry['token']!r} {entry['p']:.3f}" for entry in item["top"]), sep="  ")
+    for folder, out in pair_up([model_folder(model, "python scripts/02_finetune.py --help") for model in args.model], args.out):
+        items = [{"question": pair["question"], "reference": pair["answer"], "top": [{"token": token, "p": p} for token, p in tokens]}
+                 for pair, tokens in zip(pairs, first_tokens(pairs, *load(folder)), strict=True)]
+        write_results(out, {"items": len(items)}, items, args, [args.questions])
+        print(out, *(f"{item['top'][0]['token']!r} {item['top'][0]['p']:.3f}" for item in items), sep="  ")
