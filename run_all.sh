@@ -238,7 +238,7 @@ if [ -e "$R/data/forget_perturbed.jsonl" ]; then
   done
 elif [[ $measured == *" tofu "* ]]; then
   inverted retain
-  other=val; if grep -q '"fact"' "$R/data/forget_val.jsonl"; then other=tune; fi  # without another wording, an answer is its own
+  other=val; if grep -qs '"fact"' "$R/data/forget_val.jsonl"; then other=tune; fi  # without another wording, an answer is its own
   sets="--forget $R/data/forget_val.jsonl --perturbed $R/augmented/forget_inverted.jsonl --paraphrased $R/data/forget_$other.jsonl
         --retain $R/data/retain_val.jsonl --retain-perturbed $R/augmented/retain_inverted.jsonl --retain-paraphrased $R/data/retain_$other.jsonl"
 fi

@@ -297,7 +297,7 @@ class Plan:
     def tofu(self, args):
         """Probabilities of the answer, its paraphrase and five false ones, and a greedy answer, of every row."""
         models, sets = several(args["model"]), ("forget", "retain", "real_authors", "world_facts")
-        asked = [self.find(args, args[name]) for name in sets if args[name]]
+        asked = [self.find(args, args[name]) for name in sets if args.get(name)]
         rows, new = len(models) * sum(pairs.count for pairs in asked), args["max_new_tokens"]
         length = len(models) * sum(pairs.count * pairs.question for pairs in asked) / rows / CHARACTERS
         takes = self.written(self.named(models), f"{rows} rows", rows, length, new, args["batch"], max(pairs.longest for pairs in asked) / CHARACTERS)
