@@ -13,7 +13,7 @@ import statistics
 from pathlib import Path
 
 from measure import REPOSITORY, fail, mean, origin, write_text
-from page import Cell, asked, code, details, look, page, paragraph, picture, pyplot, table
+from page import INK, Cell, asked, code, details, look, page, paragraph, picture, pyplot, table
 
 COLUMNS = (  # key, heading with the better direction, format, meaning
     ("KFR", "KFR ↑", ".2f", "share of the forget facts no longer told"),
@@ -62,10 +62,11 @@ def read_json(path, *fields):
         return None
     except (OSError, ValueError) as error:
         fail(f"{path}: {error.strerror if isinstance(error, OSError) else 'not valid JSON'}")
-    for field, kind in (("", dict), *fields):
-        value = found.get(field) if field else found
-        if not isinstance(value, kind):
-            fail(f"{path}: {f'field {chr(34)}{field}{chr(34)}' if field else 'the file'} must be {'a list' if kind is list else 'an object'}")
+    if not isinstance(found, dict):
+        fail(f"{path}: the file must be an object")
+    for field, kind in fields:
+        if not isinstance(found.get(field), kind):
+            fail(f'{path}: field "{field}" must be {"a list" if kind is list else "an object"}')
     READ.append(path)
     return found
 
@@ -198,61 +199,85 @@ def looks(rows):
             for at, row in enumerate(rows)}
 
 
-def scatter(rows):
+def scatter(rows, files):
     """KFR against KRR; the upper right corner is where an unlearned model should be."""
+    rows = [row for row in rows if row.get("KFR") is not None and row.get("KRR") is not None]
+    if not rows:
+        return []
     figure, axes = pyplot().subplots(figsize=(4.4, 5.0))
     for level in (0.5, 0.7, 0.8, 0.9):  # lines of equal harmonic mean
         krr = [level / 2 + (1 - level / 2) * at / 200 for at in range(1, 201)]
         line = [(x, level * x / (2 * x - level)) for x in krr if 2 * x > level and level * x / (2 * x - level) <= 1.06]
         axes.plot(*zip(*line), color="#808080", alpha=0.5, linewidth=0.8, zorder=0)
-        axes.annotate(f"HM {level}", line[-1], color="#808080", fontsize=7.5, xytext=(4, -3), textcoords="offset points", annotation_clip=False)
+        axes.annotate(f"HM {level}", line[-1], color="#808080", fontsize=7.5, xytext=(4, -3), textcoords="offset points")
     for row in rows:
         colour, marker, _ = looks(rows)[row["model"]]
-        ends = {name: row.get(f"{name}_95") or [row[name] - row.get(f"{name}_sd", 0), row[name] + row.get(f"{name}_sd", 0)] for name in ("KRR", "KFR")}
-        error = [[[max(0, row[name] - low)], [max(0, high - row[name])]] for name, (low, high) in ends.items()]
+        error = []
+        for name in ("KRR", "KFR"):
+            spread = row.get(f"{name}_sd", 0)
+            low, high = row.get(f"{name}_95") or (row[name] - spread, row[name] + spread)
+            error.append([[max(0, row[name] - low)], [max(0, high - row[name])]])
         axes.errorbar(row["KRR"], row["KFR"], xerr=error[0], yerr=error[1], color=colour, alpha=0.45, linewidth=1)
-        axes.plot(row["KRR"], row["KFR"], marker, color=colour, markersize=15 if marker == "*" else 9, markeredgecolor="#1b1b1b", markeredgewidth=0.8,
-                  label=row["model"] + (": the target" if row["model"] == "retrained" else ""))
-    axes.set(xlim=(-0.03, 1.06), ylim=(-0.03, 1.06), xlabel="KRR: retain facts still told →", ylabel="KFR: forget facts no longer told →")
+        axes.plot(row["KRR"], row["KFR"], marker, color=colour, markersize=15 if marker == "*" else 9, markeredgecolor=INK,
+                  markeredgewidth=0.8, label=row["model"] + (": the target" if row["model"] == "retrained" else ""))
+    axes.set(xlim=(-0.03, 1.06), ylim=(-0.03, 1.06), xlabel="KRR: retain facts still told →",
+             ylabel="KFR: forget facts no longer told →")
     figure.legend(loc="outside lower center", ncols=2)
-    return figure
+    return [picture(figure, "kfr_krr.png", "KFR against KRR of every model",
+                    "Each mark is a model. Higher: it no longer tells what it should forget (KFR). Further right: it still tells what it "
+                    "should keep (KRR). The star is the model made again without the forget set, which a perfect method would equal. "
+                    "Thin bars: 95 % intervals, or the spread over seeds. Grey lines join equal harmonic means (HM).", files)]
 
 
-def bars(rows):
+def bars(rows, files):
     """LS of both sets, a pair of bars a model; vanilla's as lines."""
+    if all(row.get("LS_F") is None and row.get("LS_R") is None for row in rows):
+        return []
     figure, axes = pyplot().subplots(figsize=(4.4, 1.3 + 0.4 * len(rows)))
-    for at, (key, name, colour, hatch, dash) in enumerate((("LS_F", "forget", "#E69F00", "", "-"), ("LS_R", "retain", "#56B4E9", "////", "--"))):
+    sets = (("LS_F", "forget", "#E69F00", "", "-"), ("LS_R", "retain", "#56B4E9", "////", "--"))
+    for at, (key, name, colour, hatch, dash) in enumerate(sets):
         shown = [(place, row) for place, row in enumerate(rows) if row.get(key) is not None]
         axes.barh([place + 0.38 * at - 0.19 for place, _ in shown], [row[key] for _, row in shown], 0.36, color=colour, hatch=hatch,
                   xerr=[row.get(f"{key}_sd", 0) for _, row in shown] if any(f"{key}_sd" in row for row in rows) else None,
-                  edgecolor="#1b1b1b", linewidth=0.6, ecolor="#1b1b1b", label=f"{name} set")
+                  edgecolor=INK, linewidth=0.6, ecolor=INK, label=f"{name} set")
         for _, row in shown:
             if row["model"] == "vanilla":
-                axes.axvline(row[key], color="#1b1b1b", linestyle=dash, linewidth=1, label=f"vanilla, {name} set")
+                axes.axvline(row[key], color=INK, linestyle=dash, linewidth=1, label=f"vanilla, {name} set")
     axes.set(yticks=range(len(rows)), yticklabels=[row["model"] for row in rows], xlabel="LS, linguistic score →")
     axes.invert_yaxis()
     figure.legend(loc="outside lower center", ncols=2)
-    return figure
+    return [picture(figure, "ls.svg", "Linguistic score of every model on both sets",
+                    "LS joins how expected the answers' words are to the base model with how varied they are; stammering and gibberish take "
+                    "it down. Plain bars: answers about what should be forgotten; hatched: about what should be kept. Lines: the vanilla "
+                    "model, before unlearning.", files)]
 
 
-def curves(training, rows):
-    """The loss of every method's updates, a panel each, and its running mean."""
-    figure, panels = pyplot().subplots(math.ceil(len(training) / 2), 2, figsize=(4.4, 1.4 * math.ceil(len(training) / 2) + 0.3), squeeze=False)
+def curves(training, rows, files):
+    """The loss of every method's updates, {name: [(update, loss)]}, a panel each, and its running mean."""
+    if not training:
+        return []
+    height = math.ceil(len(training) / 2)
+    figure, panels = pyplot().subplots(height, 2, figsize=(4.4, 1.4 * height + 0.3), squeeze=False)
     for panel in panels.flat[len(training):]:
         panel.remove()
     for panel, (name, steps) in zip(panels.flat, training.items()):
         updates, losses = zip(*steps)
         width = max(1, len(losses) // 10)
+        running = [mean(losses[at - width:at]) for at in range(width, len(losses) + 1)]
         panel.plot(updates, losses, color=looks(rows)[name][0], alpha=0.7, linewidth=0.8)
-        panel.plot(updates[width - 1:], [mean(losses[at - width + 1:at + 1]) for at in range(width - 1, len(losses))], color="#1b1b1b", linewidth=1.4)
+        panel.plot(updates[width - 1:], running, color=INK, linewidth=1.4)
         panel.set_title(name, fontsize=9)
     figure.supxlabel("update", fontsize=9)
     figure.supylabel("loss", fontsize=9)
-    return figure
+    return [picture(figure, "training.svg", "Training loss of every method",
+                    "The loss that each method goes down, update by update (thin), and its running mean (thick). Scales differ: methods "
+                    "minimise different things. One that falls without end is a sign of collapse.", files)]
 
 
-def paths(probes, rows):
-    """Retain NLL against forget NLL, a path a method, from the common start to its last update."""
+def paths(probes, rows, files):
+    """Retain NLL against forget NLL, {name: [(update, forget, retain)]}: a path a method, from the common start to its last update."""
+    if not probes:
+        return []
     figure, axes = pyplot().subplots(figsize=(4.4, 4.8))
     for name, points in probes.items():
         colour, marker, dashes = looks(rows)[name]
@@ -262,9 +287,9 @@ def paths(probes, rows):
             middle = [(a + b) / 2 for a, b in zip(start[1:], end[1:])]
             axes.annotate("", xy=middle, xytext=start[1:], arrowprops={"arrowstyle": "->", "color": colour, "shrinkA": 0, "shrinkB": 0})
         axes.plot(forget[1:-1], retain[1:-1], marker, color=colour, markersize=3.5)
-        axes.plot(forget[-1], retain[-1], marker, color=colour, markersize=9, markeredgecolor="#1b1b1b", markeredgewidth=0.8, label=name)
+        axes.plot(forget[-1], retain[-1], marker, color=colour, markersize=9, markeredgecolor=INK, label=name)
         axes.annotate(str(updates[-1]), (forget[-1], retain[-1]), fontsize=7.5, xytext=(6, 4), textcoords="offset points")
-        axes.plot(forget[0], retain[0], "o", markersize=10, markerfacecolor="none", markeredgecolor="#1b1b1b")
+        axes.plot(forget[0], retain[0], "o", markersize=10, markerfacecolor="none", markeredgecolor=INK)
     for axis, at in (("x", 1), ("y", 2)):
         values = [point[at] for points in probes.values() for point in points]
         if min(values) > 0 and max(values) > 20 * min(values):
@@ -272,7 +297,10 @@ def paths(probes, rows):
             getattr(axes, f"{axis}axis").set(major_formatter="{x:g}", minor_formatter="")
     axes.set(xlabel="NLL of forget answers: forgotten →", ylabel="NLL of retain answers: lost →")
     figure.legend(loc="outside lower center", ncols=2)
-    return figure
+    return [picture(figure, "forgetting_retention.svg", "Retain NLL against forget NLL during training",
+                    "How unlikely the true answers become as training goes on: negative log-likelihood (NLL), in nats, mean over tokens. "
+                    "All start at the ring; arrows go with the updates, small marks are measurements, the large one is the end, with its "
+                    "update number. Good is far to the right (forgotten) and low (kept).", files)]
 
 
 # ---------------------------------------------------------------- answers
@@ -319,10 +347,13 @@ def section_answers(items, count):
         verdict, kind, yes, no = SIDES[side]
         for found in contested(items, side, number):
             first = next(iter(found.values()))
-            parts.append(asked(first["question"], first["reference"], kind, [
-                (model, yes if item.get(verdict) else no, bool(item.get(verdict)),
-                 f"covers {len(item['covered'])} of {len(item['reference_entities'])}" + (f" ({'; '.join(item['covered'])})" if item["covered"] else "")
-                 + f"; entailment model: {AGREES.get(item['nli'], item['nli'])}", told(item["answer"], item["covered"])) for model, item in found.items()]))
+            rows = []
+            for model, item in found.items():
+                good, covered = bool(item.get(verdict)), f" ({'; '.join(item['covered'])})" if item["covered"] else ""
+                note = (f"covers {len(item['covered'])} of {len(item['reference_entities'])}{covered}; "
+                        f"entailment model: {AGREES.get(item['nli'], item['nli'])}")
+                rows.append((model, yes if good else no, good, note, told(item["answer"], item["covered"])))
+            parts.append(asked(first["question"], first["reference"], kind, rows))
         if parts and side == "forget":
             parts.insert(0, paragraph(
                 "Questions on which the methods differ most, first those whose answers should be forgotten, then those whose answers should stay. "
@@ -337,13 +368,14 @@ def section_answers(items, count):
 # ---------------------------------------------------------------- the other sections
 
 def section_next_token(folders):
-    """Top-5 tables from next_token.json: {"items": [{"question", "reference", "top": [{"token", "p"} × 5]}]}, as 08_next_token.py writes."""
+    """Tables from next_token.json, {"items": [{"question", "reference", "top": [{"token", "p"} × 5]}]}, as 08_next_token.py writes."""
     questions = {}
     for model, folder in folders.items():
         path = folder / "next_token.json"
         for at, item in enumerate((read_json(path, ("items", list)) or {"items": []})["items"], 1):
             place = f"{path}: item {at}"
-            if not isinstance(item, dict) or not all(isinstance(item.get(field), kind) for field, kind in (("question", str), ("reference", str), ("top", list))):
+            fields = (("question", str), ("reference", str), ("top", list))
+            if not isinstance(item, dict) or not all(isinstance(item.get(field), kind) for field, kind in fields):
                 fail(f"{place}: expected question, reference and top")
             cells = []
             for entry in item["top"]:
@@ -355,8 +387,9 @@ def section_next_token(folders):
             questions.setdefault((item["question"], item["reference"]), {})[model] = cells
     parts = [table(f"{question} True answer: {reference}", ["model", *(f"{at}." for at in range(1, 1 + max(map(len, found.values()))))],
                    [[model, *cells] for model, cells in found.items()]) for (question, reference), found in questions.items()]
-    return parts and [paragraph("The five likeliest first tokens (pieces of words; ␣ is a space) of the answer, with their probabilities. A model that "
-                                "has forgotten by collapsing puts all its weight on one senseless token; one that still knows, on the true answer's."), *parts]
+    return parts and [paragraph("The five likeliest first tokens (pieces of words; ␣ is a space) of the answer, with their probabilities. A "
+                                "model that has forgotten by collapsing puts its weight on senseless tokens; one that still knows, on the "
+                                "true answer's."), *parts]
 
 
 def section_data(run):
@@ -366,9 +399,11 @@ def section_data(run):
                            ["set", "pairs"], [[name, Cell(str(count), count)] for name, count in found["counts"].items()], sortable=True))
     found = read_json(run / "augmented/forget_augmented.json", ("summary", dict))
     if found:
-        names = {"forget_pairs": "forget pairs to begin with", "variants": "new questions with vague answers", "dropped": "dropped, as the answer gave a secret away",
-                 "drawn_again": "drawn again for that reason", "completions": "sentences to complete", "generic": "general questions mixed in",
-                 "distinct_2": "different word pairs among all, share", "identical_answers": "answers that another equals, share", "mean_words": "words an answer, mean"}
+        names = {"forget_pairs": "forget pairs to begin with", "variants": "new questions with vague answers",
+                 "dropped": "dropped, as the answer gave a secret away", "drawn_again": "drawn again for that reason",
+                 "completions": "sentences to complete", "generic": "general questions mixed in",
+                 "distinct_2": "different word pairs among all, share", "identical_answers": "answers that another equals, share",
+                 "mean_words": "words an answer, mean"}
         parts.append(table("The augmented forget set, which ReLearn trains on.", ["what", "value"],
                            [[names.get(key, key.replace("_", " ")), str(value)] for key, value in found["summary"].items()]))
     return parts
@@ -392,19 +427,20 @@ def section_published(rows, name, path=PUBLISHED):
             both_numbers = isinstance(theirs, (int, float)) and ours is not None
             body[-1] += [Cell("–" if theirs is None else format(theirs, form) if isinstance(theirs, (int, float)) else str(theirs)),
                          Cell(text_of(row, key, form)), Cell(format(ours - theirs, "+" + form) if both_numbers else "–")]
-    details = "; ".join(str(found[field]) for field in ("source", "model", "data") if found.get(field))
-    return [table(f"Published: {details}. Difference: measured less published. Where model, data, judge of entities or entailment model are "
+    about = "; ".join(str(found[field]) for field in ("source", "model", "data") if found.get(field))
+    return [table(f"Published: {about}. Difference: measured less published. Where model, data, judge of entities or entailment model are "
                   "others than the paper's, rows are to be compared with each other and not number by number.",
                   ["model", *(f"{key} {what}" for key in keys for what in ("published", "measured", "difference"))], body)]
 
 
 def command(record):
     """The command line that a record's script and settings stand for."""
-    script = next((f"{folder}/{record['script']}" for folder in ("scripts", "eval") if (REPOSITORY / folder / record["script"]).is_file()), record["script"])
-    words = ["python", script]
+    known = [f"{folder}/{record['script']}" for folder in ("scripts", "eval") if (REPOSITORY / folder / record["script"]).is_file()]
+    words = ["python", *(known or [record["script"]])[:1]]
     for flag, value in record["settings"].items():
         if value is not None and value is not False and value != []:
-            words += [f"--{flag.replace('_', '-')}", *([] if value is True else map(str, value) if isinstance(value, list) else [str(value)])]
+            values = [] if value is True else value if isinstance(value, list) else [value]
+            words += [f"--{flag.replace('_', '-')}", *map(str, values)]
     return shlex.join(words)
 
 
@@ -413,38 +449,42 @@ def section_again(folders, run, preset):
     paths = [path for pattern in ("models/*/origin.json", "data/data.json", "models/*/training.json", "augmented/*.json")
              for path in sorted(run.glob(pattern))] if run else []
     for name in folders if run else []:
-        paths += [path for path in (run / "methods" / name / "training.json", run / "methods" / name / "uipe.json", run / "answers" / name / "generation.json")]
+        paths += [run / "methods" / name / "training.json", run / "methods" / name / "uipe.json", run / "answers" / name / "generation.json"]
     records = {}
     for path in [*paths, *(path for folder in folders.values() for path in sorted(folder.glob("*.json")))]:
         found = read_json(path) or {}
         if isinstance(found.get("script"), str) and isinstance(found.get("settings"), dict):
             line = command(found)
-            if line not in records or (found.get("seconds") or 0) > (records[line].get("seconds") or 0):  # many models' files come from one command
-                records[line] = found
+            if line not in records or (found.get("seconds") or 0) > (records[line].get("seconds") or 0):
+                records[line] = found  # of the files of one command the last was written when it ended
     parts = []
     if run and preset:
-        words = ["bash", "run_all.sh", "--preset", preset, "--run", run.name, "--methods", " ".join(name for name in folders if name not in REFERENCE)]
+        methods = " ".join(name for name in folders if name not in REFERENCE)
+        words = ["bash", "run_all.sh", "--preset", preset, "--run", run.name, "--methods", methods]
         settings = {found["script"]: found["settings"] for found in reversed(records.values())}
-        for flag, script, field in (("--model", "00_models.py", "model"), ("--data", "01_data.py", "data"), ("--persons", "01_data.py", "persons")):
-            if settings.get(script, {}).get(field) and (field != "persons" or settings[script]["data"] == "people"):
-                words += [flag, str(settings[script][field])]
+        for field, script in (("model", "00_models.py"), ("data", "01_data.py"), ("persons", "01_data.py")):
+            value = settings.get(script, {}).get(field)
+            if value and (field != "persons" or settings[script]["data"] == "people"):
+                words += [f"--{field}", str(value)]
         parts += [paragraph("The whole run, from the repository's folder:"), code(shlex.join(words))]
     versions, hashes = {}, {}
     for found in records.values():
         for name, version in (found.get("versions") or {}).items():
             versions.setdefault(name, {})[str(version)] = None
         hashes |= found.get("data") or {}
-    facts = [["preset", preset], ["seeds", ", ".join(sorted({str(found["settings"]["seed"]) for found in records.values() if found["settings"].get("seed") is not None}))],
-             ["git commit", ", ".join({str(found["git_commit"]): None for found in records.values() if found.get("git_commit")})],
+    seeds = {str(found["settings"]["seed"]) for found in records.values() if found["settings"].get("seed") is not None}
+    facts = [["preset", preset], ["seeds", ", ".join(sorted(seeds))],
+             ["git commit", ", ".join(dict.fromkeys(str(found["git_commit"]) for found in records.values() if found.get("git_commit")))],
              ["versions", ", ".join(f"{name} {' and '.join(found)}" for name, found in versions.items())]]
     if records:
         parts.append(table("What the numbers depend on beside the data.", ["what", "value"], [fact for fact in facts if fact[1]]))
-        steps = [[found["script"], Cell(line, code=True), Cell("–" if found.get("seconds") is None else f"{found['seconds']:.0f}", found.get("seconds")), str(found["settings"].get("seed", "–")),
-                  str(found.get("git_commit") or "–")] for line, found in records.items()]
-        parts.append(details(f"Every step: {len(steps)} commands", table("In the order of the run. Seconds: as far as the step wrote them down.",
-                                                                         ["script", "command", "seconds", "seed", "git commit"], steps)))
+        steps = [[found["script"], Cell(line, code=True), f"{found['seconds']:.0f}" if found.get("seconds") else "–",
+                  str(found["settings"].get("seed", "–")), str(found.get("git_commit") or "–")] for line, found in records.items()]
+        parts.append(details(f"Every step: {len(steps)} commands", table(
+            "In the order of the run. Seconds: as far as the step wrote them down.", ["script", "command", "seconds", "seed", "git commit"], steps)))
     if hashes:
-        parts.append(details(f"Data: {len(hashes)} files", table("SHA-256 of what the steps read.", ["file", "SHA-256"], [[path, Cell(digest, code=True)] for path, digest in hashes.items()])))
+        rows = [[path, Cell(digest, code=True)] for path, digest in hashes.items()]
+        parts.append(details(f"Data: {len(hashes)} files", table("SHA-256 of what the steps read.", ["file", "SHA-256"], rows)))
     return parts
 
 
@@ -452,11 +492,12 @@ def lead(rows):
     """What the run shows, in two sentences."""
     unlearned = [row for row in rows if row["model"] not in REFERENCE]
     best = max((row for row in unlearned if row.get("HM") is not None), key=lambda row: row["HM"], default=None)
-    asked = " and ".join(f"{max(row.get(f'{side}_items') or 0 for row in rows)} questions on what should {what}" for side, what in (("forget", "be forgotten"), ("retain", "be kept")))
-    text = f"{len(unlearned)} unlearned model{'s' * (len(unlearned) != 1)}, each asked {asked}."
+    forget, retain = (max(row.get(f"{side}_items") or 0 for row in rows) for side in ("forget", "retain"))
+    text = (f"{len(unlearned)} unlearned model{'s' * (len(unlearned) != 1)}, each asked {forget} questions on what should be forgotten and "
+            f"{retain} on what should be kept.")
     if best:
-        text += f" The best balance of forgetting and keeping has {best['model']}, with a harmonic mean of {best['HM']:.2f}"
-        others = [f"{row['model']} has {row['HM']:.2f}" for row in rows if row["model"] in REFERENCE and row.get("HM") is not None]
+        text += f" {best['model']} balances forgetting and keeping best, with a harmonic mean of {best['HM']:.2f}"
+        others = [f"{row['model']} {row['HM']:.2f}" for row in rows if row["model"] in REFERENCE and row.get("HM") is not None]
         text += f" ({', '.join(others)})." if others else "."
     return paragraph(text)
 
@@ -492,37 +533,25 @@ if __name__ == "__main__":
             training[name] = series(path, found, "updates", "update", "loss")
             probes[name] = series(path, found, "probes", "update", "forget_nll", "retain_nll")
     training, probes = ({name: found for name, found in part.items() if found} for part in (training, probes))
-    points = [row for row in shown if row.get("KFR") is not None and row.get("KRR") is not None]
-
-    sections = [("The table", section_table(shown))]
-    square = scatter(points) if points else None
-    sections.append(("Forgetting against keeping", square and [picture(
-        square, "kfr_krr", "KFR against KRR of every model", "Each mark is a model. Higher: it no longer tells what it should forget (KFR). Further right: "
-        "it still tells what it should keep (KRR). The star is the model made again without the forget set, which a perfect method would "
-        "equal. Thin bars: 95 % intervals, or the spread over seeds. Grey lines join equal harmonic means (HM).", files, "kfr_krr.png")]))
-    sections.append(("How well the models still speak", [picture(
-        bars(shown), "ls", "Linguistic score of every model on both sets", "LS joins how expected the answers' words are to the base model with how varied "
-        "they are; stammering and gibberish take it down. Plain bars: answers about what should be forgotten; hatched: about what should "
-        "be kept. Lines: the vanilla model, before unlearning.", files)] if any(row.get("LS_F") is not None or row.get("LS_R") is not None for row in shown) else []))
-    sections.append(("Training", [picture(
-        curves(training, shown), "training", "Training loss of every method", "The loss that each method goes down, update by update (thin), and its running "
-        "mean (thick). Scales differ: methods minimise different things. One that falls without end is a sign of collapse.", files)] if training else []))
-    sections.append(("From update to update", [picture(
-        paths(probes, shown), "forgetting_retention", "Retain NLL against forget NLL during training", "How unlikely the true answers become as training goes on: "
-        "negative log-likelihood (NLL), in nats, mean over tokens. All start at the ring; arrows go with the updates, small marks are measurements, "
-        "the large one is the end, with its update number. Good is far to the right (forgotten) and low (kept).", files)] if probes else []))
-    sections.append(("Answers side by side", section_answers(items, args.questions)))
-    sections.append(("The first word", section_next_token(folders)))
-    sections.append(("Data", section_data(run) if run else []))
-    sections.append(("Published and measured", section_published(shown, args.published) if args.published else []))
-    sections.append(("How to make it again", section_again(folders, run, args.preset)))
+    sections = [
+        ("The table", section_table(shown)),
+        ("Forgetting against keeping", scatter(shown, files)),
+        ("How well the models still speak", bars(shown, files)),
+        ("Training", curves(training, shown, files)),
+        ("From update to update", paths(probes, shown, files)),
+        ("Answers side by side", section_answers(items, args.questions)),
+        ("The first word", section_next_token(folders)),
+        ("Data", section_data(run) if run else []),
+        ("Published and measured", section_published(shown, args.published) if args.published else []),
+        ("How to make it again", section_again(folders, run, args.preset))]
     source = origin(args, dict.fromkeys(READ))
     footer = paragraph(f"Made by eval/{source['script']} at commit {source['git_commit']} from {len(source['data'])} files.")
     web, text = page(f"Unlearning report: {run.name}" if run else "Unlearning report", lead(shown), sections, footer)
 
     write_text(out / "table.json", json.dumps({"rows": rows, **source}, ensure_ascii=False, indent=1) + "\n")
-    if square:
-        square.savefig(out / ".kfr_krr.png", dpi=150)
-        (out / ".kfr_krr.png").replace(out / "kfr_krr.png")
     for name, content in {**files, "report.html": web, "report.md": text, "table.md": short_table(shown)}.items():
-        write_text(out / name, content)
+        if isinstance(content, bytes):
+            (out / f"{name}.partial").write_bytes(content)
+            (out / f"{name}.partial").replace(out / name)
+        else:
+            write_text(out / name, content)

@@ -26,7 +26,7 @@ class Cell(NamedTuple):
 
 def literal(text):
     """A text as Markdown shows it: on one line, no character with a meaning of its own."""
-    return re.sub(r"([\\`*_\[\]<>|~#$])", r"\\\1", " ".join(str(text).replace("&", "&amp;").split()))
+    return re.sub(r"([\\`*_\[\]<>|~#$])", r"\\\1", re.sub(r"\s+", " ", text.replace("&", "&amp;")))
 
 
 def paragraph(text):
@@ -68,10 +68,11 @@ def table(caption, header, rows, sortable=False):
         around = {"best": "**", "worst": "_"}.get(cell.mark, "")
         return f"{around}{literal(cell.text)}{around}" + (f" {literal(cell.note)}" if cell.note else "")
 
-    head = "".join(f'<th scope="col"{f" title={chr(34)}{escape(meaning)}{chr(34)}" if meaning else ""}>{escape(text)}</th>' for text, meaning in heads)
+    head = "".join(f'<th scope="col" title="{escape(meaning)}">{escape(text)}</th>' for text, meaning in heads)
     body = "\n".join("<tr>" + "".join(tagged(cell, not at) for at, cell in enumerate(row)) + "</tr>" for row in rows)
-    page = (f'<figure><figcaption>{escape(caption)}{" Click a heading to sort." * sortable}</figcaption><div class="scroll" role="region" tabindex="0" aria-label="{escape(caption)}">'
-            f'<table{" class=sortable" if sortable else ""}><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div></figure>')
+    page = (f'<figure><figcaption>{escape(caption)}{" Click a heading to sort." * sortable}</figcaption>'
+            f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(caption)}"><table{" class=sortable" * sortable}>'
+            f"<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div></figure>")
     lines = ["| " + " | ".join(literal(text) for text, _ in heads) + " |", "|---" * len(heads) + "|",
              *("| " + " | ".join(map(marked, row)) + " |" for row in rows)]
     return page, "\n".join((literal(caption), "", *lines))
@@ -89,8 +90,7 @@ def asked(question, reference, kind, rows):
         body = "".join(f'<mark class="{kind}">{escape(text)}</mark>' if told else escape(text) for text, told in pieces)
         page.append(f'<div><dt>{escape(model)} <span class="{"best" if good else "worst"}">{escape(verdict)}</span></dt>'
                     f'<dd>{body or "<em>(nothing)</em>"}<small>{escape(note)}</small></dd></div>')
-        text = "".join(f"**{literal(text)}**" if told else re.sub(r"^(\s*)(.*?)(\s*)$", lambda found: bool(found[1]) * " " + literal(found[2])
-                                                                  + bool(found[3]) * " ", text, flags=re.S) for text, told in pieces)
+        text = "".join(f"**{literal(text)}**" if told else literal(text) for text, told in pieces)
         lines.append(f"| {literal(model)} | {literal(verdict)} | {text or '(nothing)'} |")
     return (f'<article><h3>{escape(question)}</h3><p>True answer: {escape(reference)}</p><dl>{"".join(page)}</dl></article>',
             "\n".join((f"### {literal(question)}", "", f"True answer: {literal(reference)}", "", *lines)))
@@ -103,7 +103,8 @@ def pyplot():
     import matplotlib
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
-    matplotlib.rcParams.update({name: INK for name in ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")} | {
+    ink = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+    matplotlib.rcParams.update(dict.fromkeys(ink, INK) | {
         "font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "report", "text.parse_math": False, "axes.spines.top": False,
         "axes.spines.right": False, "legend.frameon": False, "figure.constrained_layout.use": True})
     return plt
@@ -131,13 +132,14 @@ def svg(figure, name, label):
     return f'<svg role="img" aria-label="{escape(label)}" {box}>{inline}', text[:start] + colours + text[start:]
 
 
-def picture(figure, name, label, caption, files, link=None):
-    """A picture with its caption; `files` gets NAME.svg for the Markdown, unless that links to another file."""
-    inline, files[f"{name}.svg"] = svg(figure, name, label)
-    if link:
-        del files[f"{name}.svg"]
-    return (f"<figure>{inline}<figcaption>{escape(caption)}</figcaption></figure>",
-            f"![{literal(label)}]({link or name + '.svg'})\n\n{literal(caption)}")
+def picture(figure, file, label, caption, files):
+    """A picture with its caption. For the Markdown, `files` gets it under the name `file`, as text (.svg) or bytes (.png)."""
+    inline, files[file] = svg(figure, file.split(".")[0], label)
+    if file.endswith(".png"):
+        buffer = io.BytesIO()
+        figure.savefig(buffer, dpi=150)
+        files[file] = buffer.getvalue()
+    return f"<figure>{inline}<figcaption>{escape(caption)}</figcaption></figure>", f"![{literal(label)}]({file})\n\n{literal(caption)}"
 
 
 # ---------------------------------------------------------------- the whole
@@ -166,13 +168,15 @@ th[scope=row] { position: sticky; left: 0; background: var(--page); max-width: 9
 td code { display: block; width: 28rem; overflow-wrap: anywhere }
 thead th:first-child { left: 0; z-index: 2 }
 th button { all: unset; cursor: pointer; white-space: nowrap } th button:focus-visible { outline: 2px solid }
-th[aria-sort] button { text-decoration: underline } th[aria-sort=descending] button::after { content: " ▾" } th[aria-sort=ascending] button::after { content: " ▴" }
+th[aria-sort] button { text-decoration: underline }
+th[aria-sort=descending] button::after { content: " ▾" } th[aria-sort=ascending] button::after { content: " ▴" }
 td[style] { background: linear-gradient(to right, var(--bar) var(--share), transparent 0) }
 .best { color: var(--best); font-weight: bold } .worst { color: var(--worst); font-style: italic } .best small, .worst small { color: inherit }
 dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(17rem, 100%), 1fr)); gap: .75rem; margin: .5rem 0 }
 dl div { border-left: 3px solid var(--line); padding-left: .75rem } dt { font-weight: bold } dd { margin: 0 } dd small { display: block }
 dt span { font-size: .85rem }
-mark { color: inherit; padding: 0 .1em; text-decoration: underline } .leak { background: var(--leak); text-decoration-style: double } .kept { background: var(--kept) }
+mark { color: inherit; padding: 0 .1em; text-decoration: underline }
+.leak { background: var(--leak); text-decoration-style: double } .kept { background: var(--kept) }
 pre { white-space: pre-wrap; border: 1px solid var(--line); padding: .75rem } code { font-size: .85rem }
 summary { cursor: pointer; margin: .5rem 0 } summary:focus-visible, .scroll:focus-visible { outline: 2px solid }
 """
