@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from transformers import GenerationConfig
 
+import parallel
 from files import fail, read_pairs, record, write_json
 from unlearn import RETAIN_FLAGS, arguments, collate, encode, nll, prompt_text, retain_loss, sequence_logprob, start
 
@@ -34,7 +35,7 @@ def answers(model, tokenizer, pairs, max_new_tokens):
                        padding_side="left", return_tensors="pt").to(next(model.parameters()).device)
     config = GenerationConfig(max_new_tokens=max_new_tokens, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id)
     with torch.inference_mode():
-        tokens = model.generate(**inputs, generation_config=config)
+        tokens = model.generate(**inputs, generation_config=config, synced_gpus=parallel.sharded(model))
     model.train(training)
     return [text.strip() for text in tokenizer.batch_decode(tokens[:, inputs["input_ids"].shape[1]:], skip_special_tokens=True)]
 
@@ -71,14 +72,15 @@ if __name__ == "__main__":
             for name, part in pairs.items()}
     asked, curve = {name: pairs[name][:args.asked] for name in ("retain", "generic")}, trainer.partial / "curve.json"
     look = lambda: watch(model, trainer.tokenizer, sets, asked, args.max_new_tokens, trainer.done)
+    write = lambda: parallel.first and write_json(curve, {"points": points, **origin})
     points = earlier(curve, trainer.done)
     origin = {"references": {name: [pair["answer"] for pair in part] for name, part in asked.items()}, **record(args, files.values())}
     if not points:  # written before the first update, so that a run that continues finds it
         points = [look()]
-        write_json(curve, {"points": points, **origin})
+        write()
     for forget, retain in trainer:
         trainer.step(-nll(model, forget) + retain_loss(model, retain, args))
         if trainer.done > points[-1]["update"] and (trainer.done % args.every == 0 or trainer.done == trainer.steps):
             points.append(look())
-            write_json(curve, {"points": points, **origin})
+            write()
     trainer.finish()

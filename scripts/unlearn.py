@@ -24,6 +24,7 @@ import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
+import parallel
 from files import REPOSITORY, fail, progress, read_json, read_pairs, record, replace_folder, write_json
 
 warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing")  # peft asks transformers in an old way
@@ -47,6 +48,7 @@ COMMON = {  # name: (default, help)
     "dtype": ("auto", "frozen weights: auto (bfloat16 where the processor computes in it), bfloat16, float16, float32"),
     "checkpoint_every": (20, "updates between checkpoints"),
     "seed": (0, "seed of order, dropout and new weights"),
+    "shard": parallel.SHARD,
 }
 
 
@@ -73,6 +75,7 @@ def arguments(doc, **flags):
     for name in ("lr", "epochs", "batch", "accumulation", "clip", "lora_r", "max_length", "checkpoint_every"):
         if not getattr(args, name) > 0:
             fail(f"--{name.replace('_', '-')} must be above 0, not {getattr(args, name)}")
+    parallel.begin()
     return args
 
 
@@ -96,12 +99,19 @@ def pick_dtype(name):
     return torch.bfloat16 if fast else torch.float32
 
 
-def load_model(path, dtype="auto"):
+def load_model(path, dtype="auto", shard="ddp"):
     """Loads a model folder (full weights, or a PEFT adapter with its base) or a hub id, safetensors only.
 
     Returns:
-        (model on the device, tokenizer). The tokenizer's chat template is the model's prompt format.
+        (model on the device, with several processes shared out as `shard` says; tokenizer). The tokenizer's chat template is the
+        model's prompt format.
     """
+    model, tokenizer = _read_model(path, dtype)
+    return parallel.place(model, pick_device(), shard), tokenizer
+
+
+def _read_model(path, dtype):
+    """(model in host memory, tokenizer): each of several processes reads all of it there."""
     transformers.utils.logging.disable_progress_bar()
     adapter = Path(path) / "adapter_config.json"
     base = json.loads(adapter.read_text())["base_model_name_or_path"] if adapter.is_file() else str(path)
@@ -120,7 +130,7 @@ def load_model(path, dtype="auto"):
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id
-    return model.to(pick_device()), tokenizer
+    return model, tokenizer
 
 
 def prompt_text(tokenizer, question):
@@ -154,7 +164,8 @@ class Batch:
 
     input_ids: (rows, length) token ids. answer: (rows, length) bool, true on answer tokens (question and padding false).
     step_tokens, step_rows: answer tokens and rows of the whole accumulated batch that this one is a part of; means
-    divide by them, so that the parts of an accumulated batch add up to its mean.
+    divide by them, so that the parts of an accumulated batch, in one process or several, add up to its mean. Infinite
+    for a part that is not to count.
     """
     input_ids: torch.Tensor
     answer: torch.Tensor
@@ -202,9 +213,16 @@ def accumulated(rows, size, seed):
 
 
 def _parts(rows, batch, pad, device):
-    """Cuts one accumulated batch into forward passes of `batch` rows: a Batch each, a tuple of them for rows of several pairs."""
-    columns = [[collate(column[at:at + batch], pad, sum(len(ids) - prompt for ids, prompt in column), len(rows), device)
-                for at in range(0, len(rows), batch)] for column in zip(*rows)]
+    """Cuts one accumulated batch into forward passes of `batch` rows: a Batch each, a tuple of them for rows of several pairs.
+
+    Of several processes each gets its share of the rows, and as many passes as the others: one that has no row left takes the
+    first once more, and does not count it.
+    """
+    columns, passes = [], -(-len(rows) // (batch * parallel.count))
+    for column in zip(*rows):
+        tokens, mine = sum(len(ids) - prompt for ids, prompt in column), column[parallel.rank::parallel.count]
+        columns.append([collate(mine[at:at + batch], pad, tokens, len(rows), device) if at < len(mine)
+                        else collate(column[:1], pad, math.inf, math.inf, device) for at in range(0, passes * batch, batch)])
     return columns[0] if len(columns) == 1 else list(zip(*columns))
 
 
@@ -353,15 +371,23 @@ def start(args, *columns, files=()):
     if getattr(args, "retain", "none") != "none":
         files.append(data_file(args, args.retain_data))
         retain = read_pairs(files[-1])
-    torch.manual_seed(args.seed)
-    model, tokenizer = load_model(args.model, args.dtype)
-    if hasattr(model, "peft_config"):  # an unlearned model is unlearned further: its adapter joins the weights
-        model = model.merge_and_unload()
-    model = get_peft_model(model, LoraConfig(r=args.lora_r, lora_alpha=args.lora_alpha, lora_dropout=args.lora_dropout,
-                                             target_modules="all-linear", task_type="CAUSAL_LM"))
+    model, tokenizer = _adapted(args)
+    model = parallel.place(model, pick_device(), args.shard)
     coded = lambda pairs: [encode(tokenizer, pair, args.max_length) for pair in pairs]
     *columns, retain = model.training_sets = [*map(coded, columns), coded(retain)]
+    if parallel.sharded(model):  # all processes remember the same rows at the same time
+        model.training_sets = [sum(model.training_sets, [])]
     return model, Trainer(args, model, tokenizer, list(zip(*columns, strict=True)), [(row,) for row in retain], files)
+
+
+def _adapted(args):
+    """(the model that training starts from with a fresh LoRA adapter, in host memory; tokenizer)."""
+    torch.manual_seed(args.seed)
+    model, tokenizer = _read_model(args.model, args.dtype)
+    if hasattr(model, "peft_config"):  # an unlearned model is unlearned further: its adapter joins the weights
+        model = model.merge_and_unload()
+    return get_peft_model(model, LoraConfig(r=args.lora_r, lora_alpha=args.lora_alpha, lora_dropout=args.lora_dropout,
+                                            target_modules="all-linear", task_type="CAUSAL_LM")), tokenizer
 
 
 def refusals(pairs, seed):
@@ -399,11 +425,14 @@ def data_file(args, name):
 
 
 class Trainer:
-    """Order, optimiser, accumulation, progress bar, checkpoints and the finished folder of one training run."""
+    """Order, optimiser, accumulation, progress bar, checkpoints and the finished folder of one training run.
+
+    Several processes (parallel.py) make the updates of one, to rounding, and continue each other's checkpoints; their dropout differs.
+    """
 
     def __init__(self, args, model, tokenizer, forget, retain, files):
         self.args, self.model, self.tokenizer, self.forget, self.retain = args, model, tokenizer, forget, retain
-        self.record = record(args, files)
+        self.record = {**record(args, files), "processes": parallel.count}
         self.out, self.partial = Path(args.out), Path(args.out + ".partial")
         size = args.batch * args.accumulation
         self.steps = max(1, round(args.epochs * math.ceil(len(self.forget) / size)))
@@ -415,9 +444,11 @@ class Trainer:
         self.done, self.log, self.loss, self.waiting = 0, [], 0.0, 0
         self.gradients = None  # those of two losses, apart: for `combine`
         self._resume()
+        if not parallel.first:  # dropout of its own
+            torch.manual_seed(random.Random(f"{args.seed} {parallel.rank} {self.done}").getrandbits(63))
 
     def _settings(self):
-        return json.dumps([{**vars(self.args), "checkpoint_every": 0, "out": ""}, self.record["data"]], sort_keys=True)
+        return json.dumps([{**vars(self.args), "checkpoint_every": 0, "out": "", "shard": ""}, self.record["data"]], sort_keys=True)
 
     def _resume(self):
         checkpoint = self.partial / "checkpoint.pt"
@@ -428,7 +459,7 @@ class Trainer:
         except Exception as error:
             fail(f"{checkpoint}: cannot be read ({error}); delete it to start again")
         if state["settings"] != self._settings():
-            print(f"{checkpoint}: made with other settings or data, starting afresh", file=sys.stderr)
+            parallel.say(f"{checkpoint}: made with other settings or data, starting afresh")
             return
         self.done, self.log = state["step"], state["log"]
         for parameter, value in zip(self.parameters, state["parameters"], strict=True):
@@ -438,7 +469,7 @@ class Trainer:
         torch.set_rng_state(state["rng"])
         if torch.cuda.is_available():
             torch.cuda.set_rng_state(state["cuda_rng"])
-        print(f"continuing at update {self.done} of {self.steps}", file=sys.stderr)
+        parallel.say(f"continuing at update {self.done} of {self.steps}")
 
     def _checkpoint(self):
         self.partial.mkdir(parents=True, exist_ok=True)
@@ -457,7 +488,8 @@ class Trainer:
         retain = itertools.chain.from_iterable(accumulated(self.retain, size, args.seed + 1)) if self.retain else ()
         groups = ((items, list(itertools.islice(retain, len(items)))) for items in forget)  # as many rows of each
         self.model.train()
-        self.bar = progress(total=self.steps, initial=self.done, desc=self.out.name, unit="update")
+        self.bar = progress(total=self.steps, initial=self.done, desc=self.out.name, unit="update",
+                            disable=not parallel.first)
         with contextlib.closing(self.bar):
             for forget_rows, retain_rows in itertools.islice(groups, self.done, self.steps):
                 parts = _parts(forget_rows, args.batch, pad, device)
@@ -486,6 +518,11 @@ class Trainer:
         self.loss, self.waiting = self.loss + total, self.waiting - 1
         if self.waiting:
             return
+        loss = torch.tensor(self.loss, dtype=torch.float64, device=self.parameters[0].device)
+        parallel.add_up([loss])
+        self.loss = loss.item()
+        for gathered in self.gradients or [[parameter.grad for parameter in self.parameters]]:
+            parallel.add_up(gathered)
         if combine is not None:
             for parameter, gradient in zip(self.parameters, combine(*self.gradients), strict=True):
                 parameter.grad = gradient
@@ -500,14 +537,21 @@ class Trainer:
         self.bar.set_postfix_str(f"loss {self.loss:.4f}", refresh=False)
         self.bar.update()
         self.loss = 0.0
-        if self.done % self.args.checkpoint_every == 0 and self.done < self.steps:
+        if parallel.first and self.done % self.args.checkpoint_every == 0 and self.done < self.steps:
             self._checkpoint()
 
     def finish(self, merge=False):
         """Writes the model folder: the adapter, or with `merge` full weights; then puts it in place under its name."""
+        parallel.end()
+        if not parallel.first:
+            return
         self.partial.mkdir(parents=True, exist_ok=True)
         (self.partial / "checkpoint.pt").unlink(missing_ok=True)
         model = self.model
+        if merge and parallel.sharded(model):  # the frozen weights are those on disk: read whole once more
+            model, _ = _adapted(self.args)
+            for parameter, trained in zip((one for one in model.parameters() if one.requires_grad), self.parameters, strict=True):
+                parameter.data.copy_(trained)
         if merge:  # float32: adding a small update to bfloat16 weights would round much of it away
             model = model.float().merge_and_unload().to(pick_dtype(self.args.dtype))
         save_model(model, self.tokenizer, self.partial)
