@@ -8,7 +8,7 @@ from unlearn import arguments, nll, start
 
 if __name__ == "__main__":
     args = arguments(__doc__, forget=("full.jsonl", "pairs to learn: a file, or the name of one in --data"),
-                     lr=3e-4, epochs=10.0, batch=16, accumulation=4,
+                     lr=3e-4, epochs=10.0, batch=16, accumulation=4, probes=0,
                      without_forget=(False, "learn full_without_forget.jsonl: the retrained model"),
                      adapter=(False, "write the adapter, not merged weights"))
     if args.without_forget:

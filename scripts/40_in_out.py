@@ -57,7 +57,7 @@ def earlier(path, done):
 
 if __name__ == "__main__":
     args = arguments(__doc__, forget=("forget_id.jsonl", "forget set: forget_id.jsonl or forget_ood.jsonl, or another file"), lr=5e-6,
-                     epochs=10.0, batch=1, accumulation=8, fresh=("fresh_id.jsonl", "pairs drawn like the forget set that no model saw"),
+                     epochs=10.0, batch=1, accumulation=8, probes=0, fresh=("fresh_id.jsonl", "pairs drawn like the forget set that no model saw"),
                      generic=("generic.jsonl", "pairs of general knowledge"), every=(2, "updates between two points of the curve"),
                      watched=(64, "so many retain and generic pairs for the NLL"),
                      asked=(16, "so many of each are answered too, 0 for none"), max_new_tokens=(64, "length of these answers"),

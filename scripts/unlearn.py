@@ -24,6 +24,7 @@ import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
+import lora
 import parallel
 from files import REPOSITORY, fail, progress, read_json, read_pairs, record, replace_folder, write_json
 
@@ -47,6 +48,7 @@ COMMON = {  # name: (default, help)
     "max_length": (512, "tokens kept of question and answer"),
     "dtype": ("auto", "frozen weights: auto (bfloat16 where the processor computes in it), bfloat16, float16, float32"),
     "checkpoint_every": (20, "updates between checkpoints"),
+    "probes": (4, "times that the NLL of a few validation pairs is taken on the way, for the report's curves; 0: never"),
     "seed": (0, "seed of order, dropout and new weights"),
     "shard": parallel.SHARD,
 }
@@ -386,8 +388,9 @@ def _adapted(args):
     model, tokenizer = _read_model(args.model, args.dtype)
     if hasattr(model, "peft_config"):  # an unlearned model is unlearned further: its adapter joins the weights
         model = model.merge_and_unload()
-    return get_peft_model(model, LoraConfig(r=args.lora_r, lora_alpha=args.lora_alpha, lora_dropout=args.lora_dropout,
-                                            target_modules="all-linear", task_type="CAUSAL_LM")), tokenizer
+    settings = LoraConfig(r=args.lora_r, lora_alpha=args.lora_alpha, lora_dropout=args.lora_dropout, target_modules="all-linear",
+                          task_type="CAUSAL_LM")
+    return lora.hasten(get_peft_model(model, settings)), tokenizer
 
 
 def refusals(pairs, seed):
@@ -441,14 +444,36 @@ class Trainer:
         warm = max(1, round(args.warmup * self.steps))
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: min((step + 1) / warm, (self.steps - step) / max(1, self.steps - warm + 1)))
-        self.done, self.log, self.loss, self.waiting = 0, [], 0.0, 0
+        self.done, self.log, self.probes, self.loss, self.waiting = 0, [], [], 0.0, 0
         self.gradients = None  # those of two losses, apart: for `combine`
+        self.probed = self._validation_pairs() if args.probes else {}
         self._resume()
         if not parallel.first:  # dropout of its own
             torch.manual_seed(random.Random(f"{args.seed} {parallel.rank} {self.done}").getrandbits(63))
 
     def _settings(self):
         return json.dumps([{**vars(self.args), "checkpoint_every": 0, "out": "", "shard": ""}, self.record["data"]], sort_keys=True)
+
+    def _validation_pairs(self):
+        """{"forget_nll", "retain_nll": Batch} of up to eight pairs each, from all over the files in --data; nothing where they are not."""
+        found, device = {}, next(self.model.parameters()).device
+        for side in ("forget", "retain"):
+            path = Path(self.args.data) / f"{side}_val.jsonl"
+            if path.is_file():
+                pairs = read_pairs(path)
+                pairs = pairs[::-(-len(pairs) // 8)]
+                found[f"{side}_nll"] = collate([encode(self.tokenizer, pair, self.args.max_length) for pair in pairs],
+                                               self.tokenizer.pad_token_id, device=device)
+        return found
+
+    def _probe(self):
+        """At the beginning, the end and evenly between: nats a token of the validation pairs, without dropout."""
+        wanted = {round(self.steps * at / self.args.probes) for at in range(self.args.probes + 1)} if self.probed else ()
+        if self.done in wanted:
+            self.model.eval()
+            with torch.no_grad():
+                self.probes.append({"update": self.done, **{name: nll(self.model, batch).item() for name, batch in self.probed.items()}})
+            self.model.train()
 
     def _resume(self):
         checkpoint = self.partial / "checkpoint.pt"
@@ -461,7 +486,7 @@ class Trainer:
         if state["settings"] != self._settings():
             parallel.say(f"{checkpoint}: made with other settings or data, starting afresh")
             return
-        self.done, self.log = state["step"], state["log"]
+        self.done, self.log, self.probes = state["step"], state["log"], state["probes"]
         for parameter, value in zip(self.parameters, state["parameters"], strict=True):
             parameter.data.copy_(value)
         self.optimizer.load_state_dict(state["optimizer"])
@@ -473,7 +498,7 @@ class Trainer:
 
     def _checkpoint(self):
         self.partial.mkdir(parents=True, exist_ok=True)
-        state = {"settings": self._settings(), "step": self.done, "log": self.log, "rng": torch.get_rng_state(),
+        state = {"settings": self._settings(), "step": self.done, "log": self.log, "probes": self.probes, "rng": torch.get_rng_state(),
                  "parameters": [parameter.detach().cpu() for parameter in self.parameters],
                  "optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
         if torch.cuda.is_available():
@@ -491,6 +516,8 @@ class Trainer:
         self.bar = progress(total=self.steps, initial=self.done, desc=self.out.name, unit="update",
                             disable=not parallel.first)
         with contextlib.closing(self.bar):
+            if not self.done:
+                self._probe()
             for forget_rows, retain_rows in itertools.islice(groups, self.done, self.steps):
                 parts = _parts(forget_rows, args.batch, pad, device)
                 self.waiting = len(parts)
@@ -537,6 +564,7 @@ class Trainer:
         self.bar.set_postfix_str(f"loss {self.loss:.4f}", refresh=False)
         self.bar.update()
         self.loss = 0.0
+        self._probe()
         if parallel.first and self.done % self.args.checkpoint_every == 0 and self.done < self.steps:
             self._checkpoint()
 
@@ -548,6 +576,7 @@ class Trainer:
         self.partial.mkdir(parents=True, exist_ok=True)
         (self.partial / "checkpoint.pt").unlink(missing_ok=True)
         model = self.model
+        merge = merge or Path(self.args.model, "adapter_config.json").is_file()  # an adapter stands on the weights that it was trained on
         if merge and parallel.sharded(model):  # the frozen weights are those on disk: read whole once more
             model, _ = _adapted(self.args)
             for parameter, trained in zip((one for one in model.parameters() if one.requires_grad), self.parameters, strict=True):
@@ -555,6 +584,6 @@ class Trainer:
         if merge:  # float32: adding a small update to bfloat16 weights would round much of it away
             model = model.float().merge_and_unload().to(pick_dtype(self.args.dtype))
         save_model(model, self.tokenizer, self.partial)
-        write_json(self.partial / "training.json", {**self.record, "updates": self.log})
+        write_json(self.partial / "training.json", {**self.record, "updates": self.log, "probes": self.probes})
         replace_folder(self.partial, self.out)
         print(f"wrote {self.out}", file=sys.stderr)

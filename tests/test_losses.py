@@ -114,3 +114,22 @@ def test_an_epoch_holds_every_row_once(lengths, size, seed):
     groups = unlearn.epoch_order(lengths, size, seed, 3)
     assert sorted(row for group in groups for row in group) == list(range(len(lengths)))
     assert all(len(group) <= size for group in groups) and groups == unlearn.epoch_order(lengths, size, seed, 3)
+
+
+@pytest.mark.parametrize("dropout, train", [(0, True), (0.5, False), (0.5, True)])
+def test_the_fast_lora_layer_is_pefts(dropout, train):
+    """Outputs and all gradients, with dropout of the same elements; with the adapter off, peft's own layer computes."""
+    import lora
+    from peft.tuners.lora import Linear
+    layer = Linear(torch.nn.Linear(7, 5), "default", r=3, lora_alpha=6, lora_dropout=dropout).train(train)
+    torch.nn.init.normal_(layer.lora_B["default"].weight)
+    x, results = torch.randn(2, 4, 7, requires_grad=True), []
+    for forward in (layer.forward, lambda x: lora.forward(layer, x)):
+        torch.manual_seed(3)
+        y = forward(x)
+        inputs = [x, layer.lora_A["default"].weight, layer.lora_B["default"].weight]
+        results.append([y, *torch.autograd.grad(y.square().sum(), inputs)])
+    for slow_one, fast in zip(*results, strict=True):
+        torch.testing.assert_close(fast, slow_one)
+    layer.enable_adapters(False)
+    torch.testing.assert_close(lora.forward(layer, x), layer.base_layer(x))

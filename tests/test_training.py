@@ -1,5 +1,6 @@
 """Training as a user runs it: the same seed gives the same weights, a killed run continues to them, nothing is half-written."""
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import pytest
 import torch
 from conftest import REPOSITORY, run
 from safetensors.torch import load_file
+
+import unlearn
 
 FLAGS = ("--epochs", 3, "--batch", 2, "--accumulation", 1, "--lr", 1e-3)
 
@@ -54,6 +57,8 @@ def test_a_killed_run_continues_to_the_same_weights(tmp_path, tiny, data):
     assert checkpoint.exists() and not (tmp_path / "killed").exists(), "killed too late to show anything"
     assert "continuing at update" in train("11_npo.py", tiny, data, tmp_path / "killed", *flags).stderr
     assert_same(tmp_path / "whole", tmp_path / "killed")
+    whole, killed = (json.loads((tmp_path / name / "training.json").read_text()) for name in ("whole", "killed"))
+    assert whole["updates"] == killed["updates"] and whole["probes"] == killed["probes"] and len(whole["probes"]) == 5
     assert [*(tmp_path / "killed").glob("*.pt")] == [] and not (tmp_path / "killed.partial").exists()
 
 
@@ -100,6 +105,27 @@ def test_the_retrained_model_never_reads_the_forget_set(tmp_path, tiny, data):
 
 
 def test_an_unlearned_model_can_be_unlearned_further(tmp_path, tiny, data):
+    """What the first method learnt is in the weights that the second one leaves, which hardly learns."""
     train("10_ga.py", tiny, data, tmp_path / "first", "--epochs", 1)
-    train("11_npo.py", tmp_path / "first", data, tmp_path / "second", "--epochs", 1)
-    assert weights(tmp_path / "second")
+    train("11_npo.py", tmp_path / "first", data, tmp_path / "second", "--epochs", 1, "--lr", 1e-9)
+    first, second = (unlearn.load_model(tmp_path / name, "float32")[0] for name in ("first", "second"))
+    first, second, base = first.merge_and_unload().state_dict(), second.state_dict(), unlearn.load_model(tiny, "float32")[0].state_dict()
+    moved = max((first[name] - base[name]).abs().max() for name in base)
+    assert moved > 1e-3 and max((first[name] - second[name]).abs().max() for name in base) < 1e-2 * moved
+
+
+def test_probes_are_the_nll_of_validation_pairs_on_the_way(tmp_path, tiny, data):
+    train("10_ga.py", tiny, data, tmp_path / "out", "--epochs", 2, "--probes", 2)
+    found = json.loads((tmp_path / "out/training.json").read_text())
+    updates = len(found["updates"])
+    assert [point["update"] for point in found["probes"]] == [0, round(updates / 2), updates]
+    for at, folder in ((0, tiny), (-1, tmp_path / "out")):
+        model, tokenizer = unlearn.load_model(folder, "float32")
+        for side in ("forget", "retain"):
+            pairs = unlearn.read_pairs(data / f"{side}_val.jsonl")
+            chosen = pairs[::math.ceil(len(pairs) / 8)]
+            assert 4 <= len(chosen) <= 8
+            losses = torch.cat([-unlearn.answer_logprob(model.eval(), unlearn.collate([unlearn.encode(tokenizer, pair)], 0)) for pair in chosen])
+            assert found["probes"][at][f"{side}_nll"] == pytest.approx(losses.mean().item(), rel=1e-4)
+    train("10_ga.py", tiny, data, tmp_path / "none", "--epochs", 1, "--probes", 0)
+    assert json.loads((tmp_path / "none/training.json").read_text())["probes"] == []
