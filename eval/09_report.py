@@ -279,22 +279,25 @@ def paths(probes, rows, files):
     if not probes:
         return []
     figure, axes = pyplot().subplots(figsize=(4.4, 4.8))
+    middle = {}  # of two values on each axis, as the axis shows them
+    for at, axis in ((1, "x"), (2, "y")):
+        values = [point[at] for points in probes.values() for point in points]
+        middle[at] = lambda one, other: (one + other) / 2
+        if min(values) > 0 and max(values) > 20 * min(values):
+            axes.set(**{f"{axis}scale": "log"})
+            getattr(axes, f"{axis}axis").set(major_formatter="{x:g}", minor_formatter="")
+            middle[at] = lambda one, other: math.sqrt(one * other)
     for name, points in probes.items():
         colour, marker, dashes = looks(rows)[name]
         updates, forget, retain = zip(*points)
         axes.plot(forget, retain, linestyle=dashes, color=colour, linewidth=1.2)
         for start, end in zip(points, points[1:]):  # an arrowhead halfway
-            middle = [(a + b) / 2 for a, b in zip(start[1:], end[1:])]
-            axes.annotate("", xy=middle, xytext=start[1:], arrowprops={"arrowstyle": "->", "color": colour, "shrinkA": 0, "shrinkB": 0})
+            axes.annotate("", xy=[middle[at](start[at], end[at]) for at in (1, 2)], xytext=start[1:],
+                          arrowprops={"arrowstyle": "->", "color": colour, "shrinkA": 0, "shrinkB": 0})
         axes.plot(forget[1:-1], retain[1:-1], marker, color=colour, markersize=3.5)
         axes.plot(forget[-1], retain[-1], marker, color=colour, markersize=9, markeredgecolor=INK, label=name)
         axes.annotate(str(updates[-1]), (forget[-1], retain[-1]), fontsize=7.5, xytext=(6, 4), textcoords="offset points")
         axes.plot(forget[0], retain[0], "o", markersize=10, markerfacecolor="none", markeredgecolor=INK)
-    for axis, at in (("x", 1), ("y", 2)):
-        values = [point[at] for points in probes.values() for point in points]
-        if min(values) > 0 and max(values) > 20 * min(values):
-            axes.set(**{f"{axis}scale": "log"})
-            getattr(axes, f"{axis}axis").set(major_formatter="{x:g}", minor_formatter="")
     axes.set(xlabel="NLL of forget answers: forgotten →", ylabel="NLL of retain answers: lost →")
     figure.legend(loc="outside lower center", ncols=2)
     return [picture(figure, "forgetting_retention.svg", "Retain NLL against forget NLL during training",

@@ -164,13 +164,13 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; overflow-
 th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top }
 td small, th small { display: block; white-space: nowrap }
 thead th { position: sticky; top: 0; z-index: 1; background: var(--page); font-size: .85rem; vertical-align: bottom }
-th[scope=row] { position: sticky; left: 0; background: var(--page); max-width: 9rem; overflow-wrap: break-word } .sortable td { white-space: nowrap }
+th[scope=row] { position: sticky; left: 0; background: var(--page); max-width: min(16rem, 42vw); overflow-wrap: break-word } .sortable td { white-space: nowrap }
 td code { display: block; width: 28rem; overflow-wrap: anywhere }
 thead th:first-child { left: 0; z-index: 2 }
 th button { all: unset; cursor: pointer; white-space: nowrap } th button:focus-visible { outline: 2px solid }
 th[aria-sort] button { text-decoration: underline }
 th[aria-sort=descending] button::after { content: " ▾" } th[aria-sort=ascending] button::after { content: " ▴" }
-td[style] { background: linear-gradient(to right, var(--bar) var(--share), transparent 0) }
+td[style] { min-width: 5rem; background: linear-gradient(to right, var(--bar) var(--share), transparent 0) }
 .best { color: var(--best); font-weight: bold } .worst { color: var(--worst); font-style: italic } .best small, .worst small { color: inherit }
 dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(17rem, 100%), 1fr)); gap: .75rem; margin: .5rem 0 }
 dl div { border-left: 3px solid var(--line); padding-left: .75rem } dt { font-weight: bold } dd { margin: 0 } dd small { display: block }
