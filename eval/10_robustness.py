@@ -24,7 +24,7 @@ from scoring import continued, encode, load, model_names, prompt_text, read_pair
 PRECISIONS = ("float16", "bfloat16", "int8", "int4")
 TEXTS = ("role-play", "prefix", "typos", "paraphrase", "multi-turn")
 ATTACKS = PRECISIONS + TEXTS
-GROUP = 128  # int4: weights of a row that share a scale, as in torchao; less where a row's length is no multiple of it
+GROUP = 32  # int4: weights of a row that share a scale, the finest usual choice: a model of 135M does not survive 128
 PUBLISHED = {  # KFR before and after, KnowUnDo, Llama-2-7b-chat (paper_tables.json; GA and NPO there are +GDR+SURE)
     "GA": {"bfloat16": (0.93, 0.84), "role-play": (1.00, 0.95)}, "NPO": {"bfloat16": (0.88, 0.72), "role-play": (0.99, 0.90)},
     "ReLearn": {"bfloat16": (0.72, 0.73), "role-play": (0.87, 0.93)}}
@@ -326,7 +326,7 @@ def markdown(rows, words):
         updates = list(first["relearning"][counts[0]])[1:]
         text += (f"relearnt N: N forget pairs were learnt again, and the {first['relearning_questions']} others asked after "
                  f"{', '.join(updates)} updates, the lowest counting; before: those others, untouched. ")
-    text += "worst: the lowest of all.\n"
+    text += "worst: the lowest of all. What damages a model raises its KFR too: read each row beside vanilla's.\n"
     change = lambda before, after: f"{100 * (after / before - 1):+.1f} %" if before else "-"
     pairs = [(attack, start) for attack, start in (("bfloat16", "float16"), ("role-play", None))
              if attack in first["attacks"] and (start is None or start in first["attacks"])]
@@ -404,8 +404,8 @@ if __name__ == "__main__":
                         help="forget pairs to learn again; 0: none (default: 1 4 16)")
     parser.add_argument("--relearn-steps", type=int, nargs="+", default=[3, 10], metavar="N",
                         help="updates after which to ask (default: 3 10)")
-    parser.add_argument("--relearn-lr", type=float, default=1e-3,
-                        help="learning rate (default: 1e-3, as the default run's vanilla model)")
+    parser.add_argument("--relearn-lr", type=float, default=5e-4,
+                        help="learning rate (default: 5e-4, half of the default run's vanilla model)")
     parser.add_argument("--relearn-batch", type=int, default=4, help="pairs an update, at most (default: 4)")
     parser.add_argument("--batch", type=int, default=128, help="prompts answered together (default: 128)")
     parser.add_argument("--max-new-tokens", type=int, default=64, help="longest answer (default: 64)")
