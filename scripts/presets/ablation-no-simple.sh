@@ -3,4 +3,4 @@
 . scripts/presets/tuned/people-smollm2.sh
 METHODS="ReLearn"
 AUGMENT+=" --kinds contextual noise logical"
-SET[ReLearn]="--epochs 1.2"   # 4/3 of the default's
+SET[ReLearn]="--epochs 1.5"   # 4/3 of the default's
