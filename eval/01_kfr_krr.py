@@ -174,10 +174,15 @@ def judge(rows, side, model, find=entities):
     return every
 
 
-def interval(values, draws=2000):
-    """Bootstrap 95 % interval of the mean."""
-    means = np.random.default_rng(0).choice(np.array(values, float), (draws, len(values))).mean(1)
-    return [round(float(bound), 4) for bound in np.quantile(means, (0.025, 0.975))]
+def interval(values, questions=None, draws=2000):
+    """95 % interval of the mean by bootstrap; where a question has several answers, questions are drawn and not answers."""
+    groups = {}
+    for value, question in zip(values, questions or range(len(values)), strict=True):
+        groups.setdefault(question, []).append(value)
+    sums, counts = np.array([(sum(group), len(group)) for group in groups.values()], dtype=float).T
+    drawn = np.random.default_rng(0).integers(len(groups), size=(draws, len(groups)))
+    means = sums[drawn].sum(1) / counts[drawn].sum(1)
+    return [round(float(value), 4) for value in np.quantile(means, [0.025, 0.975])]
 
 
 def summarise(items, as_released):
@@ -190,7 +195,7 @@ def summarise(items, as_released):
             fail(f"the {side} side has no item whose entities the language model listed in a usable reply: try another --judge-model")
         if part:
             main = f"{verdict}_as_released" if as_released else verdict
-            summary |= {name: mean(item[main] for item in part), f"{name}_95": interval([item[main] for item in part]),
+            summary |= {name: mean(item[main] for item in part), f"{name}_95": interval([item[main] for item in part], [item["question"] for item in part]),
                         f"{name}_as_released": mean(item[f"{verdict}_as_released"] for item in part),
                         f"ROUGE-L_{side[0].upper()}": mean(item["rouge_l_recall"] for item in part), f"{side}_items": len(part)}
             if len(part) < len(every):

@@ -7,7 +7,9 @@ import torch
 from conftest import load
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from peft import LoraConfig, get_peft_model
 
+import lora
 import unlearn
 
 ga, npo = load("scripts/10_ga.py"), load("scripts/11_npo.py")
@@ -119,9 +121,8 @@ def test_an_epoch_holds_every_row_once(lengths, size, seed):
 @pytest.mark.parametrize("dropout, train", [(0, True), (0.5, False), (0.5, True)])
 def test_the_fast_lora_layer_is_pefts(dropout, train):
     """Outputs and all gradients, with dropout of the same elements; with the adapter off, peft's own layer computes."""
-    import lora
-    from peft.tuners.lora import Linear
-    layer = Linear(torch.nn.Linear(7, 5), "default", r=3, lora_alpha=6, lora_dropout=dropout).train(train)
+    settings = LoraConfig(r=3, lora_alpha=6, lora_dropout=dropout, target_modules=["0"])
+    layer = get_peft_model(torch.nn.Sequential(torch.nn.Linear(7, 5)), settings).train(train).base_model.model[0]
     torch.nn.init.normal_(layer.lora_B["default"].weight)
     x, results = torch.randn(2, 4, 7, requires_grad=True), []
     for forward in (layer.forward, lambda x: lora.forward(layer, x)):

@@ -239,3 +239,12 @@ def test_planted_answers_with_the_real_models(tmp_path, minilm):
     items = json.loads((tmp_path / "out.json").read_text())["items"]
     for (answer, forgotten, retained), f, r in zip(PLANTED, items[:6], items[6:]):
         assert (f["forgotten"], r["retained"]) == (forgotten, retained), f
+
+
+def test_the_interval_draws_questions_and_not_their_answers():
+    """Three equal answers to each of eight questions say no more than one; a shuffled pairing would make the interval narrower."""
+    once = kfr.interval([1, 0, 1, 1, 0, 1, 0, 1])
+    thrice = kfr.interval([1, 0, 1, 1, 0, 1, 0, 1] * 3, [*"abcdefgh"] * 3)
+    assert once == thrice == kfr.interval([1, 0, 1, 1, 0, 1, 0, 1], [*"abcdefgh"])
+    independent = kfr.interval([1, 0, 1, 1, 0, 1, 0, 1] * 3)
+    assert independent[1] - independent[0] < 0.7 * (once[1] - once[0])
