@@ -24,7 +24,7 @@ from scoring import continued, encode, load, model_names, prompt_text, read_pair
 PRECISIONS = ("float16", "bfloat16", "int8", "int4")
 TEXTS = ("role-play", "prefix", "typos", "paraphrase", "multi-turn")
 ATTACKS = PRECISIONS + TEXTS
-GROUP = 32  # int4: weights of a row that share a scale, the finest usual choice: a model of 135M does not survive 128
+GROUP = 32  # int4: weights of a row that share a scale, the finest usual choice, as a small model needs it
 PUBLISHED = {  # KFR before and after, KnowUnDo, Llama-2-7b-chat (paper_tables.json; GA and NPO there are +GDR+SURE)
     "GA": {"bfloat16": (0.93, 0.84), "role-play": (1.00, 0.95)}, "NPO": {"bfloat16": (0.88, 0.72), "role-play": (0.99, 0.90)},
     "ReLearn": {"bfloat16": (0.72, 0.73), "role-play": (0.87, 0.93)}}
