@@ -249,11 +249,11 @@ measure exposure      "$R/data:$R/augmented" eval/05_exposure.py --models "${fol
 measure next_token    "$R/data" eval/08_next_token.py --model "${folders[@]}" --questions "$R/data/forget_val.jsonl"
 measure memorization  "$R/data" eval/04_memorization.py --model "${folders[@]}" --pairs "$R/data/forget_val.jsonl" $MEMO --el 3
 if [[ $measured == *" robustness "* ]]; then
-step robustness "$R/report/robustness.md" "$(IFS=:; echo "${folders[*]}"):$R/data:data/attacks.json:data/nli" eval/10_robustness.py \
+step robustness "$R/report/robustness.md" "$(IFS=:; echo "${folders[*]}"):$R/data:data/attacks.json:data/nli:eval/01_kfr_krr.py" eval/10_robustness.py \
                 --models "${folders[@]}" --forget "$R/data/forget_val.jsonl" --out "$R/metrics" --report "$R/report" --embedding "$R/models/minilm" $ROBUSTNESS
 fi
 if [[ $measured == *" mechanism "* ]]; then
-step mechanism  "$R/mechanism/mechanism.md" "$(IFS=:; echo "${folders[*]}"):$R/data" eval/11_mechanism.py \
+step mechanism  "$R/mechanism/mechanism.md" "$(IFS=:; echo "${folders[*]}"):$R/data:eval/01_kfr_krr.py" eval/11_mechanism.py \
                 --models "${folders[@]}" --questions "$R/data/forget_val.jsonl" --out "$R/mechanism"
 fi
 step report     "$R/report/table.md" "$R/metrics:data/published.json" eval/09_report.py \
