@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from train_step import BENCH, child, lora_flags
+from train_step import BENCH, child, shared_flags
 
 from files import fail, read_pairs, write_json, write_jsonl  # train_step has shown Python where scripts/ is
 
@@ -43,7 +43,7 @@ def train(args, folder, out, batch, script, *flags):
     """Runs a training script for about --updates updates of `batch` pairs → what watch.py saw, `rows` the pairs of a pass."""
     groups = -(-args.pairs // batch)
     seen = child(BENCH / "watch.py", script, "--model", args.model, "--data", folder / "data", "--out", out, "--batch", batch,
-                 "--accumulation", 1, "--epochs", args.updates / groups, "--dtype", args.dtype, *lora_flags(args), *flags)
+                 "--accumulation", 1, "--epochs", args.updates / groups, "--dtype", args.dtype, *shared_flags(args), *flags)
     return {**seen, "rows": max(seen["rows"])}
 
 

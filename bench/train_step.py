@@ -155,8 +155,9 @@ def child(*command):
     return json.loads(done.stdout.splitlines()[-1]) if done.stdout.strip() else None
 
 
-def lora_flags(args):
-    return ["--lora-r", args.lora_r, "--lora-alpha", 2 * args.lora_r, "--lora-dropout", args.lora_dropout]
+def shared_flags(args):
+    """LoRA's, and no validation on the way: it is the report's and no part of a method."""
+    return ["--probes", 0, "--lora-r", args.lora_r, "--lora-alpha", 2 * args.lora_r, "--lora-dropout", args.lora_dropout]
 
 
 def compare(args, folder):
@@ -175,7 +176,7 @@ def compare(args, folder):
         args.steps = args.published_steps = updates - 1
     ours = child(BENCH / "watch.py", BENCH.parent / "scripts/12_relearn.py", "--model", args.model, "--data", args.data,
                  "--forget", "forget_train.jsonl", "--out", folder / "ours", "--batch", half, "--accumulation", 1,
-                 "--epochs", (args.steps + 1) / groups, "--dtype", args.dtype, *lora_flags(args))
+                 "--epochs", (args.steps + 1) / groups, "--dtype", args.dtype, *shared_flags(args))
     theirs = part("published", "--data", args.data, "--batch", args.batch, "--published-steps", args.published_steps,
                   "--lora-r", args.lora_r, "--lora-dropout", args.lora_dropout)
     rate = theirs["flops"]
