@@ -231,6 +231,7 @@ inverted() {  # SIDE: false answers to its validation questions
        --file "$1_val.jsonl" --seed 1 --out "$R/augmented/$1_inverted.jsonl"
 }
 if [[ $measured == *" exposure "* || ($measured == *" tofu "* && ! -e $R/data/forget_perturbed.jsonl) ]]; then inverted forget; fi
+sets=
 if [ -e "$R/data/forget_perturbed.jsonl" ]; then
   sets="--forget $R/data/forget_perturbed.jsonl"
   for name in retain real_authors world_facts; do
@@ -238,11 +239,11 @@ if [ -e "$R/data/forget_perturbed.jsonl" ]; then
   done
 elif [[ $measured == *" tofu "* ]]; then
   inverted retain
-  other=val; if grep -qs '"fact"' "$R/data/forget_val.jsonl"; then other=tune; fi  # without another wording, an answer is its own
-  sets="--forget $R/data/forget_val.jsonl --perturbed $R/augmented/forget_inverted.jsonl --paraphrased $R/data/forget_$other.jsonl
-        --retain $R/data/retain_val.jsonl --retain-perturbed $R/augmented/retain_inverted.jsonl --retain-paraphrased $R/data/retain_$other.jsonl"
+  # answers are their own paraphrases: true and false ones in one wording, so that the fact alone makes the ratio
+  sets="--forget $R/data/forget_val.jsonl --paraphrased $R/data/forget_val.jsonl --perturbed $R/augmented/forget_inverted.jsonl"
+  sets+=" --retain $R/data/retain_val.jsonl --retain-paraphrased $R/data/retain_val.jsonl --retain-perturbed $R/augmented/retain_inverted.jsonl"
 fi
-measure tofu          "$R/data:$R/augmented" eval/03_tofu.py --model "${folders[@]}" ${sets:-} --reference "$R/metrics/retrained/tofu.json" \
+measure tofu          "$R/data:$R/augmented" eval/03_tofu.py --model "${folders[@]}" $sets --reference "$R/metrics/retrained/tofu.json" \
                       --max-new-tokens "$(sed -n 's/.*--max-new-tokens \([0-9]*\).*/\1/p' <<<"$GENERATE")"
 measure exposure      "$R/data:$R/augmented" eval/05_exposure.py --models "${folders[@]}" --reference "$R/models/retrained" \
                       --forget "$R/data/forget_val.jsonl" --fresh "$R/augmented/forget_inverted.jsonl"

@@ -53,11 +53,13 @@ if __name__ == "__main__":
     if len(args.out) not in (1, len(args.models)):
         fail(f"{len(args.models)} --models need one --out (seeds of one model) or {len(args.models)} (several models), not {len(args.out)}")
     pairs, fresh = read_items(args.forget), read_items(args.fresh) if args.fresh else []
-    folders = [model_folder(folder, "python scripts/02_finetune.py --help") for folder in args.models + args.reference]
+    for folder in args.models + args.reference:
+        model_folder(folder, "python scripts/02_finetune.py --help")
 
-    scores = [logprobs(folder, pairs + (fresh if number < len(args.models) else []), args.batch)
-              for number, folder in enumerate(progress(folders, desc="exposure", unit="model"))]
-    scored, reference = scores[:len(args.models)], scores[len(args.models):]
+    folders = list(dict.fromkeys(args.models + args.reference))  # one that is both, the retrained model say, is scored once
+    scores = {folder: logprobs(folder, pairs + (fresh if folder in args.models else []), args.batch)
+              for folder in progress(folders, desc="exposure", unit="model")}
+    scored, reference = ([scores[folder] for folder in given] for given in (args.models, args.reference))
     seeds = len(args.models) // len(args.out)
     for number, out in enumerate(args.out):
         models, unlearned = (part[number * seeds:][:seeds] for part in (args.models, scored))
