@@ -41,7 +41,7 @@ if __name__ == "__main__":
     parser.add_argument("--count", type=int, default=16, help="how many of them (default: 16)")
     parser.add_argument("--singly", type=int, help="how many of these to run one prompt at a time too (default: all)")
     parser.add_argument("--max-new-tokens", type=int, default=200, help="longest continuation (default: 200)")
-    parser.add_argument("--batch", type=int, default=64, help="prompts continued together (default: 64)")
+    parser.add_argument("--batch", type=int, default=160, help="prompts continued together (default: 160)")
     args = parser.parse_args()
     spec = importlib.util.spec_from_file_location("memorization", REPOSITORY / "eval/04_memorization.py")
     memorization = importlib.util.module_from_spec(spec)
