@@ -56,7 +56,7 @@ while [ $# -gt 0 ]; do
   esac
 done
 [ -f "scripts/presets/$preset.sh" ] || fail "unknown preset $preset; there are: $presets"
-VANILLA= MODEL_FLAGS= ROBUSTNESS=    # of the presets some have these
+VANILLA= MODEL_FLAGS= ROBUSTNESS= PUBLISHED=$preset    # of the presets some have these
 declare -A SET=() LR=()  # by method: its flags, and the learning rate that tuning chose
 . "scripts/presets/$preset.sh"
 tuned=scripts/presets/tuned/$preset.sh
@@ -70,6 +70,9 @@ modes=${plan:+1}${rehearse:+1}${tune:+1}
 if [ "$chosen" = all ]; then chosen=$methods; fi
 chosen=" $(echo ${chosen//,/ }) "
 for name in $chosen; do grep -qxF -- "$name" <<<"$methods" || fail "unknown method $name; there are: $(echo $methods)"; done
+while read -r name base; do
+  [[ $chosen != *" $name "* || $chosen == *" $base "* ]] || fail "$name goes on from $base: choose both, --methods \"$base $name\""
+done < <(sed -nE 's/^extrapolate +([^ ]+) +([^ ]+).*/\1 \2/p' run_all.sh)
 measured=${flag_metrics:-${METRICS:-}}
 if [ "$measured" = all ]; then measured=$measures; fi
 measured=" $(echo ${measured//,/ }) "
@@ -258,6 +261,6 @@ step mechanism  "$R/mechanism/mechanism.md" "$(IFS=:; echo "${folders[*]}"):$R/d
                 --models "${folders[@]}" --questions "$R/data/forget_val.jsonl" --out "$R/mechanism"
 fi
 step report     "$R/report/table.md" "$R/metrics:data/published.json" eval/09_report.py \
-                --metrics "${metrics[@]}" --run "$R" --preset "$preset" $(grep -q "^ \"$preset\":" data/published.json && echo --published "$preset") --out "$R/report"
+                --metrics "${metrics[@]}" --run "$R" --preset "$preset" $(grep -q "^ \"$PUBLISHED\":" data/published.json && echo --published "$PUBLISHED") --out "$R/report"
 if [ -n "$plan" ]; then "$PYTHON" scripts/32_plan.py $plan_flags <<<"$planned"; exit; fi
 cat "$R/report/table.md"

@@ -120,7 +120,8 @@ def run_all(*flags, folder=REPOSITORY):
 
 
 @pytest.mark.parametrize("flags, message", [
-    (("--methods", "GA+GDR Magic"), "unknown method Magic; there are: GA"), (("--preset", "none"), "unknown preset none; there are:"),
+    (("--methods", "GA+GDR Magic"), "unknown method Magic; there are: GA"),
+    (("--methods", "GA+UIPE NPO"), 'GA+UIPE goes on from GA: choose both, --methods "GA GA+UIPE"'), (("--preset", "none"), "unknown preset none; there are:"),
     (("--data", "none"), "--data none: not people"), (("--force", "none"), "unknown step"), (("--run", "../x"), "--run ../x: use letters"),
     (("--colour",), "unknown argument --colour"), (("--run",), "--run needs a value")])
 def test_run_all_refuses_in_one_line(flags, message):

@@ -4,3 +4,4 @@
 DATA=knowundo
 GENERATE="--max-new-tokens 128 --batch 96"
 FINETUNE="--lr 1e-3 --epochs 6"   # its facts are asked in fewer wordings than ours
+PUBLISHED=knowundo-llama2   # what the paper has of this data, for the report: of another model
