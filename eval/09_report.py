@@ -413,15 +413,16 @@ def section_data(run):
 
 
 def section_published(rows, name, path=PUBLISHED):
-    """Published, measured and their difference for the models that both have; names are compared without case."""
+    """Published, measured and their difference for the models and the columns that both have; names are compared without case."""
     known = read_json(path)
     if known is None or not isinstance(known.get(name), dict) or not isinstance(known[name].get("rows"), dict):
         fail(f"{path}: " + ("no such file" if known is None else f"holds no table {name}; there are: {', '.join(known)}"))
     found, measured = known[name], {row["model"].lower(): row for row in rows}
     both = [(model, values, measured[model.lower()]) for model, values in found["rows"].items() if model.lower() in measured]
-    if not both:
-        return [paragraph(f"{found.get('source', name)} has none of these models.")]
-    keys, forms = list({key: None for _, values, _ in both for key in values}), {key: form for key, _, form, _ in all_columns()}
+    keys = [key for key in {key: None for _, values, _ in both for key in values} if any(row.get(key) is not None for *_, row in both)]
+    if not keys:
+        return [paragraph(f"{found.get('source', name)} has nothing of these models that was measured.")]
+    forms = {key: form for key, _, form, _ in all_columns()}
     body = []
     for model, values, row in both:
         body.append([model])
