@@ -16,11 +16,13 @@ import random
 import re
 import sys
 import time
+import warnings
 from pathlib import Path
 
 from measure import MODELS, REPOSITORY, fail, mean, model_folder, origin, progress, write_text
 from scoring import continued, encode, load, model_names, prompt_text, read_pairs, text_of, texts_of, with_answer
 
+warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing")  # peft asks transformers in an old way
 PRECISIONS = ("float16", "bfloat16", "int8", "int4")
 TEXTS = ("role-play", "prefix", "typos", "paraphrase", "multi-turn")
 ATTACKS = PRECISIONS + TEXTS

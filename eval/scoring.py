@@ -198,7 +198,7 @@ def continuations(prompts, limits, model, tokenizer, batch):
         longest[tuple(prompt)] = max(limit, longest.get(tuple(prompt), 0))
     result = {prompt: [] for prompt in longest}
     order = sorted(prompt for prompt, limit in longest.items() if limit)  # those with a beginning in common stand together
-    for at in progress(range(0, len(order), batch), desc="continuations", unit="batch"):
+    for at in progress(range(0, len(order), batch), desc="continuations", unit="batch", disable=len(order) <= batch):
         rows = order[at:at + batch]
         with torch.inference_mode():
             ids, mask, positions, cache = read_prompts(rows, model)
