@@ -100,6 +100,8 @@ def load(folder, dtype=None):
         fail(f"cannot load a model from {folder}: {str(error).strip().splitlines()[0]}")
     if tokenizer.chat_template is None:
         fail(f"{folder}: the tokenizer has no chat template; make the folder with 00_models.py --chat-template NAME")
+    # a prompt's last position alone: from a slice of the states a CPU's matmul copies the whole matrix for every row
+    model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
 
 

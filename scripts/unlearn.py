@@ -124,7 +124,7 @@ def _read_model(path, dtype):
         tokenizer = transformers.AutoTokenizer.from_pretrained(path)
         model = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=pick_dtype(dtype), use_safetensors=True)
         if base != str(path):
-            model = PeftModel.from_pretrained(model, path)
+            model = lora.hasten(PeftModel.from_pretrained(model, path))
     except (OSError, ValueError, KeyError) as error:
         fail(f"cannot load a model from {path}: {str(error).strip().splitlines()[0]}")
     if tokenizer.chat_template is None:
@@ -132,6 +132,8 @@ def _read_model(path, dtype):
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id
+    # a prompt's last position alone, as `generate` asks for it: from a slice a CPU's matmul copies the whole matrix for every row
+    model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
     return model, tokenizer
 
 
