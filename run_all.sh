@@ -12,7 +12,7 @@ usage() {
   cat <<END
 usage: bash run_all.sh [--preset NAME] [--data NAME_OR_FOLDER] [--model ID_OR_PATH] [--methods "A B"] [--persons N|all]
                        [--vanilla ID_OR_PATH|none] [--run NAME] [--force STEP] [--tune "RATE RATE ..."] [--seeds "N N"]
-                       [--metrics "A B"] [--plan[=FLAGS]] [--rehearse]
+                       [--metrics "A B"] [--jobs N] [--plan[=FLAGS]] [--rehearse]
 
   --preset NAME    values for a model and a data set (default: people-smollm2): $presets
   --data X         people, knowundo, tofu, or a folder with forget_train and retain_train (and forget_val, retain_val),
@@ -30,6 +30,8 @@ usage: bash run_all.sh [--preset NAME] [--data NAME_OR_FOLDER] [--model ID_OR_PA
                    writes the best into scripts/presets/tuned/, which later runs of the preset read
   --seeds "N N"    trains every chosen method with these seeds too (0 is always there); the table shows mean ± deviation
   --metrics "A B"  further metrics, all or some of: $measures (default: the preset's METRICS, none)
+  --jobs N         so many methods at once, each with its share of the processor's cores (default: 1). Two on two cores take two
+                   thirds of the time where many methods are trained; another number of cores moves results by rounding
   --plan           prints every step with its model, data, updates, tokens, GPU memory and hours, and runs, installs and
                    downloads nothing; --plan="--tflops 400" gives scripts/32_plan.py flags (its --help says which)
   --rehearse       every step and flag of the preset on a tiny random model of the same architecture and a few pairs,
@@ -41,16 +43,16 @@ END
 }
 
 # ---- flags beat the preset, the preset beats the scripts' defaults
-preset=people-smollm2 run= force= tune= seeds= plan= plan_flags= rehearse= embedding=minilm
+preset=people-smollm2 run= force= tune= seeds= jobs= plan= plan_flags= rehearse= embedding=minilm
 flag_data= flag_model= flag_vanilla= flag_methods= flag_persons= flag_metrics=
 while [ $# -gt 0 ]; do
   case $1 in
     --help|-h) usage; exit 0 ;;
     --plan|--plan=*) plan=yes plan_flags=${1#--plan} plan_flags=${plan_flags#=}; shift ;;
     --rehearse) rehearse=yes; shift ;;
-    --preset|--data|--model|--vanilla|--methods|--persons|--metrics|--run|--force|--tune|--seeds)
+    --preset|--data|--model|--vanilla|--methods|--persons|--metrics|--run|--force|--tune|--seeds|--jobs)
       [ $# -ge 2 ] && [ -n "$2" ] || fail "$1 needs a value (see --help)"
-      case $1 in --preset|--run|--force|--tune|--seeds) printf -v "${1#--}" %s "$2" ;; *) printf -v "flag_${1#--}" %s "$2" ;; esac
+      case $1 in --preset|--run|--force|--tune|--seeds|--jobs) printf -v "${1#--}" %s "$2" ;; *) printf -v "flag_${1#--}" %s "$2" ;; esac
       shift 2 ;;
     *) fail "unknown argument $1 (see --help)" ;;
   esac
@@ -67,6 +69,7 @@ if [ -n "$flag_model$flag_vanilla" ]; then vanilla=${flag_vanilla#none}; fi
 modes=${plan:+1}${rehearse:+1}${tune:+1}
 [ ${#modes} -le 1 ] || fail "--plan, --rehearse and --tune: give one of them"
 [[ $seeds =~ ^[0-9\ ]*$ ]] || fail "--seeds $seeds: give whole numbers"
+[[ $jobs =~ ^([1-9][0-9]?)?$ ]] || fail "--jobs $jobs: give a number from 1 to 99"
 if [ "$chosen" = all ]; then chosen=$methods; fi
 chosen=" $(echo ${chosen//,/ }) "
 for name in $chosen; do grep -qxF -- "$name" <<<"$methods" || fail "unknown method $name; there are: $(echo $methods)"; done
@@ -89,7 +92,7 @@ fi
 if [ -n "$plan" ]; then PYTHON=${PYTHON:-python3}; else . scripts/environment.sh requirements.txt; fi
 
 # ---- step NAME OUTPUT INPUT:INPUT... SCRIPT FLAGS...: runs a script unless its output is there and nothing it depends on has changed
-R=work/$run planned= answering=
+R=work/$run planned=
 [ -n "$plan" ] || mkdir -p "$R/.steps"
 if [ -z "$plan" ] && command -v flock >/dev/null; then exec 9>"$R/.lock"; flock -n 9 || fail "another run_all.sh is at work in $R"; fi
 sources() {  # a script and the modules beside it that it imports
@@ -118,11 +121,29 @@ wanted() {  # NAME...: is one of these methods chosen?
   for name; do [[ $chosen == *" $name "* ]] && return 0; done
   return 1
 }
-answer() {  # NAME FOLDER: the model's answers to the validation questions; a rehearsal trains the next model meanwhile
-  [ -z "$tune" ] || return 0
-  local asked=(step "answers-$1" "$R/answers/$1/generation.json" "$2:$R/data/*_val.jsonl" scripts/30_generate.py --model "$2"
-    --questions "$R/data/forget_val.jsonl" "$R/data/retain_val.jsonl" --out "$R/answers/$1" $GENERATE)
-  if [ -n "$rehearse" ]; then wait $answering; "${asked[@]}" & answering=$!; else "${asked[@]}"; fi
+beside() {  # COMMAND...: runs it when fewer than --jobs others run, in a process group of its own
+  if [ "$jobs" = 1 ]; then "$@"; return; fi
+  while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do wait -n || exit $?; done
+  set -m
+  OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores / jobs > 0 ? cores / jobs : 1))} "$@" &
+  running+=($!)
+  set +m
+}
+together() {  # waits for all that run beside each other
+  local one
+  for one in "${running[@]}"; do wait "$one" || exit $?; done
+  running=()
+}
+trap 'for one in $(jobs -rp); do kill -- "-$one"; done; wait' EXIT
+answer() {  # NAME FOLDER: the model's answers to the validation questions
+  step "answers-$1" "$R/answers/$1/generation.json" "$2:$R/data/*_val.jsonl" scripts/30_generate.py --model "$2" \
+    --questions "$R/data/forget_val.jsonl" "$R/data/retain_val.jsonl" --out "$R/answers/$1" $GENERATE
+}
+unlearn() {  # NAME INPUT:INPUT... SCRIPT FLAGS...: trains a model and asks it
+  step "$1" "$R/methods/$1" "$2" "$3" --out "$R/methods/$1" "${@:4}"
+  answer "$1" "$R/methods/$1"
+}
+asked() {  # NAME FOLDER: one more model of the table
   answered+=("$1") folders+=("$2")
 }
 method() {  # NAME SCRIPT FLAGS...: unlearns the vanilla model, with every seed, then asks it; the last of equal flags counts
@@ -130,26 +151,27 @@ method() {  # NAME SCRIPT FLAGS...: unlearns the vanilla model, with every seed,
   local flag name seed inputs="$R/models/vanilla:$R/data/*_train.jsonl" flags="$TRAIN ${SET[$1]:-$BASELINE}"
   for flag in "${@:3}"; do if [ -e "$flag" ]; then inputs+=":$flag"; fi; done
   if [ -n "$tune" ]; then
-    step "tune-$1" "$R/tune/$1/tune.json" "$inputs" scripts/31_tune.py --name "$1" --rates $tune --model "$R/models/vanilla" \
+    beside step "tune-$1" "$R/tune/$1/tune.json" "$inputs" scripts/31_tune.py --name "$1" --rates $tune --model "$R/models/vanilla" \
       --data "$R/data" --out "$R/tune/$1" --choices "$tuned" --embedding "$R/models/minilm" --generate " $GENERATE" -- "scripts/$2" $flags "${@:3}"
     return
   fi
   for seed in "" $seeds; do
     name=$1${seed:+@$seed}
-    step "$name" "$R/methods/$name" "$inputs" "scripts/$2" --model "$R/models/vanilla" --data "$R/data" --out "$R/methods/$name" \
+    beside unlearn "$name" "$inputs" "scripts/$2" --model "$R/models/vanilla" --data "$R/data" \
       $flags "${@:3}" ${LR[$1]:+--lr ${LR[$1]}} ${seed:+--seed $seed}
-    answer "$name" "$R/methods/$name"
+    asked "$name" "$R/methods/$name"
   done
 }
 extrapolate() {  # NAME METHOD FLAGS...: goes on in the direction of a finished method
   wanted "$1" && [ -z "$tune" ] || return 0
-  step "$1" "$R/methods/$1" "$R/methods/$2:$R/data/retain_tune.jsonl" scripts/20_uipe.py --model "$R/methods/$2" --data "$R/data" \
-    --out "$R/methods/$1" "${@:3}"
-  answer "$1" "$R/methods/$1"
+  beside unlearn "$1" "$R/methods/$2:$R/data/retain_tune.jsonl" scripts/20_uipe.py --model "$R/methods/$2" --data "$R/data" "${@:3}"
+  asked "$1" "$R/methods/$1"
 }
 
 # ======================================================================== the run
 if [ -n "$rehearse" ]; then . scripts/rehearsal.sh; fi
+jobs=${jobs:-${rehearse:+2}} jobs=${jobs:-1} cores=$(getconf _NPROCESSORS_ONLN) running=()
+if [ -n "$plan" ]; then jobs=1; fi
 step models    "$R/models/base"      "$([ -d "$model" ] && echo "$model" || echo scripts/00_models.py)" \
                                      scripts/00_models.py --model "$model" --chat-template "$TEMPLATE" --out "$R/models/base" $MODEL_FLAGS
 step minilm    "$R/models/minilm"    scripts/00_models.py  scripts/00_models.py --model "$embedding" --out "$R/models/minilm"
@@ -167,8 +189,10 @@ step retrained "$R/models/retrained" "$R/models/base:$R/data/full_without_forget
                                      --out "$R/models/retrained" --without-forget $TRAIN $FINETUNE
 step augment   "$R/augmented/forget_augmented.jsonl" "$R/data/forget_train.jsonl:data/augmentation.json:data/general_knowledge.jsonl" \
                                      scripts/03_augment.py --data "$R/data" --out "$R/augmented/forget_augmented.jsonl" $AUGMENT
-answer vanilla   "$R/models/vanilla"
-answer retrained "$R/models/retrained"
+for name in vanilla retrained; do
+  [ -n "$tune" ] || beside answer "$name" "$R/models/$name"
+  asked "$name" "$R/models/$name"
+done
 
 if wanted RKLD RKLD+GDR RKLD+KLR FKLD; then
 step augmented "$R/models/augmented" "$R/models/vanilla:$R/data/forget_train.jsonl"  scripts/02_finetune.py --model "$R/models/vanilla" --data "$R/data" \
@@ -209,14 +233,15 @@ method RKLD+GDR         18_rkld.py     --augmented "$R/models/augmented" --retai
 method RKLD+KLR         18_rkld.py     --augmented "$R/models/augmented" --retain klr
 method FKLD             18_rkld.py     --augmented "$R/models/augmented" --divergence forward
 method TA               19_ta.py
+together  # UIPE goes on from these
 extrapolate GA+UIPE       GA
 extrapolate GA+GDR+UIPE   GA+GDR
 extrapolate GA+KLR+UIPE   GA+KLR
 extrapolate NPO+UIPE      NPO
 extrapolate NPO+GDR+UIPE  NPO+GDR
+together
 if [ -n "$tune" ]; then cat "$tuned"; exit; fi
 
-wait $answering
 forget=("${answered[@]/#/$R/answers/}"); retain=("${forget[@]/%//retain_val.jsonl}"); forget=("${forget[@]/%//forget_val.jsonl}")
 metrics=("${answered[@]/#/$R/metrics/}")
 step kfr_krr    "$R/metrics" "$R/answers/*/*.jsonl:data/nli" eval/01_kfr_krr.py --forget "${forget[@]}" --retain "${retain[@]}" \

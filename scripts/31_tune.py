@@ -7,6 +7,8 @@ a file that run_all.sh reads after its preset. Everything after -- is the method
     python scripts/31_tune.py --name GA+GDR --rates 3e-4 5e-4 7e-4 --model M --data D --out T --choices F -- scripts/10_ga.py --retain gdr
 """
 import argparse
+import fcntl
+import os
 import shutil
 import subprocess
 import sys
@@ -68,6 +70,8 @@ if __name__ == "__main__":
         print(f"{args.name:14} lr {one['lr']:8} KFR {one['KFR']:.3f}  KRR {one['KRR']:.3f}  HM {one['HM']:.3f}{'  <- chosen' if one is best else ''}")
     write_json(Path(args.out) / "tune.json", {"method": args.name, "chosen": best["lr"], "trials": trials, **record(args)})
     choices = Path(args.choices)
+    choices.parent.mkdir(parents=True, exist_ok=True)
+    fcntl.flock(os.open(choices.parent, os.O_RDONLY), fcntl.LOCK_EX)  # other methods may be tuned at the same time; let go at exit
     lines = choices.read_text().splitlines() if choices.is_file() else ["# Learning rates chosen by scripts/31_tune.py; run_all.sh --tune writes them."]
     lines = [line for line in lines if not line.startswith(f"LR[{args.name}]=")]
     shown = " ".join(f"{one['lr']}:{one['KFR']:.2f}/{one['KRR']:.2f}" for one in trials)
