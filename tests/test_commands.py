@@ -123,7 +123,7 @@ def run_all(*flags, folder=REPOSITORY):
     (("--methods", "GA+GDR Magic"), "unknown method Magic; there are: GA"),
     (("--methods", "GA+UIPE NPO"), 'GA+UIPE goes on from GA: choose both, --methods "GA GA+UIPE"'), (("--preset", "none"), "unknown preset none; there are:"),
     (("--data", "none"), "--data none: not people"), (("--force", "none"), "unknown step"), (("--run", "../x"), "--run ../x: use letters"),
-    (("--colour",), "unknown argument --colour"), (("--run",), "--run needs a value")])
+    (("--colour",), "unknown argument --colour"), (("--jobs", "0"), "--jobs 0: give a number from 1 to 99"), (("--run",), "--run needs a value")])
 def test_run_all_refuses_in_one_line(flags, message):
     done = run_all(*flags)
     assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1
@@ -155,3 +155,62 @@ def test_run_all_from_nothing_to_the_table_and_again(tmp_path):
     with open(tmp_path / "work/t/answers/ReLearn/forget_val.jsonl", "a") as file:
         file.write('{"question": "Who?", "reference": "Ada Lem.", "answer": "Ada Lem."}\n')
     assert steps(run_all(*flags, folder=tmp_path)) == ["kfr_krr", "linguistic", "report"]
+
+
+FAKE_PYTHON = """#!/usr/bin/env bash
+echo "begin $1 ${OMP_NUM_THREADS:-all}" >>log
+script=$1 out=
+for word; do  # what --out names: files, or folders with what later steps look for
+  case $word in --out) out=yes ;; --*) out= ;; *.json*) [ -z "$out" ] || install -D /dev/null "$word" ;;
+    *) [ -z "$out" ] || { mkdir -p "$word"; touch "$word"/{full,full_without_forget,{forget,retain}_{train,tune,val}}.jsonl; } ;; esac
+done
+case $script in
+  scripts/11_npo.py) [ -z "$BREAK" ] || { sleep 0.2; exit 3; } ;;
+  scripts/*_ga.py) [ -z "$BREAK" ] || sleep 60 ;;
+  eval/09_report.py) mkdir -p work/t/report; echo "the table" >work/t/report/table.md ;;
+esac
+sleep 0.2
+echo "end $1" >>log
+"""
+
+
+@pytest.fixture
+def fake(tmp_path):
+    """run_all.sh over a Python that only notes when each script begins and ends; with BREAK, NPO fails while GA is at work."""
+    for name in ("run_all.sh", "scripts", "eval", "data"):
+        (tmp_path / name).symlink_to(REPOSITORY / name)
+    shutil.copy(REPOSITORY / "run_all.sh", tmp_path / "copy.sh")
+    (tmp_path / "run_all.sh").unlink()
+    (tmp_path / "copy.sh").rename(tmp_path / "run_all.sh")  # it works in the folder it lies in
+    (tmp_path / "python").write_text(FAKE_PYTHON)
+    (tmp_path / "python").chmod(0o755)
+
+    def run(jobs, broken=""):
+        (tmp_path / "log").write_text("")
+        done = subprocess.run(["bash", "run_all.sh", "--run", "t", "--force", "all", "--methods", "GA NPO DPO IDK GA+UIPE", "--jobs", str(jobs)],
+                              cwd=tmp_path, capture_output=True, text=True,
+                              env={**os.environ, "PYTHON": str(tmp_path / "python"), "OMP_NUM_THREADS": "", "BREAK": broken})
+        return done, [line.split() for line in (tmp_path / "log").read_text().splitlines()]
+    return run
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_methods_run_beside_each_other(fake, jobs):
+    done, lines = fake(jobs)
+    assert done.returncode == 0 and done.stdout.endswith("the table\n"), done.stdout + done.stderr
+    depth = [sum({"begin": 1, "end": -1}[line[0]] for line in lines[:at]) for at in range(len(lines) + 1)]
+    assert max(depth) == jobs and depth[-1] == 0
+    begun = [line[1] for line in lines if line[0] == "begin"]
+    assert sorted(name for name in begun if name.startswith("scripts/1")) == ["scripts/10_ga.py", "scripts/11_npo.py", "scripts/13_dpo.py", "scripts/14_idk.py"]
+    assert begun.count("scripts/30_generate.py") == 7
+    at = lines.index(next(line for line in lines if line[:2] == ["begin", "scripts/20_uipe.py"]))
+    assert all(["end", f"scripts/{name}.py"] in lines[:at] for name in ("10_ga", "11_npo", "13_dpo", "14_idk")), "UIPE goes on from them"
+    threads = {line[2] for line in lines if line[:2] == ["begin", "scripts/10_ga.py"]}
+    assert threads == ({"all"} if jobs == 1 else {str(max(1, os.cpu_count() // jobs))})
+
+
+def test_a_method_that_fails_stops_those_beside_it(fake):
+    done, lines = fake(2, "yes")
+    assert done.returncode == 3 and "step NPO stopped" in done.stderr
+    assert ["begin", "scripts/10_ga.py", str(max(1, os.cpu_count() // 2))] in lines
+    assert ["end", "scripts/10_ga.py"] not in lines and not any("13_dpo" in line[1] for line in lines)
