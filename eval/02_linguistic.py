@@ -11,7 +11,7 @@ from nltk.tokenize import TreebankWordTokenizer
 from nltk.tokenize.punkt import PunktSentenceTokenizer
 
 from measure import MODELS, fail, mean, model_folder, pair_up, read_answers, write_results
-from scoring import answer_logprobs, load
+from scoring import answer_logprobs, load, quick
 
 
 def words(text):
@@ -62,7 +62,7 @@ if __name__ == "__main__":
     if args.batch < 1:
         fail("--batch must be at least 1")
     files = [(path, read_answers(path), out) for path, out in pair_up(args.answers, args.out)]
-    judge = None if args.no_ppl else load(model_folder(args.model, "python scripts/00_models.py --out " + args.model))
+    judge = None if args.no_ppl else load(model_folder(args.model, "python scripts/00_models.py --out " + args.model), quick())
 
     for path, rows, out in files:
         ppl = perplexities(rows, *judge, args.batch) if judge else [None] * len(rows)

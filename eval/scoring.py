@@ -77,6 +77,13 @@ def model_names(folders, names=()):
     return names
 
 
+def quick():
+    """bfloat16 where the hardware multiplies in it, else float32."""
+    import torch
+    able = torch.cpu.get_capabilities()
+    return torch.bfloat16 if torch.cuda.is_available() or able.get("amx_bf16") or able.get("avx512_bf16") else torch.float32
+
+
 def load(folder, dtype=None):
     """A model folder (full weights, or a PEFT adapter with its base) or hub id → (model on the device, tokenizer); safetensors only.
 
