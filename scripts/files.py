@@ -5,10 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from importlib import metadata
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+STARTED = time.time()
 
 
 def fail(message):
@@ -145,10 +147,11 @@ def progress(*args, **kwargs):
 
 
 def record(args, files=()):
-    """What a results file says of its origin: command, settings, versions, git commit, data hashes."""
+    """What a results file says of its origin: command, settings, versions, git commit, data hashes, seconds taken."""
     git = subprocess.run(["git", "-C", REPOSITORY, "describe", "--always", "--dirty", "--abbrev=12"],
                          capture_output=True, text=True)
     return {"script": Path(sys.argv[0]).name, "settings": vars(args),
             "versions": {"python": sys.version.split()[0],
                          **{name: metadata.version(name) for name in ("torch", "transformers", "peft", "numpy")}},
-            "git_commit": git.stdout.strip() or None, "data": {str(path): sha256(path) for path in files}}
+            "git_commit": git.stdout.strip() or None, "data": {str(path): sha256(path) for path in files},
+            "seconds": round(time.time() - STARTED, 1)}

@@ -11,6 +11,7 @@ import math
 import os
 import random
 import sys
+import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 
 import lora
 import parallel
-from files import REPOSITORY, fail, progress, read_json, read_pairs, record, replace_folder, write_json
+from files import REPOSITORY, STARTED, fail, progress, read_json, read_pairs, record, replace_folder, write_json
 
 warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing")  # peft asks transformers in an old way
 
@@ -447,6 +448,7 @@ class Trainer:
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: min((step + 1) / warm, (self.steps - step) / max(1, self.steps - warm + 1)))
         self.done, self.log, self.probes, self.loss, self.waiting = 0, [], [], 0.0, 0
+        self.began = STARTED
         self.gradients = None  # those of two losses, apart: for `combine`
         self.probed = self._validation_pairs() if args.probes else {}
         self._resume()
@@ -489,6 +491,7 @@ class Trainer:
             parallel.say(f"{checkpoint}: made with other settings or data, starting afresh")
             return
         self.done, self.log, self.probes = state["step"], state["log"], state["probes"]
+        self.began -= state["seconds"]
         for parameter, value in zip(self.parameters, state["parameters"], strict=True):
             parameter.data.copy_(value)
         self.optimizer.load_state_dict(state["optimizer"])
@@ -501,6 +504,7 @@ class Trainer:
     def _checkpoint(self):
         self.partial.mkdir(parents=True, exist_ok=True)
         state = {"settings": self._settings(), "step": self.done, "log": self.log, "probes": self.probes, "rng": torch.get_rng_state(),
+                 "seconds": time.time() - self.began,
                  "parameters": [parameter.detach().cpu() for parameter in self.parameters],
                  "optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
         if torch.cuda.is_available():
@@ -586,6 +590,7 @@ class Trainer:
         if merge:  # float32: adding a small update to bfloat16 weights would round much of it away
             model = model.float().merge_and_unload().to(pick_dtype(self.args.dtype))
         save_model(model, self.tokenizer, self.partial)
+        self.record["seconds"] = round(time.time() - self.began, 1)
         write_json(self.partial / "training.json", {**self.record, "updates": self.log, "probes": self.probes})
         replace_folder(self.partial, self.out)
         print(f"wrote {self.out}", file=sys.stderr)

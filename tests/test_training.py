@@ -55,10 +55,13 @@ def test_a_killed_run_continues_to_the_same_weights(tmp_path, tiny, data):
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert checkpoint.exists() and not (tmp_path / "killed").exists(), "killed too late to show anything"
+    state = torch.load(checkpoint, weights_only=True)
+    torch.save({**state, "seconds": state["seconds"] + 5000}, checkpoint)
     assert "continuing at update" in train("11_npo.py", tiny, data, tmp_path / "killed", *flags).stderr
     assert_same(tmp_path / "whole", tmp_path / "killed")
     whole, killed = (json.loads((tmp_path / name / "training.json").read_text()) for name in ("whole", "killed"))
     assert whole["updates"] == killed["updates"] and whole["probes"] == killed["probes"] and len(whole["probes"]) == 5
+    assert killed["seconds"] > 5000 > whole["seconds"], "the time before the interruption counts"
     assert [*(tmp_path / "killed").glob("*.pt")] == [] and not (tmp_path / "killed.partial").exists()
 
 
