@@ -13,4 +13,5 @@ AUGMENTED="--lr 5e-4 --epochs 2.5"
 BASELINE="--lr 5e-4 --epochs 1.5"   # learning rates: tuned/people-smollm2.sh
 SET[ReLearn]="--lr 1e-3 --epochs 1.1"
 SET[ReLearn-DPO]="--lr 5e-4 --epochs 0.25"
+SET[GA+GDR+MemFlex]="$BASELINE --magnitude 2e-5"   # the published 6e-4 is above every gradient here: nothing would be trained
 GENERATE="--max-new-tokens 64 --batch 96"
