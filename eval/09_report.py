@@ -204,7 +204,7 @@ def scatter(rows, files):
     rows = [row for row in rows if row.get("KFR") is not None and row.get("KRR") is not None]
     if not rows:
         return []
-    figure, axes = pyplot().subplots(figsize=(4.4, 5.0))
+    figure, axes = pyplot().subplots(figsize=(4.4, max(5.0, 2.9 + 0.19 * -(-len(rows) // 2))))
     for level in (0.5, 0.7, 0.8, 0.9):  # lines of equal harmonic mean
         krr = [level / 2 + (1 - level / 2) * at / 200 for at in range(1, 201)]
         line = [(x, level * x / (2 * x - level)) for x in krr if 2 * x > level and level * x / (2 * x - level) <= 1.06]
