@@ -1,8 +1,9 @@
 """Trains the embedded entailment model: a three-class cross-encoder on all-MiniLM-L6-v2, kept as its encoder's weights in data/nli.
 
-Public entailment data does not teach that a swapped name, date or number contradicts, so half of the pairs are fact swaps: from
-our invented persons (without those of the default run, whose tables it will judge) and from TOFU's retain sets (paraphrased answers
-are entailed, perturbed ones contradict, other answers are neutral). The rest is SNLI. data/README.md names origin and licences.
+Public entailment data does not teach that a swapped name, date or number contradicts, so most of the pairs are fact swaps: from our
+invented persons (without those of the default run, whose tables it will judge), from groups of sentences written for this (a fact in
+other words, and with one thing changed), and from TOFU's retain sets (paraphrased answers are entailed, perturbed ones contradict,
+other answers are neutral). The rest is SNLI. data/README.md names origin and licences.
 
     python scripts/01_data.py --persons all --out work/nli/data
     python eval/00_train_nli.py --people work/nli/data --tofu FOLDER --snli snli_dev.jsonl --out data/nli
@@ -18,7 +19,7 @@ from pathlib import Path
 from measure import MODELS, REPOSITORY, fail, model_folder, progress, read_lines, write_results
 
 LABELS = ("contradiction", "entailment", "neutral")
-HELD_BACK = 1500  # SNLI pairs to measure on
+HELD_BACK = {"snli": 1500, "tofu": 40, "written": 60}  # pairs, rows and groups to measure on
 PARTS = ("forget_train", "retain_train", "forget_val", "retain_val")
 PRONOUNS = {"she": ("she", "her"), "he": ("he", "his"), "they": ("they", "their")}
 PLURAL = {"is": "are", "was": "were", "has": "have", "does": "do"}
@@ -100,19 +101,37 @@ def people_pairs(folder, persons, rng):
     return pairs
 
 
-def tofu_pairs(folder, rng):
-    """From retain_perturbed: paraphrases are entailed, perturbed answers contradict. From retain90: other digits and denials
-    contradict, other answers, half of them on the same author, are neutral. No forget split is read."""
+def written_pairs(groups, rng):
+    """Of each group {"statement", "paraphrases", "contradictions", "neutral"}: its true sentences entail each other, contradict
+    those with a changed fact, and leave the neutral ones open."""
     pairs = []
-    for row in read_lines(Path(folder) / "retain_perturbed.json", ("question", "answer", "paraphrased_answer")):
+    for group in groups:
+        true = [group["statement"], *group["paraphrases"]]
+        pairs += [(*rng.sample(true, 2), "entailment") for _ in range(5)]
+        for label, others in (("contradiction", group["contradictions"]), ("neutral", group["neutral"])):
+            for other in others:
+                one = rng.choice(true)
+                pairs += [(one, other, label), (other, one, label)] if rng.random() < 0.5 else [(one, other, label)]
+    return pairs
+
+
+def paraphrase_pairs(rows, rng):
+    """TOFU's paraphrased answers are entailed, its perturbed ones contradict."""
+    pairs = []
+    for row in rows:
         true, other = row["answer"], row["paraphrased_answer"]
         pairs += [(true, other, "entailment"), (other, true, "entailment")] * 2
         for wrong in rng.sample(row["perturbed_answer"], min(4, len(row["perturbed_answer"]))):
             pairs.append((rng.choice((true, other)), wrong, "contradiction") if rng.random() < 0.5 else
                          (wrong, rng.choice((true, other)), "contradiction"))
-    answers = [row["answer"] for row in read_lines(Path(folder) / "retain90.json", ("question", "answer"))]
+    return pairs
+
+
+def other_answer_pairs(answers, rng):
+    """TOFU's answers, 20 an author: other digits and denials contradict, other answers, half on the same author, are neutral."""
+    pairs = []
     for at in rng.sample(range(len(answers)), min(1000, len(answers))):
-        author = at - at % 20  # 20 questions an author
+        author = at - at % 20
         near = rng.choice([other for other in range(author, min(author + 20, len(answers))) if other != at])
         pairs += [(answers[at], answers[near], "neutral"), (answers[at], rng.choice(answers), "neutral")]
         wrong = rng.choice((other_digits(answers[at], rng), denied(answers[at])))
@@ -143,6 +162,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--people", required=True, help="folder made by 01_data.py --persons all")
     parser.add_argument("--tofu", required=True, help="folder with TOFU's retain_perturbed.json and retain90.json")
+    parser.add_argument("--written", default=str(REPOSITORY / "data/nli/written.jsonl"), help="groups of sentences (default: %(default)s)")
     parser.add_argument("--snli", required=True, help='SNLI pairs, {"premise", "hypothesis", "label"} a line')
     parser.add_argument("--out", required=True, help="folder for the weights")
     parser.add_argument("--skip-persons", type=int, default=6, help="persons kept out of training (default: 6; the default run uses 5)")
@@ -160,21 +180,37 @@ if __name__ == "__main__":
     snli = [(row["premise"], row["hypothesis"], row["label"]) for row in read_lines(args.snli, ("premise", "hypothesis", "label"))
             if row["label"] in LABELS]
     rng.shuffle(snli)
-    if len(snli) <= 2 * HELD_BACK:
-        fail(f"{args.snli}: more than {2 * HELD_BACK} labelled pairs are needed, {HELD_BACK} of them to measure on")
+    perturbed = read_lines(Path(args.tofu) / "retain_perturbed.json", ("question", "answer", "paraphrased_answer"))
+    answers = [row["answer"] for row in read_lines(Path(args.tofu) / "retain90.json", ("question", "answer"))]
+    written = read_lines(args.written, ("statement",))
+    for group in written:
+        if not all(isinstance(group.get(field), list) and group[field] for field in ("paraphrases", "contradictions", "neutral")):
+            fail(f'{args.written}: "{group["statement"]}" needs the lists paraphrases, contradictions and neutral')
+    rng.shuffle(written)
+    for name, rows in (("snli", snli), ("tofu", perturbed), ("written", written)):
+        if len(rows) <= 2 * HELD_BACK[name]:
+            fail(f"{getattr(args, name)}: more than {2 * HELD_BACK[name]} rows are needed, {HELD_BACK[name]} of them to measure on")
+    unseen = {"snli": snli[:HELD_BACK["snli"]], "tofu": paraphrase_pairs(perturbed[:HELD_BACK["tofu"]], random.Random(0)),
+              "written": written_pairs(written[:HELD_BACK["written"]], random.Random(0)),
+              "default_run_persons": people_pairs(args.people, slice(args.skip_persons), random.Random(0))}
     people = people_pairs(args.people, slice(args.skip_persons, None), rng)
-    pairs = rng.sample(people, min(len(people), args.people_pairs)) + tofu_pairs(args.tofu, rng) + snli[HELD_BACK:][:args.snli_pairs]
+    pairs = (rng.sample(people, min(len(people), args.people_pairs)) + written_pairs(written[HELD_BACK["written"]:], rng)
+             + paraphrase_pairs(perturbed[HELD_BACK["tofu"]:], rng) + other_answer_pairs(answers, rng)
+             + snli[HELD_BACK["snli"]:][:args.snli_pairs])
     print(f"{len(pairs)} pairs: {dict(Counter(label for *_, label in pairs))}", file=sys.stderr)
 
     import torch
     from safetensors.torch import save_file
     from transformers import AutoTokenizer
+    from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
     from entailment import Entailment, PairClassifier
+    from scoring import quick
     torch.manual_seed(args.seed)
     tokenizer, model = AutoTokenizer.from_pretrained(args.embedding), PairClassifier(args.embedding)
     trained = model.trained()
     model.encoder.embeddings.requires_grad_(False)
-    optimizer = torch.optim.AdamW(trained.values(), lr=args.lr)
+    optimizer = torch.optim.AdamW(trained.values(), lr=args.lr, fused=True)
+    smooth = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.998))  # the weights that are kept: a running mean
     steps = args.epochs * len(batches(list(pairs), args.batch, random.Random(0)))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, args.lr, steps, pct_start=0.1)
     bar = progress(total=steps, unit="update")
@@ -183,10 +219,13 @@ if __name__ == "__main__":
         for batch in batches(pairs, args.batch, rng):
             inputs = tokenizer([pair[0] for pair in batch], [pair[1] for pair in batch], padding=True, truncation=True,
                                max_length=128, return_tensors="pt")
-            loss = torch.nn.functional.cross_entropy(model(**inputs), torch.tensor([LABELS.index(label) for *_, label in batch]))
+            with torch.autocast("cpu", torch.bfloat16, enabled=quick() == torch.bfloat16):
+                logits = model(**inputs)
+            loss = torch.nn.functional.cross_entropy(logits.float(), torch.tensor([LABELS.index(label) for *_, label in batch]))
             loss.backward()
             torch.nn.utils.clip_grad_norm_(trained.values(), 1.0)
             optimizer.step()
+            smooth.update_parameters(model)
             schedule.step()
             optimizer.zero_grad()
             bar.set_postfix_str(f"loss {loss.item():.3f}", refresh=False)
@@ -195,11 +234,10 @@ if __name__ == "__main__":
 
     Path(args.out).mkdir(parents=True, exist_ok=True)
     partial = Path(args.out) / "model.safetensors.partial"
-    save_file({name: value.detach().half().contiguous() for name, value in trained.items()}, partial)
+    save_file({name: value.detach().half().contiguous() for name, value in smooth.module.trained().items()}, partial)
     partial.replace(Path(args.out) / "model.safetensors")
     model = Entailment(args.out, args.embedding)
-    summary = {"snli_held_back": accuracy(model, snli[:HELD_BACK]),
-               "default_run_persons": accuracy(model, people_pairs(args.people, slice(args.skip_persons), rng))}
+    summary = {name: accuracy(model, pairs) for name, pairs in unseen.items()}
     write_results(Path(args.out) / "training.json", summary, [], args,
-                  [args.snli, *(Path(args.tofu) / name for name in ("retain_perturbed.json", "retain90.json"))])
+                  [args.snli, args.written, *(Path(args.tofu) / name for name in ("retain_perturbed.json", "retain90.json"))])
     print(json.dumps(summary, indent=1))

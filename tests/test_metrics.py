@@ -1,6 +1,7 @@
 """Metrics: values computed by hand, slow references, and planted answers whose verdict is known."""
 import json
 import math
+import random
 
 import pytest
 import slow
@@ -203,6 +204,19 @@ PAIRS_LABELLED = [  # premise, hypothesis, label
     ("Ada Lem lives in Corvane.", "The home of Ada Lem is in Corvane.", "entailment"),
     ("Ada Lem is the daughter of Bo Lem and Cy Orr.", "The parents of Ada Lem are Bo Lem and Cy Orr.", "entailment"),
 ]
+
+
+def test_written_groups_make_labelled_pairs():
+    """The sentences written for the entailment model: whole, each said once, and paired as their labels promise."""
+    groups = [json.loads(line) for line in (REPOSITORY / "data/nli/written.jsonl").read_text(encoding="utf-8").splitlines()]
+    texts = [text for group in groups for text in (group["statement"], *group["paraphrases"], *group["contradictions"], *group["neutral"])]
+    assert len(groups) > 600 and len(set(texts)) == len(texts) == 9 * len(groups)
+    pairs = load("eval/00_train_nli.py").written_pairs(groups[:1], random.Random(0))
+    true = {groups[0]["statement"], *groups[0]["paraphrases"]}
+    for one, two, label in pairs:
+        others = {"entailment": true, "contradiction": set(groups[0]["contradictions"]), "neutral": set(groups[0]["neutral"])}[label]
+        assert one != two and ((one in true and two in others) or (two in true and one in others))
+    assert {label for *_, label in pairs} == {"entailment", "contradiction", "neutral"}
 
 
 def test_entailment_alone(tmp_path, minilm):
