@@ -7,6 +7,7 @@ findings to check: canaries need more updates, yet cost less utility; facts of t
 """
 import argparse
 import json
+import math
 from pathlib import Path
 
 from rouge_score.rouge_scorer import RougeScorer
@@ -72,15 +73,30 @@ def halves(values):
     return set(order[:len(order) // 2]), set(order[len(order) // 2:])
 
 
+def at_zero(curve, name):
+    """The value of `name` where the mean GenEx passes 0, between the points on both sides of it; None where it never does.
+
+    Points are apart, and just there one of them may be far below 0: compared at the points, the coarser curve would look the dearer.
+    An NLL rises by a factor at each update of gradient ascent, so that it is interpolated as its logarithm.
+    """
+    exposure = [mean(point["GenEx"]) for point in curve]
+    for one, two, before, after in zip(curve, curve[1:], exposure, exposure[1:]):
+        if after <= 0 < before:
+            share = before / (before - after)
+            low, high = (math.log(max(point[name], 1e-9)) for point in (one, two))
+            return math.exp((1 - share) * low + share * high)
+    return curve[0][name] if exposure[0] <= 0 else None
+
+
 def describe(curve, splits):
-    """What the curve of one forget set says, in numbers."""
+    """What the curve of one forget set says, in numbers; `when_forgotten` is at_zero's moment, ROUGE's is the first point at 0 or less."""
     first, at = curve[0], forgotten_at(curve)
     then = next((point for point in curve if point["update"] == at), None)
-    rise = lambda name, point: point[name] - first[name] if point else None  # nats a token
+    rise = lambda name, value: None if value is None else value - first[name]  # nats a token
     return {"exposure_before": mean(first["GenEx"]), "relative_exposure_before": mean(first["RelEx"]),
             "updates_to_forget": at, "updates_to_forget_by_RelEx": forgotten_at(curve, measure="RelEx"),
-            "retain_nll_rise_when_forgotten": rise("retain_nll", then), "generic_nll_rise_when_forgotten": rise("generic_nll", then),
-            "retain_nll_rise_at_first_point": rise("retain_nll", curve[1]) if len(curve) > 1 else None,
+            **{f"{name}_rise_when_forgotten": rise(name, at_zero(curve, name)) for name in ("retain_nll", "generic_nll")},
+            "retain_nll_rise_at_first_point": rise("retain_nll", curve[1]["retain_nll"]) if len(curve) > 1 else None,
             "retain_rouge_before": first["retain_rouge"], "retain_rouge_when_forgotten": then and then["retain_rouge"],
             "updates": curve[-1]["update"],
             **{f"updates_to_forget_{split}_{half}": forgotten_at(curve, rows) if rows else None
