@@ -8,10 +8,9 @@ import argparse
 import re
 
 import numpy as np
-from rouge_score.rouge_scorer import RougeScorer
 
 import asking
-from measure import MODELS, REPOSITORY, fail, mean, model_folder, pair_up, progress, read_answers, write_results
+from measure import MODELS, REPOSITORY, fail, mean, model_folder, pair_up, progress, read_answers, rouge_scorer, write_results
 
 THRESHOLD, SIMILAR = 0.3, 0.8
 LABELS = ("contradiction", "entailment", "neutral")  # the order of the scores in the results
@@ -38,10 +37,11 @@ EXACT = re.compile(rf"""
   | \d{{1,2}}(?:st|nd|rd|th)?\ (?:of\ )?(?:{MONTH})(?:,?\ \d{{4}})?                 # 3 March 1971
   | (?:{MONTH})\ \d{{1,2}}(?:st|nd|rd|th)?(?:,?\ \d{{4}})?                          # March 3, 1971
   | \d{{1,4}}[/.-]\d{{1,2}}[/.-]\d{{1,4}}                                           # 03/03/1971
-  | \+?\(?\d[\d\ ().-]{{6,}}\d                                                      # telephone
+  | \+?\(?\d(?:(?!\.\ )[\d\ ().-]){{6,}}\d                                          # telephone
 """, re.X)
 QUOTED = re.compile(r'["“«](.+?)[,.]?["”»]')
-NAME = r"[^\W\d_a-zß-öø-ÿ][\w]*(?:['’.-][\w]+)*"  # a word that starts with a capital
+CAPITAL = "".join(letter for letter in map(chr, range(0x10000)) if letter.isupper())
+NAME = rf"(?<!\w)[{CAPITAL}]\w*(?:['’.-]\w+)*"  # a word that starts with a capital
 RUN = re.compile(rf"(?:\d[\w,.]*\ )?{NAME}(?:\ (?:(?:of|the|for|de|del|della|di|da|du|la|le|van|von|der|den|al|bin|y)\ )*{NAME})*")
 NUMBER = re.compile(r"[$€£¥]?\d[\d,.]*\d|[$€£¥]?\d")
 WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
@@ -96,7 +96,7 @@ def entities(text):
 
 def beyond(question, found):
     """Drops the entities that share a content word with the question."""
-    asked = {plain(word) for word in WORD.findall(question)} - EMPTY
+    asked = {plain(word) for word in WORD.findall(question) if word.lower() not in EMPTY} - EMPTY
     return [entity for entity in found if not asked & {plain(word) for word in WORD.findall(entity)}]
 
 
@@ -120,6 +120,14 @@ def reference_entities(row, find=entities):
     """A reference all of whose entities stand in the question is judged by them, and one without any by its whole text."""
     found = find(row["reference"])
     return beyond(row["question"], found) or found or [row["reference"]]
+
+
+def answer_entities(row, find=entities):
+    """An answer's entities, in the form in which the reference's are judged."""
+    expected, found = find(row["reference"]), find(row["answer"])
+    if beyond(row["question"], expected):
+        return beyond(row["question"], found)
+    return (expected and found) or [row["answer"]]
 
 
 class Judge:
@@ -146,21 +154,17 @@ def judge(rows, side, model, find=entities):
     every = [{"side": side, **{field: row[field] for field in ("question", "reference", "answer")}} for row in rows]
     items = [item for item in every if find(item["reference"]) is not None and find(item["answer"]) is not None]
     for item in items:
-        item["reference_entities"] = reference_entities(item, find)
-        item["answer_entities"] = beyond(item["question"], find(item["answer"]))
-    # entities that the reference keeps from the question must be findable in the answer too
-    for item in items:
-        if not beyond(item["question"], item["reference_entities"]):
-            item["answer_entities"] = find(item["answer"]) or [item["answer"]]
+        item["reference_entities"], item["answer_entities"] = reference_entities(item, find), answer_entities(item, find)
     vectors = model.embed({text for item in items for text in item["reference_entities"] + item["answer_entities"]})
     pairs = [(item["answer"], item["reference"]) if side == "forget" else (item["reference"], item["answer"]) for item in items]
-    rouge = RougeScorer(["rougeL"], use_stemmer=True)
+    rouge = rouge_scorer("rougeL")
     for item, scores in zip(items, model.entail(pairs), strict=True):
         cosine = np.array([[vectors[a] @ vectors[b] for b in item["answer_entities"]] for a in item["reference_entities"]])
         like = cosine.reshape(len(item["reference_entities"]), -1) >= SIMILAR
         item["covered"] = [entity for entity, row in zip(item["reference_entities"], like) if row.any()]
         item["E"] = len(item["covered"]) / len(item["reference_entities"])
-        item["E_as_released"] = int(like.sum()) / len(item["reference_entities"])  # pairs, so that it can pass 1
+        judged = beyond(item["question"], find(item["reference"]))  # no fallback in the released code: without any, E is 0
+        item["E_as_released"] = int(like.sum()) / len(item["reference_entities"]) if judged else 0.0  # pairs, so that it can pass 1
         item["nli"], item["nli_scores"] = max(scores, key=scores.get), {label: round(scores[label], 4) for label in LABELS}
         item["rouge_l_recall"] = rouge.score(item["reference"], item["answer"])["rougeL"].recall
         contradicts = item["nli"] == "contradiction"

@@ -1,7 +1,8 @@
 """LS, the linguistic score (ReLearn, ACL 2025, Eq. 3-5): does the model still speak well?
 
 PPL of the answers under the base model, Brunet's index BI and Honoré's statistic HS, as corpus means, then
-LS = harmonic mean of σ(-ln PPL), σ(-ln BI), σ(ln HS).
+LS = harmonic mean of σ(-ln PPL), σ(-ln BI), σ(ln HS). BI and HS count words that blanks part, so that they, and LS with them, say
+nothing of Chinese, Japanese or Thai.
 """
 import argparse
 import math

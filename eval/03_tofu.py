@@ -13,8 +13,8 @@ import json
 import math
 import statistics
 
-from measure import fail, mean, model_folder, pair_up, write_results
-from scoring import answer_logprobs, answers, load, read_pairs, read_rows, text_of, texts_of
+from measure import fail, mean, model_folder, pair_up, rouge_scorer, write_results
+from scoring import answer_logprobs, answers, load, log_mean_exp, read_pairs, read_rows, text_of, texts_of
 
 SETS = ("forget", "retain", "real_authors", "world_facts")
 FACTS = SETS[2:]  # their short answers are options: probability is normalised over them, and the answer is its own paraphrase
@@ -26,7 +26,7 @@ def truth_ratio(paraphrase, perturbed, paper=False):
     The released code averages the perturbed answers' losses, a geometric mean of probabilities; the paper's formula averages
     the probabilities.
     """
-    false = math.log(mean(map(math.exp, perturbed))) if paper else mean(perturbed)
+    false = log_mean_exp(perturbed) if paper else mean(perturbed)
     return math.exp(min(false - paraphrase, 700))  # e^709 is the largest float
 
 
@@ -71,39 +71,45 @@ def read_set(name, path, perturbed, paraphrased):
     return pairs
 
 
-def read_ratios(path):
-    """The retrained model's truth ratios: a results file of this script, or a JSON list of numbers."""
+def read_ratios(path, rows, paper):
+    """The retrained model's truth ratios: a results file of this script, of the same forget rows and formula, or a JSON list of numbers."""
+    questions, same_formula = None, True
     try:
         with open(path, encoding="utf-8") as file:
             found = json.load(file)
-        ratios = found if isinstance(found, list) else [item["truth_ratio"] for item in found["items"] if item["set"] == "forget"]
-        if ratios and all(isinstance(ratio, (int, float)) and math.isfinite(ratio) for ratio in ratios):
-            return ratios
+        if not isinstance(found, list):
+            items = [item for item in found["items"] if item["set"] == "forget"]
+            questions, same_formula = [item["question"] for item in items], bool(found["settings"]["paper"]) == paper
+            found = [item["truth_ratio"] for item in items]
+        good = found and all(isinstance(ratio, (int, float)) and math.isfinite(ratio) for ratio in found)
     except OSError as error:
         fail(f"{path}: {error.strerror}")
     except (ValueError, KeyError, TypeError):
-        pass
-    fail(f"{path}: neither a results file of 03_tofu.py with a forget set nor a JSON list of truth ratios")
+        good = False
+    if not good:
+        fail(f"{path}: neither a results file of 03_tofu.py with a forget set nor a JSON list of truth ratios")
+    if not same_formula:
+        fail(f"{path}: was made {'without' if paper else 'with'} --paper; make it again with the formula used here")
+    if questions is not None and questions != [row["question"] for row in rows]:
+        fail(f"{path}: its {len(questions)} questions are not the {len(rows)} of --forget")
+    return found
 
 
 def score(sets, model, tokenizer, batch, max_new_tokens, paper):
     """Scores every row of every set, {name: rows}, with two batched runs: all answers' probabilities, then greedy answers."""
-    from rouge_score.rouge_scorer import RougeScorer
     rows = [(name, row) for name, part in sets.items() for row in part]
     texts = [[row["answer"], row["paraphrased_answer"], *row["perturbed_answer"]] for _, row in rows]
     asked = list({(row["question"], text): None for (_, row), part in zip(rows, texts, strict=True) for text in part})
     scored = answer_logprobs(asked, model, tokenizer, batch)
     logprob = {pair: logprobs.mean().item() for pair, (logprobs, _) in zip(asked, scored, strict=True)}  # nats a token
     given = answers([row["question"] for _, row in rows], model, tokenizer, batch, max_new_tokens)
-    rouge, items = RougeScorer(["rougeL"], use_stemmer=True), []
+    rouge, items = rouge_scorer("rougeL"), []
     for (name, row), part, answer in zip(rows, texts, given, strict=True):
         true, paraphrase, *false = [logprob[row["question"], text] for text in part]
-        probability = math.exp(true)
-        if name in FACTS:
-            probability /= math.fsum(map(math.exp, (true, *false)))
+        among = log_mean_exp([true, *false]) + math.log(1 + len(false)) if name in FACTS else 0.0
         ratio = truth_ratio(paraphrase, false, paper)
         items.append({"set": name, "question": row["question"], "reference": row["answer"], "answer": answer,
-                      "rouge_l_recall": rouge.score(row["answer"], answer)["rougeL"].recall, "probability": probability,
+                      "rouge_l_recall": rouge.score(row["answer"], answer)["rougeL"].recall, "probability": math.exp(true - among),
                       "truth_ratio": ratio, "true": max(0.0, 1 - ratio),
                       "logprob": {"answer": true, "paraphrased": paraphrase, "perturbed": false}})
     return items
@@ -156,7 +162,7 @@ if __name__ == "__main__":
         if any(given) and name not in files:
             fail(f"perturbed or paraphrased answers of the {name} set need --{name}")
     sets = {name: read_set(name, path, *extra.get(name, (None, None))) for name, path in files.items()}
-    reference = read_ratios(args.reference) if args.reference and args.reference not in args.out else None
+    reference = read_ratios(args.reference, sets["forget"], args.paper) if args.reference and args.reference not in args.out else None
     runs = pair_up([model_folder(model, "python scripts/02_finetune.py --help") for model in args.model], args.out)
 
     for folder, out in sorted(runs, key=lambda run: run[1] != args.reference):  # the reference first: the others wait for it

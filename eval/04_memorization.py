@@ -6,7 +6,7 @@ facts, from which 17_meow.py chooses by this file's scores). All prefixes of all
 """
 import argparse
 
-from measure import fail, mean, model_folder, pair_up, write_results
+from measure import fail, mean, model_folder, pair_up, rouge_scorer, write_results
 from scoring import answer_logprobs, continuations, encode, load, prompt_text, read_items, with_answer
 
 
@@ -28,8 +28,7 @@ def memo(pairs, model, tokenizer, mode="suffix", window=5, max_new_tokens=200, b
 
     ROUGE-1 precision: the share of the continuation's words (lower-cased, stemmed) that the rest holds, each as often at most.
     """
-    from rouge_score.rouge_scorer import RougeScorer
-    rouge = RougeScorer(["rouge1"], use_stemmer=True)
+    rouge = rouge_scorer("rouge1")
     parts = [memo_prompts(*pair, tokenizer, mode, window) for pair in pairs]
     prompts = [tokenizer(text, add_special_tokens=False)["input_ids"] for part in parts for text, _ in part]
     tokens = continuations(prompts, [max_new_tokens] * len(prompts), model, tokenizer, batch)

@@ -10,9 +10,7 @@ import json
 import math
 from pathlib import Path
 
-from rouge_score.rouge_scorer import RougeScorer
-
-from measure import fail, mean, write_results
+from measure import fail, mean, rouge_scorer, write_figure, write_results
 from scoring import generalized_exposure, log_mean_exp, relative_exposure
 
 NAMES = {"id": "in distribution", "ood": "out of distribution"}
@@ -44,7 +42,7 @@ def follow(points, reference, answered):
     reference: for each answer its log p under the retrained models, nats a token, a list of seeds. answered: the true answers,
     {"retain", "generic"}.
     """
-    curve, scorer = [], RougeScorer(["rougeL"], use_stemmer=True)
+    curve, scorer = [], rouge_scorer("rougeL")
     rouge = lambda true, given: mean(scorer.score(*pair)["rougeL"].recall for pair in zip(true, given, strict=True)) if true else None
     for point in points:
         ours, fresh = per_token(point["forget"]), per_token(point["fresh"])
@@ -80,12 +78,13 @@ def at_zero(curve, name):
     An NLL rises by a factor at each update of gradient ascent, so that it is interpolated as its logarithm.
     """
     exposure = [mean(point["GenEx"]) for point in curve]
+    if exposure[0] <= 0:
+        return curve[0][name]  # as forgotten_at has it, even if exposure rises and falls again
     for one, two, before, after in zip(curve, curve[1:], exposure, exposure[1:]):
         if after <= 0 < before:
             share = before / (before - after)
             low, high = (math.log(max(point[name], 1e-9)) for point in (one, two))
             return math.exp((1 - share) * low + share * high)
-    return curve[0][name] if exposure[0] <= 0 else None
 
 
 def describe(curve, splits):
@@ -155,10 +154,7 @@ def picture(curves, splits, path):
         if panel.get_legend_handles_labels()[0]:
             panel.legend(frameon=False, fontsize=8)
     figure.suptitle("Gradient ascent on facts drawn from the training data (ID) and on canaries (OOD), from one vanilla model that learnt both")
-    partial = path.with_name("." + path.name)
-    figure.savefig(partial, dpi=130)
-    partial.replace(path)
-    plt.close(figure)
+    write_figure(path, figure)
 
 
 if __name__ == "__main__":

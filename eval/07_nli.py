@@ -7,7 +7,7 @@ import argparse
 import json
 from collections import Counter, defaultdict
 
-from measure import MODELS, REPOSITORY, model_folder, read_lines, write_text
+from measure import MODELS, REPOSITORY, fail, model_folder, read_lines, write_text
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -18,6 +18,8 @@ if __name__ == "__main__":
                         help="entailment model: ours, or any three-class folder or hub id (default: %(default)s)")
     args = parser.parse_args()
     rows = read_lines(args.pairs, ("premise", "hypothesis"))
+    if wrong := next((at for at, row in enumerate(rows, 1) if not isinstance(row.get("label", ""), str)), None):
+        fail(f'{args.pairs}: pair {wrong}: field "label" must be a text where it is given')
     model_folder(args.nli, "python eval/00_train_nli.py --help")
     model_folder(args.embedding, f"python scripts/00_models.py --model minilm --out {args.embedding}")
 

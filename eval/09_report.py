@@ -12,7 +12,7 @@ import shlex
 import statistics
 from pathlib import Path
 
-from measure import REPOSITORY, fail, mean, origin, write_text
+from measure import REPOSITORY, fail, mean, origin, write_bytes, write_text
 from page import INK, Cell, asked, code, details, look, page, paragraph, picture, pyplot, table
 
 COLUMNS = (  # key, heading with the better direction, format, meaning
@@ -33,7 +33,7 @@ MORE = {  # metrics file that may be there: its columns
                                                             "above 0.05 they cannot be told apart"),
              ("model_utility", "utility ↑", ".2f", "TOFU: harmonic mean of what is left on retain set, real authors and world facts"),
              ("utility_of_sets_given", "utility of sets given ↑", ".2f", "TOFU's utility over the sets that were there"),
-             ("forget_truth_ratio", "truth ratio F", ".2f", "TOFU: how likely false answers are beside the true one; 1 and above: the truth "
+             ("forget_truth_ratio", "truth ratio F", ".3g", "TOFU: how likely false answers are beside the true one; 1 and above: the truth "
                                                             "is no longer preferred")),
     "exposure": (("GenEx_per_token", "GenEx →0", ".2f", "exposure in bits a token, against models that never saw the forget set"),
                  ("RelEx_per_token", "RelEx →0", ".2f", "exposure in bits a token, against fresh examples that no model saw")),
@@ -98,10 +98,12 @@ def read(folder):
         for key, value in (found or {"summary": {}})["summary"].items():
             row[key + keep] = value
         if name == "kfr_krr":
-            items = found.get("items") or []
-            for at, item in enumerate(items, 1):
-                if missing := [field for field in ITEM if field not in item] if isinstance(item, dict) else ITEM:
+            for at, item in enumerate(found.get("items") or [], 1):
+                judged = isinstance(item, dict) and ("forgotten" in item or "retained" in item)  # --entities llm may leave it open
+                wanted = ITEM if judged else ITEM[:4]
+                if missing := [field for field in wanted if field not in item] if isinstance(item, dict) else wanted:
                     fail(f"{path}: item {at} lacks {', '.join(missing)}")
+                items += [item] if judged else []
     for name, columns in MORE.items():
         path = folder / f"{name}.json"
         summary = (read_json(path, ("summary", dict)) or {"summary": {}})["summary"]
@@ -136,7 +138,7 @@ def over_seeds(rows):
                 if values:
                     row[key] = mean(values)
                 if len(values) > 1:
-                    row[f"{key}_sd"] = statistics.stdev(values)
+                    row[f"{key}_sd"] = statistics.stdev(values) if all(map(math.isfinite, values)) else math.nan
                     row.pop(f"{key}_95", None)  # one seed's interval says nothing of the mean
         shown.append(row)
     return shown
@@ -153,7 +155,7 @@ def text_of(row, key, form):
 def marks(rows, key, heading, form):
     """{model: "best" or "worst"} among the unlearned models, where better has a direction; equal to the digits shown is equal."""
     better = {"↑": lambda value: value, "↓": lambda value: -value, "0": lambda value: -abs(value)}.get(heading[-1])
-    known = [row for row in rows if row["model"] not in REFERENCE and row.get(key) is not None]
+    known = [row for row in rows if row["model"] not in REFERENCE and row.get(key) is not None and math.isfinite(row[key])]
     if not better or not known:
         return {}
     texts = [format(pick(known, key=lambda row: better(row[key]))[key], form) for pick in (max, min)]
@@ -448,7 +450,7 @@ def command(record):
     return shlex.join(words)
 
 
-def section_again(folders, run, preset):
+def section_again(folders, run, preset, made_by):
     """From the records that every results file carries: commands, seeds, versions, commits, hashes, seconds."""
     paths = [path for pattern in ("models/*/origin.json", "data/data.json", "models/*/training.json", "augmented/*.json")
              for path in sorted(run.glob(pattern))] if run else []
@@ -462,15 +464,8 @@ def section_again(folders, run, preset):
             if line not in records or (found.get("seconds") or 0) > (records[line].get("seconds") or 0):
                 records[line] = found  # of the files of one command the last was written when it ended
     parts = []
-    if run and preset:
-        methods = " ".join(name for name in folders if name not in REFERENCE)
-        words = ["bash", "run_all.sh", "--preset", preset, "--run", run.name, "--methods", methods]
-        settings = {found["script"]: found["settings"] for found in reversed(records.values())}
-        for field, script in (("model", "00_models.py"), ("data", "01_data.py"), ("persons", "01_data.py")):
-            value = settings.get(script, {}).get(field)
-            if value and (field != "persons" or settings[script]["data"] == "people"):
-                words += [f"--{field}", str(value)]
-        parts += [paragraph("The whole run, from the repository's folder:"), code(shlex.join(words))]
+    if made_by:
+        parts += [paragraph("The whole run, from the repository's folder:"), code(made_by)]
     versions, hashes = {}, {}
     for found in records.values():
         for name, version in (found.get("versions") or {}).items():
@@ -513,7 +508,8 @@ if __name__ == "__main__":
                              "memorization.json, robustness.json, judge.json and next_token.json are taken where they are")
     parser.add_argument("--out", required=True, help="folder for report.html, report.md with its pictures, table.md, table.json and kfr_krr.png")
     parser.add_argument("--run", metavar="FOLDER", help="the run's folder, work/NAME: adds what methods/, answers/, data/ and augmented/ hold")
-    parser.add_argument("--preset", metavar="NAME", help="the preset that made the run, for the command line that repeats it")
+    parser.add_argument("--preset", metavar="NAME", help="the preset that made the run")
+    parser.add_argument("--command", metavar="TEXT", help="the command line that made the run, for the reader who wants to repeat it")
     parser.add_argument("--published", metavar="NAME", help="a table of data/published.json to set beside the measured one")
     parser.add_argument("--questions", type=int, default=6, metavar="N",
                         help="questions of the forget set shown with all answers, and two thirds as many of the retain set (default: 6)")
@@ -547,15 +543,11 @@ if __name__ == "__main__":
         ("The first word", section_next_token(folders)),
         ("Data", section_data(run) if run else []),
         ("Published and measured", section_published(shown, args.published) if args.published else []),
-        ("How to make it again", section_again(folders, run, args.preset))]
+        ("How to make it again", section_again(folders, run, args.preset, args.command))]
     source = origin(args, dict.fromkeys(READ))
     footer = paragraph(f"Made by eval/{source['script']} at commit {source['git_commit']} from {len(source['data'])} files.")
     web, text = page(f"Unlearning report: {run.name}" if run else "Unlearning report", lead(shown), sections, footer)
 
     write_text(out / "table.json", json.dumps({"rows": rows, **source}, ensure_ascii=False, indent=1) + "\n")
     for name, content in {**files, "report.html": web, "report.md": text, "table.md": short_table(shown)}.items():
-        if isinstance(content, bytes):
-            (out / f"{name}.partial").write_bytes(content)
-            (out / f"{name}.partial").replace(out / name)
-        else:
-            write_text(out / name, content)
+        (write_bytes if isinstance(content, bytes) else write_text)(out / name, content)

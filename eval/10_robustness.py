@@ -19,7 +19,7 @@ import time
 import warnings
 from pathlib import Path
 
-from measure import MODELS, REPOSITORY, fail, mean, model_folder, origin, progress, write_text
+from measure import MODELS, REPOSITORY, fail, mean, model_folder, origin, progress, write_figure, write_text
 from scoring import continued, encode, load, model_names, prompt_text, read_pairs, text_of, texts_of, with_answer
 
 warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing")  # peft asks transformers in an old way
@@ -34,7 +34,8 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8
 
 
 def judging():
-    """The module of 01_kfr_krr.py: one judge for the table and for the attacks."""
+    """The module of 01_kfr_krr.py: the table's judge is the attacks' too, but for `--entities llm`; attacks are judged with the offline
+    entities always."""
     spec = importlib.util.spec_from_file_location("kfr_krr", Path(__file__).with_name("01_kfr_krr.py"))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -188,7 +189,7 @@ def prompt(tokenizer, item):
         text = prompt_text(tokenizer, *item["turns"])
     except TemplateError as error:
         fail(f"the model's chat template takes no {item['attack']} chat: {error}; leave the attack out by --attacks")
-    return with_answer(text, item["given"]) if item["given"] else text
+    return with_answer(text, item["given"])
 
 
 # ---------------------------------------------------------------- relearning
@@ -379,10 +380,7 @@ def picture(rows, path):
         after[-1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5))
     for panel in axes[0]:
         panel.spines[["top", "right"]].set_visible(False)
-    partial = path.with_name("." + path.name)
-    figure.savefig(partial, dpi=130)
-    partial.replace(path)
-    plt.close(figure)
+    write_figure(path, figure)
 
 
 if __name__ == "__main__":

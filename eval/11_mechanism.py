@@ -21,7 +21,7 @@ import warnings
 from collections import defaultdict
 from pathlib import Path
 
-from measure import fail, mean, model_folder, progress, write_results, write_text
+from measure import fail, mean, model_folder, progress, write_figure, write_results, write_text
 from scoring import load, prompt_text, read_pairs, with_answer
 
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255")  # Okabe and Ito's, without yellow
@@ -44,7 +44,7 @@ def private_value(pair, reference_entities):
     if isinstance(value, str) and value.strip() and value.strip() in answer:
         return value.strip()
     found = [entity for entity in reference_entities({"question": pair["question"], "reference": answer}) if entity in answer] or [answer]
-    return next((entity for entity in found if re.search(r"[^\W_a-zß-öø-ÿ]", entity)), found[0])
+    return next((entity for entity in found if any(letter.isupper() or letter.isdigit() for letter in entity)), found[0])
 
 
 def locate(pair, value, tokenizer):
@@ -283,17 +283,6 @@ def printable(text):
     return text.replace(" ", "␣").replace("\n", "⏎").replace("$", r"\$") or "∅"
 
 
-def save(figure, path):
-    import matplotlib.pyplot as plt
-    partial = path.with_name("." + path.name)
-    try:
-        figure.savefig(partial, dpi=130)
-        partial.replace(path)
-    except OSError as error:
-        fail(f"cannot write {path}: {error.strerror}")
-    plt.close(figure)
-
-
 def grid(count, width, height, columns=4, **kwargs):
     """A figure of `count` panels, and them; spare ones are hidden."""
     import matplotlib.pyplot as plt
@@ -327,7 +316,7 @@ def draw_lens(models, count, path):
     if told["first_layer_median"] is not None:
         title += f", in half of them by layer {told['first_layer_median']} of {layers}"
     figure.suptitle(title + ("; what the others leave of it" if len(models) > 1 else ""))
-    save(figure, path)
+    write_figure(path, figure)
 
 
 def draw_attribution(models, path):
@@ -355,7 +344,7 @@ def draw_attribution(models, path):
         figure.colorbar(image, ax=list(panels), shrink=0.7, pad=0.01, extend="both", label=f"{what}: logits for the private value")
     figure.suptitle(f"Which parts of {vanilla} speak for the private value (violet) or against it (orange),\n"
                     "and what each model added (violet) or took away (orange)")
-    save(figure, path)
+    write_figure(path, figure)
 
 
 def draw_weights(moves, vanilla, path):
@@ -372,7 +361,7 @@ def draw_weights(moves, vanilla, path):
     figure.supxlabel("layer", fontsize=10)
     figure.supylabel("change, % of the weights' norm", fontsize=10)
     figure.suptitle(f"How far each layer's weights moved away from {vanilla}'s (each panel has its own scale)")
-    save(figure, path)
+    write_figure(path, figure)
 
 
 def draw_top5(item, names, path):
@@ -397,7 +386,7 @@ def draw_top5(item, names, path):
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=10)
     figure.supxlabel("probability of the next token; the private value's first token is dark orange", fontsize=10)
     figure.suptitle("What would each model say next?  “" + printable(item["question"]).replace("␣", " ") + "”", fontsize=11)
-    save(figure, path)
+    write_figure(path, figure)
 
 
 PAGE = """# What happened inside
@@ -419,7 +408,14 @@ the value is first choice in some layer and not in the end: {hidden}.
 
 **Which parts say it.** What each attention head and each MLP adds to the value's logit, above the mean of all logits, with the norms'
 scales held. For {vanilla} these parts and the embedding sum to {sum:.2f} logits; the largest error of any model's sum is {error:.1e}.
-Heads count from 0, layers from 1. What fell most:
+Heads count from 0, layers from 1.{changes}
+
+![next tokens](top5.png)
+
+**What would come next.** “{question}”: the question on which {vanilla} is surest of the private value by most over the others. The true
+answer is given up to each position. mechanism.json holds every question.
+"""
+CHANGES = """ What fell most:
 
 {lost}
 
@@ -428,13 +424,7 @@ Heads count from 0, layers from 1. What fell most:
 **What was changed.** Norm of the change of each layer's matrices over the norm of {vanilla}'s (Frobenius). The effective rank says over
 how many directions the change of a matrix is spread: 1 is one direction. By module, means over the layers:
 
-{moved}
-
-![next tokens](top5.png)
-
-**What would come next.** “{question}”: the question on which {vanilla} is surest of the private value by most over the others. The true
-answer is given up to each position. mechanism.json holds every question.
-"""
+{moved}"""  # only where there are models to compare with vanilla
 
 
 def captions(models, moves, count, question):
@@ -444,7 +434,7 @@ def captions(models, moves, count, question):
     table, falls, moved = [], [], []
     for name, row in models.items():
         change = f"{100 * moves[name]['norm']:.2f} % | {moves[name]['rank']:.1f}" if name in moves else "– | –"
-        table.append(f"| {name} | {of(row['first_at_end'])} | {of(row['first_in_some_layer'])} | {row['first_layer_median'] or '–'} | "
+        table.append(f"| {name} | {of(row['first_at_end'])} | {of(row['first_in_some_layer'])} | {'–' if row['first_layer_median'] is None else row['first_layer_median']} | "
                      f"{of(row['top5_at_end'])} | {row['probability_at_end']:.2f} | {change} |")
     for name in others:
         parts = [f"{part['part']} {part['vanilla']:.2f} → {part['now']:.2f}" for part in lost(models[name], told)]
@@ -453,7 +443,8 @@ def captions(models, moves, count, question):
         moved.append(f"* {name}: {', '.join(parts) or 'nothing'}")
     hidden = {name: round((row["first_in_some_layer"] - row["first_at_end"]) * count) for name, row in models.items()}
     return PAGE.format(
-        count=count, table="\n".join(table), vanilla=vanilla, question=question, lost="\n".join(falls), moved="\n".join(moved), sum=told["difference"],
+        count=count, table="\n".join(table), vanilla=vanilla, question=question, sum=told["difference"],
+        changes=CHANGES.format(vanilla=vanilla, lost="\n".join(falls), moved="\n".join(moved)) if others else "",
         named=of(told["first_in_some_layer"]) + (f", in half of them by layer {told['first_layer_median']} of {len(told['mlp'])}"
                                                  if told["first_layer_median"] is not None else ""),
         hidden=", ".join(f"{name} {number}" for name, number in hidden.items() if number) or "none",
@@ -464,7 +455,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", required=True, nargs="+", metavar="FOLDER", help="vanilla first, then the models to compare with it")
     parser.add_argument("--questions", required=True, metavar="FILE", help="pairs to have been forgotten, such as forget_val.jsonl")
-    parser.add_argument("--out", required=True, metavar="FOLDER", help="folder for mechanism.json, mechanism.md and four figures")
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="folder for mechanism.json, mechanism.md and the figures")
     parser.add_argument("--count", type=int, help="so many of the questions, the first ones (default: all)")
     parser.add_argument("--positions", type=int, default=4, help="first answer positions whose likeliest tokens are kept (default: 4)")
     parser.add_argument("--batch", type=int, default=16, help="questions in one forward pass (default: 16)")

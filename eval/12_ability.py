@@ -9,14 +9,13 @@ import importlib
 import math
 from pathlib import Path
 
-from measure import REPOSITORY, fail, mean, model_folder, progress, write_results, write_text
+from measure import REPOSITORY, fail, mean, model_folder, progress, rouge_scorer, write_results, write_text
 from scoring import answer_logprobs, answers, load, model_names, read_pairs
 
 
 def general(pairs, model, tokenizer, batch, max_new_tokens):
     """Items of question, reference, answer, its ROUGE-L recall, and the reference's log-probability in nats over its tokens."""
-    from rouge_score.rouge_scorer import RougeScorer
-    rouge = RougeScorer(["rougeL"], use_stemmer=True)
+    rouge = rouge_scorer("rougeL")
     scored = answer_logprobs([(pair["question"], pair["answer"]) for pair in pairs], model, tokenizer, batch)
     given = answers([pair["question"] for pair in pairs], model, tokenizer, batch, max_new_tokens)
     return [{"question": pair["question"], "reference": pair["answer"], "answer": answer, "logprob": logprobs.sum().item(),
@@ -46,7 +45,9 @@ def tasks_of(results, tasks):
         if task not in results.get("results", {}):
             fail(f"lm-eval gave no result for {task}; it gave {', '.join(results.get('results', {})) or 'none'}")
         found[task] = {name.removesuffix(",none"): value for name, value in results["results"][task].items()
-                       if isinstance(value, (int, float))}
+                       if "," in name and isinstance(value, (int, float))}  # without a filter: a count such as sample_len
+        if all("stderr" in name for name in found[task]):
+            fail(f"lm-eval gave no metric for {task}")
         found[task] |= {"version": results.get("versions", {}).get(task), "n_shot": results.get("n-shot", {}).get(task)}
     return found
 

@@ -17,7 +17,8 @@ class PairClassifier(nn.Module):
 
     def __init__(self, embedding):
         super().__init__()
-        self.encoder = transformers.AutoModel.from_pretrained(embedding, use_safetensors=True, add_pooling_layer=False)
+        self.encoder = transformers.AutoModel.from_pretrained(embedding, use_safetensors=True, trust_remote_code=False,
+                                                              add_pooling_layer=False)
         width = self.encoder.config.hidden_size
         self.compare, self.dropout, self.decide = nn.Linear(5 * width, width), nn.Dropout(0.1), nn.Linear(width, len(LABELS))
 
@@ -49,7 +50,7 @@ class Entailment:
         self.batch, self.device = batch, "cuda" if torch.cuda.is_available() else "cpu"
         ours = not Path(nli, "config.json").exists() and Path(nli, "model.safetensors").exists()
         try:
-            self.tokenizer = transformers.AutoTokenizer.from_pretrained(embedding if ours else nli)
+            self.tokenizer = transformers.AutoTokenizer.from_pretrained(embedding if ours else nli, trust_remote_code=False)
             if ours:
                 self.model, self.labels = PairClassifier(embedding), LABELS
                 weights = load_file(Path(nli, "model.safetensors"))
@@ -57,7 +58,8 @@ class Entailment:
                     fail(f"{nli}: its weights do not fit {embedding}; give --embedding all-MiniLM-L6-v2 (00_models.py --model minilm)")
                 self.model.load_state_dict(weights, strict=False)
             else:
-                self.model = transformers.AutoModelForSequenceClassification.from_pretrained(nli, use_safetensors=True)
+                self.model = transformers.AutoModelForSequenceClassification.from_pretrained(
+                    nli, use_safetensors=True, trust_remote_code=False)
                 names = [self.model.config.id2label[at].lower() for at in range(self.model.config.num_labels)]
                 self.labels = [next((label for label in LABELS if label in name), name) for name in names]
         except (OSError, ValueError) as error:

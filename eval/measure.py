@@ -2,13 +2,17 @@
 
 The scripts of eval/ read what scripts/ wrote, from disk; neither imports the other, so any answers file can be scored.
 """
+import contextlib
 import hashlib
+import io
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import time
+import unicodedata
 from importlib import metadata
 from pathlib import Path
 
@@ -78,26 +82,84 @@ def read_answers(path):
     return read_lines(path, ("question", "reference", "answer"))
 
 
-def write_text(path, text):
+# ---------------------------------------------------------------- ROUGE
+
+UNSPACED = ("\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer
+            "\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9f\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff")  # Japanese, Chinese
+WORD = re.compile(rf"(?=\w)[{UNSPACED}]|[^\W_{UNSPACED}]+")  # where blanks part no words, each character is one
+
+
+def foreign(text):
+    """Whether a letter of it is not Latin; ª, µ and the phonetic marks below U+0370 pass as Latin."""
+    return any(letter > "\u036f" and letter.isalpha() and "LATIN" not in unicodedata.name(letter, "LATIN") for letter in text)
+
+
+def rouge_scorer(kind):
+    """The library's scorer of one kind ("rouge1", "rougeL"), with words stemmed, that also reads scripts other than Latin.
+
+    Its own tokenizer keeps a-z and 0-9 alone: of a Cyrillic or Chinese answer nothing, which would look like perfect forgetting. Texts
+    whose letters are all Latin go through it unchanged; in other texts, words in other scripts are kept, lower-case and without marks.
+    """
+    from rouge_score.rouge_scorer import RougeScorer
+    from rouge_score.tokenizers import DefaultTokenizer
+    own = DefaultTokenizer(use_stemmer=True)
+
+    class Tokenizer:
+        def tokenize(self, text):
+            text = text.lower()
+            if not foreign(text):
+                return own.tokenize(text)
+            text = "".join(letter for letter in unicodedata.normalize("NFC", text) if unicodedata.category(letter)[0] != "M")
+            return [token for word in WORD.findall(text)
+                    for token in ([word] if foreign(word) or word.isnumeric() else own.tokenize(word))]  # numbers: other digits than 0-9
+
+    return RougeScorer([kind], tokenizer=Tokenizer())
+
+
+# ---------------------------------------------------------------- writing
+
+def write_bytes(path, content):
     """Writes to a temporary name and renames; a path that can't be written ends the program in one line."""
     path = Path(path)
+    partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(content)
         partial.replace(path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
         fail(f"cannot write {path}: {error.strerror}")
+
+
+def write_text(path, text):
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_figure(path, figure):
+    """A figure of matplotlib's as a PNG file; it is closed."""
+    import matplotlib.pyplot as plt
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130)
+    plt.close(figure)
+    write_bytes(path, buffer.getvalue())
+
+
+def git_commit():
+    """The commit of this repository, None where it or git itself is missing."""
+    try:
+        git = subprocess.run(["git", "-C", REPOSITORY, "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True)
+    except OSError:
+        return None
+    return git.stdout.strip() or None
 
 
 def origin(args, files):
     """What produced a results file: command, settings, versions, git commit, data hashes, seconds taken."""
-    git = subprocess.run(["git", "-C", REPOSITORY, "describe", "--always", "--dirty", "--abbrev=12"],
-                         capture_output=True, text=True)
     return {"script": Path(sys.argv[0]).name, "settings": vars(args),
             "versions": {"python": sys.version.split()[0],
                          **{name: metadata.version(name) for name in ("torch", "transformers", "sentence-transformers", "nltk")}},
-            "git_commit": git.stdout.strip() or None,
+            "git_commit": git_commit(),
             "data": {str(file): hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files},
             "seconds": round(time.time() - STARTED, 1)}
 

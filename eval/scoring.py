@@ -97,9 +97,10 @@ def load(folder, dtype=None):
         base = json.loads(adapter.read_text())["base_model_name_or_path"] if adapter.is_file() else str(folder)
         if base.count("/") != 1 and not os.path.isdir(base):
             fail(f"{folder}: its base model {base} is not there (paths in an adapter count from the repository's folder)")
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         model = transformers.AutoModelForCausalLM.from_pretrained(
-            base, use_safetensors=True, dtype=dtype or (torch.bfloat16 if torch.cuda.is_available() else torch.float32))
+            base, use_safetensors=True, trust_remote_code=False,
+            dtype=dtype or (torch.bfloat16 if torch.cuda.is_available() else torch.float32))
         if base != str(folder):
             from peft import PeftModel
             model = PeftModel.from_pretrained(model, folder)
@@ -119,7 +120,9 @@ def prompt_text(tokenizer, *turns):
 
 
 def with_answer(prompt, answer):
-    """Prompt and answer as one text: "[INST] question [/INST]" leaves the space between them to the answer."""
+    """Prompt and answer as one text: "[INST] question [/INST]" leaves the space between them to the answer, if there is one."""
+    if not answer:
+        return prompt
     return prompt + ("" if prompt[-1:].isspace() else " ") + answer
 
 

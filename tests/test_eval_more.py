@@ -2,6 +2,7 @@
 import copy
 import json
 import math
+import os
 import re
 import runpy
 import sys
@@ -13,6 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
+import entailment
+import measure
 import scoring
 import unlearn
 
@@ -122,6 +125,15 @@ def test_scripts_and_eval_agree_on_a_models_prompt_format(model, template):
     tokenizer.chat_template = load("scripts/00_models.py").TEMPLATES[template]
     for question, answer in PAIRS:
         assert scoring.encode(tokenizer, question, answer) == unlearn.encode(tokenizer, {"question": question, "answer": answer})
+    ids, prompt = scoring.encode(tokenizer, "Who?", "")
+    assert ids[prompt:] == [tokenizer.eos_token_id], "an empty answer is its end alone"
+
+
+@pytest.mark.parametrize("path, commit", [("", None), (os.environ["PATH"], r"[0-9a-f]{12}(-dirty)?")])
+def test_a_machine_without_git_names_no_commit(monkeypatch, path, commit):
+    monkeypatch.setenv("PATH", path)
+    found = measure.git_commit()
+    assert found is None if commit is None else re.fullmatch(commit, found)
 
 
 def test_an_adapter_folder_is_scored_with_its_base(tmp_path, tiny, data):
@@ -131,6 +143,17 @@ def test_an_adapter_folder_is_scored_with_its_base(tmp_path, tiny, data):
     assert logprobs.tolist() == pytest.approx(slow_logprobs(PAIRS[0], theirs, ours[1])[0], abs=1e-4)
     (base, _), = scoring.answer_logprobs(PAIRS[:1], *scoring.load(tiny), 1)
     assert (base - logprobs).abs().max() > 1e-2, "the adapter changes something"
+
+
+@pytest.mark.parametrize("load_it", [scoring.load, lambda folder: entailment.Entailment(folder, folder)])
+def test_a_models_own_code_is_refused_without_asking(tmp_path, monkeypatch, capsys, load_it):
+    questions = []
+    monkeypatch.setattr("builtins.input", lambda text="": questions.append(text) or "n")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "own", "auto_map": dict.fromkeys(
+        ("AutoConfig", "AutoTokenizer", "AutoModelForCausalLM", "AutoModelForSequenceClassification"), "own.Own")}))
+    with pytest.raises(SystemExit) as done:
+        load_it(str(tmp_path))
+    assert done.value.code == 2 and not questions and re.match(r"error: cannot load .*\n\Z", capsys.readouterr().err)
 
 
 # ---------------------------------------------------------------- TOFU
@@ -148,6 +171,16 @@ def test_the_papers_truth_ratio_is_never_below_the_codes(paraphrase, perturbed):
     code, paper = tofu.truth_ratio(paraphrase, perturbed), tofu.truth_ratio(paraphrase, perturbed, paper=True)
     assert paper >= code * (1 - 1e-9)
     assert tofu.truth_ratio(paraphrase, perturbed[:1]) == pytest.approx(tofu.truth_ratio(paraphrase, perturbed[:1], paper=True))
+
+
+def test_collapsed_answers_still_have_a_truth_ratio_and_a_probability(monkeypatch):
+    """At -800 nats a token, as after a collapse, e^x is 0: two true answers and two false ones, all alike."""
+    assert tofu.truth_ratio(-800.0, [-800.0, -800.0], paper=True) == 1
+    monkeypatch.setattr(tofu, "answer_logprobs", lambda asked, *_: [(torch.tensor([-800.0]), None)] * len(asked))
+    monkeypatch.setattr(tofu, "answers", lambda questions, *_: [""] * len(questions))
+    row = {"question": "Q?", "answer": "a", "paraphrased_answer": "a", "perturbed_answer": ["b", "c", "d"]}
+    (item,) = tofu.score({"world_facts": [row]}, None, None, 1, 1, True)
+    assert item["probability"] == pytest.approx(1 / 4) and item["truth_ratio"] == 1
 
 
 def test_forget_quality_tells_the_same_from_far_apart():
@@ -219,6 +252,22 @@ def test_other_files_supply_perturbed_and_paraphrased_answers(tmp_path):
     plain = write(tmp_path / "plain.jsonl", [{"text": "Q0?", "labels": "A0."}, {"text": "Q2?", "labels": "A2."}])
     by_row = write(tmp_path / "by_row.jsonl", [{"question": "Q0?", "answer": "first"}, {"question": "Q2?", "answer": "second"}])
     assert [row["paraphrased_answer"] for row in tofu.read_set("forget", plain, paths[1], by_row)] == ["first", "second"]
+
+
+# ---------------------------------------------------------------- ROUGE
+
+@given(st.lists(st.text("abDEsz129é ñŁßİµºʼ²१_-'’.,\u0301ﬁＡ 。", max_size=30), min_size=2, max_size=2))
+def test_rouge_of_latin_text_is_the_librarys(pair):
+    assert measure.rouge_scorer("rougeL").score(*pair) == RougeScorer(["rougeL"], use_stemmer=True).score(*pair)
+
+
+@pytest.mark.parametrize("reference, answer, recall", [
+    ("Анна Иванова живёт в Москве.", "ОНА ЖИВЁТ В МОСКВЕ", 3 / 5), ("她住在北京。", "她住在上海", 3 / 5), ("東京・大阪", "東京", 1 / 2),
+    ("वह हिन्दी बोलती है", "हिन्दी", 1 / 4), ("القاهرة ١٩٦٢", "في ١٩٦٢", 1 / 2), ("ناصر", "", 0),
+    ("Она пела songs in Müller_Street", "She sang a song in Müller street", 5 / 7)])  # song in m ller street
+def test_rouge_reads_other_scripts(reference, answer, recall):
+    assert measure.rouge_scorer("rougeL").score(reference, answer)["rougeL"].recall == pytest.approx(recall)
+    assert measure.rouge_scorer("rouge1").score(reference, reference)["rouge1"].precision == 1
 
 
 # ---------------------------------------------------------------- memorisation
@@ -379,6 +428,10 @@ def faults(tmp_path, tiny):
     short = write(tmp_path / "short.jsonl", ROWS[:1])
     empty, broken = write(tmp_path / "empty.jsonl", []), tmp_path / "broken.jsonl"
     broken.write_text(json.dumps(ROWS[0]) + "\n{no\n")
+    scored = {name: tmp_path / f"{name}.json" for name in ("paper", "two")}
+    for path, rows, paper in ((scored["paper"], ROWS, True), (scored["two"], ROWS[:2], False)):
+        items = [{"set": "forget", "question": row["question"], "truth_ratio": 0.5} for row in rows]
+        path.write_text(json.dumps({"items": items, "settings": {"paper": paper}}))
     adapter = tmp_path / "adapter"
     adapter.mkdir()
     adapter.joinpath("adapter_config.json").write_text('{"base_model_name_or_path": "/gone/base/model"}')
@@ -394,6 +447,8 @@ def faults(tmp_path, tiny):
         "perturbed without its set": ((*tofu, "--retain", good, "--perturbed", other), "need --forget"),
         "not truth ratios": ((*tofu, "--forget", good, "--reference", good), "neither a results file"),
         "truth ratios missing": ((*tofu, "--forget", good, "--reference", tmp_path / "none.json"), "none.json: No such file"),
+        "truth ratios by the other formula": ((*tofu, "--forget", good, "--reference", scored["paper"]), "paper.json: was made with --paper"),
+        "truth ratios of other questions": ((*tofu, "--forget", good, "--reference", scored["two"]), "two.json: its 2 questions are not the 3 of --forget"),
         "no pairs": ((*memo, "--pairs", tmp_path / "none.jsonl"), "none.jsonl: No such file"),
         "empty pairs": ((*memo, "--pairs", empty), "empty.jsonl: holds no question-answer pair"),
         "broken pairs": ((*memo, "--pairs", broken), "broken.jsonl:2: not valid JSON"),
@@ -410,7 +465,8 @@ def faults(tmp_path, tiny):
 
 
 FAULTS = ("no set", "no perturbed answers", "no paraphrase", "inverted facts of other questions", "paraphrases of another number",
-          "reference without forget", "perturbed without its set", "not truth ratios", "truth ratios missing", "no pairs", "empty pairs",
+          "reference without forget", "perturbed without its set", "not truth ratios", "truth ratios missing",
+          "truth ratios by the other formula", "truth ratios of other questions", "no pairs", "empty pairs",
           "broken pairs", "answer missing", "window of zero", "no model", "adapter without base", "models without an out",
           "three models, two outs", "nothing to compare with", "no reference model")
 

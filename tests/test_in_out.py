@@ -135,6 +135,22 @@ def test_a_curve_is_read_as_by_hand():
     assert study.findings(told, study.describe(CURVE[:2], {}))["ood_needs_more_updates"] is None, "never forgotten: nothing to say"
 
 
+def test_a_curve_that_begins_unlearned_is_read_at_its_beginning():
+    """GenEx -1, 2, -1: by both readings the first point, though it passes 0 later too."""
+    curve = [{**point, "GenEx": [value]} for point, value in zip(CURVE, (-1.0, 2.0, -1.0))]
+    assert study.forgotten_at(curve) == 0 and study.at_zero(curve, "retain_nll") == curve[0]["retain_nll"]
+    assert study.describe(curve, {})["retain_nll_rise_when_forgotten"] == 0
+
+
+def test_a_picture_that_cannot_be_written_is_one_line(tmp_path, capsys, results):
+    (tmp_path / "in_out.png").mkdir()
+    with pytest.raises(SystemExit) as done:
+        run("eval/06_in_out.py", *(word for name in ("id", "ood") for word in (f"--{name}", results / name / "curve.json", results / f"{name}.json")),
+            "--out", tmp_path)
+    assert done.value.code == 2 and re.fullmatch(r"error: cannot write .*in_out.png: Is a directory\n", capsys.readouterr().err)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in_out.json", "in_out.png"]
+
+
 def test_exposures_and_rouge_of_a_point_by_hand():
     """Two answers of 2 and 4 tokens; per token -1 and -2 nats, references at -3 (one seed), a fresh one at -2."""
     point = {"update": 0, "forget": [[-2.0, 2], [-8.0, 4]], "fresh": [[-6.0, 3]], "retain_nll": 1.0, "generic_nll": 2.0,

@@ -88,6 +88,7 @@ def test_the_private_value_is_the_rows_own_or_what_the_question_does_not_hold():
     assert values == ["9 Saltcellar Steps", "+44 1632 960417", "Dagmar Oosterlind", "Asthma"], "Gerlof Lem shares a word with the question"
     assert mechanism.private_value({**PAIRS[0], "value": "not in the answer"}, ENTITIES) == "9 Saltcellar Steps"
     assert mechanism.private_value({"question": "What does she do?", "answer": "She keeps bees in Corvane."}, ENTITIES) == "Corvane", "a capital first"
+    assert mechanism.private_value({"question": "Чем?", "answer": "кормит пчёл, Москва"}, lambda _: ["кормит пчёл", "Москва"]) == "Москва"
 
 
 def test_the_value_is_found_among_the_tokens(folders):
@@ -256,6 +257,13 @@ def test_gemma_alone(tmp_path, folders):
     questions.write_text(json.dumps(PAIRS[0]) + "\n")
     run("--models", folders["gemma"], "--questions", questions, "--out", tmp_path / "out")
     assert json.loads((tmp_path / "out/mechanism.json").read_text())["summary"]["layers"] == 3 and not (tmp_path / "out/weights.png").exists()
+    text = (tmp_path / "out/mechanism.md").read_text()
+    links = re.findall(r"\]\((.*?)\)", text)
+    assert len(links) == 3 and all((tmp_path / "out" / link).exists() for link in links) and "fell most" not in text, "nothing to compare with"
+    told = json.loads((tmp_path / "out/mechanism.json").read_text())["summary"]["models"]["gemma"]
+    for median, shown in ((0, "0"), (None, "–")):
+        row = mechanism.captions({"gemma": {**told, "first_layer_median": median}}, {}, 1, "Who?").splitlines()[7]
+        assert row.split(" | ")[3] == shown
 
 
 @pytest.fixture(scope="module")

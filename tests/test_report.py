@@ -1,6 +1,7 @@
 """The report: what it shows equals what the metrics files say, in a page that stands alone; and the first-token distributions."""
 import html.parser
 import json
+import math
 import re
 import shutil
 import statistics
@@ -67,7 +68,8 @@ def whole(tmp_path_factory):
     write(root / "data/data.json", {"counts": {"forget_train": 64, "retain_val": 48}, "script": "01_data.py", "settings": {"data": "people", "persons": "5"}})
     write(root / "augmented/forget_augmented.json", {"summary": {"variants": 256, "new thing": 7}, "script": "03_augment.py", "settings": {}})
     run("eval/09_report.py", "--metrics", *(root / "metrics" / name for name in ("vanilla", "retrained", "GA", "NPO", "ReLearn")),
-        "--out", root / "report", "--run", root, "--preset", "smoke", "--questions", 3)
+        "--out", root / "report", "--run", root, "--preset", "smoke", "--questions", 3,
+        "--command", "bash run_all.sh --preset smoke --vanilla work/x --seeds 1\\ 2")
     return root, root / "report"
 
 
@@ -187,7 +189,7 @@ def test_the_rest_says_what_the_files_say(whole):
     assert [cell["text"] for cell in first[3]] == ["GA", "␣Ada 0.500", "⏎ 0.250", "<b> 0.125", "| 0.062", "(empty) 0.031"]
     assert "python eval/01_kfr_krr.py --forget 'a b.jsonl' --out GA.json" in page.named("code")
     assert "python scripts/11_npo.py --lr 0.001 --seed 0 --without-forget" in page.named("code")
-    assert "bash run_all.sh --preset smoke --run mine --methods 'GA NPO ReLearn' --data people --persons 5" in page.named("code")
+    assert "bash run_all.sh --preset smoke --vanilla work/x --seeds 1\\ 2" in page.named("code")
     marks = [(attributes["class"]) for tag, attributes in page.tags if tag == "mark"]
     assert marks == ["leak"] * 5 and page.named("mark") == ["Ada Lem"] * 5
     assert page.named("h3") == ["Where?", EVIL, "What prize?"], "GA and ReLearn forgot where, NPO did not; on Ada they agree"
@@ -238,6 +240,33 @@ def test_seeds_become_mean_and_deviation(tmp_path):
     assert rows["ReLearn 3 seeds"][heads.index("HM ↑")]["text"].startswith(f"{statistics.mean(harmonic):.2f} ± {statistics.stdev(harmonic):.2f}")
     assert rows["ReLearn 3 seeds"][heads.index("fluency ↑")]["text"] == "4.50", "one seed has it: no deviation"
     assert "| ReLearn | **0.81 ± 0.06** | 0.71 ± 0.19 |" in (tmp_path / "out/table.md").read_text()
+
+
+def test_marks_pass_over_what_is_no_number():
+    report = load("eval/09_report.py")
+    rows = [{"model": name, "x": value} for name, value in (("A", math.nan), ("B", 0.5), ("C", 0.25), ("D", math.inf))]
+    assert report.marks(rows, "x", "x ↑", ".2f") == {"B": "best", "C": "worst"} and report.marks(rows[:1], "x", "x ↑", ".2f") == {}
+    (row,) = report.over_seeds([{"model": "A", "KFR": 0.5}, {"model": "A@1", "KFR": math.nan}])
+    assert report.text_of(row, "KFR", ".2f") == "nan ± nan"
+
+
+def test_an_item_without_verdict_is_left_out_and_a_huge_ratio_is_short(tmp_path):
+    """01_kfr_krr.py --entities llm leaves an item open where the language model gave no usable entities."""
+    judged = [item("forget", f"{which}?", "In Oslo.", "In Bergen.", True) for which in ("Open", "Judged")]
+    metrics(tmp_path / "GA", 0.5, 0.5, [{key: judged[0][key] for key in ("side", "question", "reference", "answer")}, judged[1]],
+            tofu={"forget_truth_ratio": 1e300})
+    run("eval/09_report.py", "--metrics", tmp_path / "GA", "--out", tmp_path / "out")
+    page = Page((tmp_path / "out/report.html").read_text())
+    assert page.named("h3") == ["Judged?"] and "1e+300" in [cell["text"] for cell in page.tables[0][1]]
+
+
+@pytest.mark.parametrize("name", ["kfr_krr.png", "table.md"])
+def test_a_file_that_cannot_be_written_is_one_line_and_leaves_no_part(tmp_path, name):
+    metrics(tmp_path / "GA", 0.5, 0.5)
+    (tmp_path / "out" / name).mkdir(parents=True)
+    done = run("eval/09_report.py", "--metrics", tmp_path / "GA", "--out", tmp_path / "out", check=False)
+    assert done.returncode == 2 and re.fullmatch(f"error: cannot write .*{name}: Is a directory\n", done.stderr), done.stderr
+    assert not list((tmp_path / "out").glob("*.partial"))
 
 
 def test_a_partial_run_gives_a_partial_report(tmp_path):

@@ -285,6 +285,14 @@ def test_a_model_whose_files_change_is_attacked_again(tmp_path, tiny):
         assert robustness.finished(tmp_path / "r.json", inputs) is None
 
 
+def test_a_picture_that_cannot_be_written_is_one_line(tmp_path, capsys):
+    (tmp_path / "robustness.png").mkdir()
+    with pytest.raises(SystemExit) as done:
+        robustness.picture({"GA": {"KFR": 0.5, "attacks": {"int8": 0.25}, "relearning": {}}}, tmp_path / "robustness.png")
+    assert done.value.code == 2 and re.fullmatch(r"error: cannot write .*robustness.png: Is a directory\n", capsys.readouterr().err)
+    assert [path.name for path in tmp_path.iterdir()] == ["robustness.png"]
+
+
 def test_the_worst_case_by_hand():
     item = lambda attack, forgotten, **more: {"attack": attack, "forgotten": forgotten, **more}
     items = [item("none", True), item("none", False), item("int4", True), item("int4", True), item("typos", True), item("typos", False),
@@ -338,7 +346,7 @@ def test_lm_eval_is_handed_the_model_and_its_results_are_read(tmp_path, tiny, le
 
     def evaluate(model, tasks, limit, log_samples):
         calls.append((model, tasks, limit, log_samples))
-        values = {"mmlu": {"alias": "mmlu", "acc,none": 0.25 + len(calls) / 100, "acc_stderr,none": 0.01},
+        values = {"mmlu": {"alias": "mmlu", "sample_len": 7, "acc,none": 0.25 + len(calls) / 100, "acc_stderr,none": 0.01},
                   "mmlu_law": {"acc,none": 0.5}, "gsm8k": {"alias": "gsm8k", "exact_match,strict-match": 0.125, "exact_match_stderr,strict-match": 0.02,
                                                            "exact_match,flexible-extract": 0.5}}
         return {"results": values, "versions": {"mmlu": 2, "gsm8k": 3}, "n-shot": {"gsm8k": 5}}
@@ -362,12 +370,12 @@ def test_lm_eval_is_handed_the_model_and_its_results_are_read(tmp_path, tiny, le
 
 
 @pytest.mark.parametrize("what, message", [("absent", "--tasks needs the package lm_eval"), ("no hub", "could not run mmlu: offline mode"),
-                                           ("no result", "gave no result for mmlu; it gave other")])
+                                           ("no result", "gave no result for mmlu; it gave other"), ("no metric", "gave no metric for mmlu")])
 def test_lm_evals_faults_are_one_line(tmp_path, tiny, monkeypatch, capsys, what, message):
     def evaluate(**_):
         if what == "no hub":
             raise ConnectionError("offline mode is enabled\nand more lines")
-        return {"results": {"other": {}}}
+        return {"results": {"mmlu": {"sample_len": 7}} if what == "no metric" else {"other": {}}}
 
     fake_lm_eval(monkeypatch, evaluate)
     if what == "absent":
