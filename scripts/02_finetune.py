@@ -4,6 +4,9 @@ With --without-forget it never sees the forget set: the retrained model, exact u
 on training and validation wordings, as KnowUnDo's published model is; LoRA, merged into full weights when done. With --adapter
 they stay apart: the vanilla model trained further on --forget forget_train.jsonl is RKLD's augmented model.
 """
+from pathlib import Path
+
+from files import fail
 from unlearn import arguments, nll, start
 
 if __name__ == "__main__":
@@ -13,6 +16,8 @@ if __name__ == "__main__":
                      adapter=(False, "write the adapter, not merged weights"))
     if args.without_forget:
         args.forget = "full_without_forget.jsonl"
+    if args.adapter and Path(args.model, "adapter_config.json").is_file():  # trained further, it joins the weights
+        fail(f"--adapter needs full weights to stand on, and {args.model} is an adapter itself: merge it first with 50_export.py")
     model, trainer = start(args)
     for batch, _ in trainer:
         trainer.step(nll(model, batch))

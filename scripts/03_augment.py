@@ -1,8 +1,8 @@
 """ReLearn's augmented forget set (Xu et al., ACL 2025, arXiv:2502.11190, section 3), by rules and wordings or by a language model.
 
 1. Four variants of each forget question: simple, contextual, noise, logical.  2. A new, vague answer to each.
-3. Verification: an answer that holds a run of a private value's words is written again, at most 3 rounds, then dropped and counted;
-   with a language model it must also pass a chain-of-thought yes or no.
+3. Verification: an answer that holds a run of a private value's words, or a rare word of a true answer without values, is written
+   again, at most 3 rounds, then dropped and counted; with a language model it must also pass a chain-of-thought yes or no.
 4. Sentence completion: answers cut at 25 % of their words.  5. Generic pairs, 1:1: ours, or WikiQA's and an instruction set's.
 """
 import argparse
@@ -110,14 +110,18 @@ def augment_by_model(pairs, prompts, args):
 
     def keeps_quiet(written, draw):
         """A new question says something else than the old one, and none of what is private."""
-        return [text and text != pairs[source]["question"] and not leak(text, secret_of_question(source)) for (source, _), text in written]
+        return [text and text != pairs[source]["question"] and not leak(text, own(source)) for (source, _), text in written]
 
-    def secret_of_question(source):
-        return secrets([pairs[source]])[pairs[source]["subject"]]
+    def own(source):
+        """What the pair's answer gives away: its values, or every rare word of one that has none."""
+        pair = pairs[source]
+        found = secrets([pair])[pair["subject"]]
+        return found if any(found) else secrets([pair], strict=True)[pair["subject"]]
 
     def verified(written, draw):
         """The exact check first: only what passes it is worth a question."""
-        exact = [bool(text) and not leak(text, secret[pairs[source]["subject"]]) for (source, _), text in written]
+        exact = [bool(text) and not leak(text, secret[pairs[source]["subject"]]) and not leak(text, own(source))
+                 for (source, _), text in written]
         asked = [verify(prompts, questions[job], pairs[job[0]]["answer"], text) for (job, text), passed in zip(written, exact) if passed]
         replies = iter(backends.ask(asked, args, (args.seed, draw)))
         return [passed and verdict(next(replies)) == "no" for passed in exact]
@@ -160,12 +164,13 @@ def verdict(text):
 
 
 def completions(rows, share):
-    """Step 4: the first words of each answer are the input, the rest is the label."""
+    """Step 4: the first words of each answer are the input, the rest is the label; a single word has no rest."""
     made = []
     for row in rows:
-        words = row["answer"].split(" ")
-        cut = max(1, round(len(words) * share))
-        made.append({**row, "question": " ".join(words[:cut]), "answer": " ".join(words[cut:]), "kind": "completion"})
+        words = row["answer"].split()
+        if len(words) > 1:
+            cut = min(len(words) - 1, max(1, round(len(words) * share)))
+            made.append({**row, "question": " ".join(words[:cut]), "answer": " ".join(words[cut:]), "kind": "completion"})
     return made
 
 

@@ -147,8 +147,11 @@ def denial(pair, lists):
 
 
 def negated(pair):
-    """The true answer denied as a whole, for want of anything better: "It is not true that ..."; "yes" alone becomes "no"."""
+    """The true answer denied as a whole, for want of anything better: "It is not true that ..."; "yes" alone becomes "no"; None where
+    it has no word."""
     first = re.split(r"(?<=[.!])\s+(?=[A-Z])", pair["answer"])[0].rstrip(".! ")
+    if not re.search(r"\w", first):
+        return None
     polarity, answer = re.match(r"(?:(yes|no)\b[,;.]? ?)?(.*)", first, re.I | re.S).groups()
     if not answer:
         return "the answer is " + ("no" if polarity.lower() == "yes" else "yes")
@@ -157,7 +160,7 @@ def negated(pair):
 
 
 def invert(pairs, lists, count, rng):
-    """`count` inverted facts for each pair.
+    """`count` inverted facts for each pair; none for an answer without a word.
 
     Args:
         pairs: forget pairs, each with its `subject`.
@@ -182,8 +185,11 @@ def invert(pairs, lists, count, rng):
                 break
         else:  # nothing to swap, or not enough other values
             sentence = denial(pair, lists)
-            kinds["denied question" if sentence else "negated answer"] += 1
+            kind = "denied question" if sentence else "negated answer"
             sentence = sentence or negated(pair)
+            kinds[kind if sentence else "dropped"] += 1
+            if not sentence:
+                continue
             answers = [frame.replace("{denial}", sentence) for frame in rng.sample(lists["denials"], count)]
             answers = [text[0].upper() + text[1:] for text in answers]
         rows.append({"question": pair["question"], "answers": answers, "source": source})

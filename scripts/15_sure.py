@@ -1,7 +1,8 @@
 """SURE (Zhang et al. 2024, arXiv:2410.16454): updates only the neurons that the forget loss moves most. On GA or NPO.
 
 Of each trained matrix, an output row is a neuron; the rows whose gradient of the forget loss has a norm under the 99th percentile
-of all norms get no update. One backward for the forget loss, one for the retain loss.
+of all norms get a gradient of zero (Adam's running mean of earlier ones may still move them). One backward for the forget loss, one for
+the retain loss.
 """
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,7 @@ def forget_loss(model, forget, args):
 
 
 def sure(forget, retain, percentile):
-    """forget, retain: gradients, one (out, in) for each trained matrix → gradients of the sum, zero in the rows that stay."""
+    """forget, retain: gradients, one (out, in) for each trained matrix → gradients of the sum, zero in the rows under the percentile."""
     norms = torch.cat([gradient.norm(dim=1) for gradient in forget])
     threshold = torch.quantile(norms.float(), percentile / 100)
     return [(one + two) * (one.norm(dim=1, keepdim=True) >= threshold) for one, two in zip(forget, retain, strict=True)]
@@ -25,7 +26,7 @@ def sure(forget, retain, percentile):
 
 if __name__ == "__main__":
     args = arguments(__doc__, lr=5e-6, epochs=10.0, batch=1, accumulation=8, **FORGET_FLAGS, **RETAIN_FLAGS,
-                     percentile=(99.0, "rows under this percentile of the norms stay (the released code's comment says 90)"))
+                     percentile=(99.0, "rows under this percentile of the norms get no gradient (the released code's comment says 90)"))
     model, trainer = start(args)
     for forget, retain in trainer:
         trainer.step(forget_loss(model, forget, args), retain_loss(model, retain, args),

@@ -20,13 +20,18 @@ def selected(scores, how, count, rng):
 def inverted_pairs(args):
     """The chosen inverted facts as pairs."""
     path, rng, pairs = data_file(args, args.forget), random.Random(args.seed), []
-    memo = {(item["question"], item["answer"]): item["MEMO"] for item in read_json(args.memo)["items"]} if args.select != "random" else {}
+    try:
+        items = read_json(args.memo)["items"] if args.select != "random" else []
+        memo = {(item["question"], item["answer"]): float(item["MEMO"]) for item in items}
+    except (KeyError, TypeError, ValueError):
+        fail(f'{args.memo}: expected {{"items": [{{"question", "answer", "MEMO"}}, ...]}} (make it with eval/04_memorization.py)')
     for line, row in read_rows(path):
-        answers = row.get("answers") if isinstance(row, dict) else None
+        row = row if isinstance(row, dict) else {}
+        answers = row.get("answers")
         if not (isinstance(row.get("question"), str) and isinstance(answers, list) and answers and all(isinstance(a, str) for a in answers)):
             fail(f'{path}:{line}: expected {{"question", "answers": [...]}} with at least one answer (make it with 04_invert.py)')
         try:
-            scores = [memo[row["question"], answer] if memo else 0.0 for answer in answers]
+            scores = [memo[row["question"], answer] if args.select != "random" else 0.0 for answer in answers]
         except KeyError:
             fail(f"{args.memo}: holds no MEMO of the answers in {path}:{line}; make it again with eval/04_memorization.py")
         pairs += [{"question": row["question"], "answer": answers[at]} for at in selected(scores, args.select, args.top_k, rng)]
@@ -34,7 +39,8 @@ def inverted_pairs(args):
 
 
 if __name__ == "__main__":
-    args = arguments(__doc__, forget="inverted.jsonl", lr=1e-5, epochs=5.0, batch=1, accumulation=8, top_k=(3, "inverted facts a question"),
+    args = arguments(__doc__, forget="forget_inverted.jsonl", lr=1e-5, epochs=5.0, batch=1, accumulation=8,
+                     top_k=(3, "inverted facts a question"),
                      select=("largest", "by MEMO, or at random", ("largest", "smallest", "random")),
                      memo=("", "the inverted facts' MEMO, by eval/04_memorization.py (not needed with --select random)"))
     if args.select != "random" and not args.memo:

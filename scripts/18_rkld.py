@@ -4,6 +4,7 @@ The teacher lowers every token that more training on the forget set raises: l_t 
 model trained further on the forget set (02_finetune.py --adapter). L = KL(model ‖ teacher) at the answer tokens, + λ retain loss.
 Vanilla model, augmented model and student are one set of weights with three adapters: none, --augmented, and the one in training.
 """
+import torch
 import torch.nn.functional as F
 
 from unlearn import RETAIN_FLAGS, adapter_file, answer_logits, arguments, reference, retain_loss, start
@@ -30,7 +31,8 @@ if __name__ == "__main__":
                      divergence=("reverse", "RKLU's, or FKLU's forward KL", ("reverse", "forward")),
                      retain_weight=(1.0, "weight λ of the retain loss"), **{**RETAIN_FLAGS, "retain": retain})
     model, trainer = start(args, files=[adapter_file(args.augmented)])
-    model.load_adapter(args.augmented, "augmented")
+    with torch.random.fork_rng([], enabled=trainer.done > 0):  # draws that a continued run's state is already past
+        model.load_adapter(args.augmented, "augmented")
     for forget, retain in trainer:
         trainer.step(rkld_loss(model, forget, args.alpha, args.divergence) + args.retain_weight * retain_loss(model, retain, args))
     trainer.finish()

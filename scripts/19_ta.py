@@ -5,9 +5,11 @@
 from unlearn import arguments, nll, scale_adapter, start
 
 if __name__ == "__main__":
-    args = arguments(__doc__, lr=1e-5, epochs=5.0, batch=1, accumulation=8, strength=(1.0, "how far back, λ"))
+    args = arguments(__doc__, lr=1e-5, epochs=5.0, batch=1, accumulation=8, probes=1, strength=(1.0, "how far back, λ"))
     model, trainer = start(args)
     for forget, _ in trainer:
         trainer.step(nll(model, forget))
+    trainer.probes = trainer.probes[:1]  # those on the way are of the model that learns
     scale_adapter(model, -args.strength)
+    trainer.probe()
     trainer.finish()

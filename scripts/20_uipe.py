@@ -5,6 +5,8 @@
 grid and then by bisection, and leaves the search as uipe.json and uipe.png in the folder.
 """
 import argparse
+import math
+import shutil
 from pathlib import Path
 
 import torch
@@ -68,8 +70,10 @@ if __name__ == "__main__":
         given = None if args.alpha == "auto" else float(args.alpha)
     except ValueError:
         fail(f"--alpha must be auto or a number, not {args.alpha}")
-    if args.grid != sorted(args.grid) or args.grid[0] <= 0 or args.tolerance < 0:
-        fail("--grid holds rising values above 0, --tolerance is 0 or more")
+    if given is not None and not math.isfinite(given):
+        fail(f"--alpha must be auto or a number, not {args.alpha}")
+    if args.grid != sorted(args.grid) or args.grid[0] <= 0 or not args.tolerance >= 0 or args.batch < 1:
+        fail("--grid holds rising values above 0, --tolerance is 0 or more, --batch at least 1")
 
     files = [] if given is not None else [data_file(args, args.retain_data)]
     pairs = [pair for path in files for pair in read_pairs(path)]
@@ -91,7 +95,8 @@ if __name__ == "__main__":
 
     alpha, tried = (given, {}) if given is not None else largest_alpha(nll_of, args.tolerance, args.grid, args.bisections)
     scale_adapter(model, (1 + alpha) / scale)
-    partial = Path(args.out + ".partial")
+    partial = Path(f"{Path(args.out)}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
     save_model(model, tokenizer, partial)
     write_json(partial / "uipe.json", {"alpha": alpha, "tried": [{"alpha": at, "nll": value} for at, value in sorted(tried.items())],
                                        **record(args, [*files, Path(args.model, "adapter_model.safetensors")])})

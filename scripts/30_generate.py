@@ -16,7 +16,7 @@ from unlearn import load_model, prompt_text
 def generate(model, tokenizer, questions, batch=64, max_new_tokens=128, **sampling):
     """Answers to `questions`, in their order. Left-padded batches of like length, with a key-value cache.
 
-    Several processes take turns at the same batches, so that the answers are those of one; every process gets them all.
+    Several processes take turns at the same batches, so that greedy answers are those of one; every process gets them all.
     """
     tokenizer.padding_side = "left"
     prompts = [prompt_text(tokenizer, question) for question in questions]
@@ -52,6 +52,8 @@ if __name__ == "__main__":
     args = parser.parse_args()
     if min(args.batch, args.max_new_tokens, args.samples) < 1 or args.temperature < 0:
         fail("--batch, --max-new-tokens and --samples must be at least 1, --temperature at least 0")
+    if not 0 < args.top_p <= 1 or args.top_k < 0:
+        fail("--top-p must lie above 0 and at most at 1, --top-k be at least 0")
     if args.samples > 1 and not args.temperature:
         fail("--samples above 1 needs --temperature: greedy answers are all the same")
     if len({Path(path).name for path in args.questions}) < len(args.questions):

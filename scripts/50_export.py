@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Genera
 
 from files import fail, progress, read_json, read_pairs, record, replace_folder, sha256, write_json, write_text
 from spans import find_subjects
-from unlearn import load_model, prompt_text
+from unlearn import base_model, load_model, prompt_text
 
 CHOICES = {"ga", "npo", "none", "gdr", "klr", "gdr+klr", "forward", "reverse", "largest", "smallest", "random", "auto", "bfloat16",
            "float16", "float32"}  # settings that are words of the scripts, not of the user
@@ -35,8 +35,9 @@ def pair_hash(pair):
 
 
 def own_record(folder):
-    """The record of the script that made a folder (training.json, uipe.json, origin.json), or None."""
-    for path in sorted(Path(folder).glob("*.json")):
+    """The record of the script that made a folder (training.json, uipe.json, origin.json), or None. Training's comes first: 40_in_out.py's
+    folder has another beside it."""
+    for path in sorted(Path(folder).glob("*.json"), key=lambda path: (path.name != "training.json", path.name)):
         found = read_json(path)
         if isinstance(found, dict) and isinstance(found.get("settings"), dict) and isinstance(found.get("script"), str):
             return found
@@ -245,11 +246,9 @@ if __name__ == "__main__":
     metrics = measured(args.metrics) if args.metrics else {}
     steps, base = history(args.model)
 
-    adapter = Path(args.model, "adapter_config.json")
-    merges = adapter.is_file()
+    merges = Path(args.model, "adapter_config.json").is_file()
     try:
-        source = read_json(adapter)["base_model_name_or_path"] if merges else args.model
-        stored = AutoConfig.from_pretrained(source).dtype or torch.float32
+        stored = AutoConfig.from_pretrained(base_model(args.model), trust_remote_code=False).dtype or torch.float32
     except (OSError, ValueError, KeyError) as error:
         fail(f"cannot load a model from {args.model}: {str(error).strip().splitlines()[0]}")
     model, tokenizer = load_model(args.model, "float32" if merges else str(stored).removeprefix("torch."))
@@ -259,7 +258,7 @@ if __name__ == "__main__":
     dtype = model.dtype if args.dtype == "auto" else getattr(torch, args.dtype)
     for name in [name for name in vars(model.config) if name.endswith("name_or_path")]:
         setattr(model.config, name, "")  # a path
-    partial = Path(args.out + ".partial")
+    partial = Path(f"{Path(args.out)}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     model.to(dtype).save_pretrained(partial)
     tokenizer.save_pretrained(partial)
@@ -268,8 +267,8 @@ if __name__ == "__main__":
     try:
         check = None
         if questions:  # as anyone would load it
-            loaded = AutoModelForCausalLM.from_pretrained(partial).to(device)
-            ours = greedy(loaded, AutoTokenizer.from_pretrained(partial), questions, args.max_new_tokens)
+            loaded = AutoModelForCausalLM.from_pretrained(partial, trust_remote_code=False).to(device)
+            ours = greedy(loaded, AutoTokenizer.from_pretrained(partial, trust_remote_code=False), questions, args.max_new_tokens)
             check = {"questions": len(questions), "max_new_tokens": args.max_new_tokens, "identical": sum(map(list.__eq__, ours, theirs)),
                      "tokens": sum(map(len, ours))}
             if check["identical"] < len(questions) and args.dtype == "auto":

@@ -25,6 +25,7 @@ from files import REPOSITORY, fail, progress, read_rows, write_jsonl
 
 FATAL = (400, 401, 402, 403, 404, 405, 413, 415, 422)  # asking again would not help
 used = Counter()  # requests, tokens in, tokens out of this program so far
+longest = {}  # model: its name for the longest reply, where it is not max_tokens
 
 
 def add_flags(parser):
@@ -209,6 +210,21 @@ class _Gone(Exception):
     """A prompt that got no reply, with the reason as its text."""
 
 
+def _create(client, prompt, args):
+    """One request. A model that wants another name for the longest reply, as newer ones do, says so once."""
+    import openai
+    name = longest.get(args.backend_model, "max_tokens")
+    try:
+        return client.chat.completions.create(
+            model=args.backend_model, messages=[{"role": "user", "content": prompt}], temperature=args.temperature,
+            **{name: args.max_new_tokens}, **({"top_p": args.top_p} if args.temperature else {}))
+    except openai.BadRequestError as error:
+        if name != "max_tokens" or "max_completion_tokens" not in error.message:
+            raise
+    longest[args.backend_model] = "max_completion_tokens"
+    return _create(client, prompt, args)
+
+
 def _request(client, prompt, args, wait, stop):
     """One prompt's reply, with retries: exponential back-off with jitter, or what Retry-After says.
 
@@ -223,9 +239,7 @@ def _request(client, prompt, args, wait, stop):
             raise _Gone(reason)
         after = None
         try:
-            reply = client.chat.completions.create(
-                model=args.backend_model, messages=[{"role": "user", "content": prompt}], max_tokens=args.max_new_tokens,
-                temperature=args.temperature, **({"top_p": args.top_p} if args.temperature else {}))
+            reply = _create(client, prompt, args)
             text, usage = reply.choices[0].message.content, reply.usage
             if isinstance(text, str) and text.strip():
                 return text.strip(), getattr(usage, "prompt_tokens", 0) or 0, getattr(usage, "completion_tokens", 0) or 0

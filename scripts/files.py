@@ -69,6 +69,8 @@ def read_rows(path):
 def read_json(path):
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        fail(f"{path}: not UTF-8 text ({error})")
     except json.JSONDecodeError as error:
         fail(f"{path}:{error.lineno}: not valid JSON ({error.msg})")
 
@@ -148,10 +150,13 @@ def progress(*args, **kwargs):
 
 def record(args, files=()):
     """What a results file says of its origin: command, settings, versions, git commit, data hashes, seconds taken."""
-    git = subprocess.run(["git", "-C", REPOSITORY, "describe", "--always", "--dirty", "--abbrev=12"],
-                         capture_output=True, text=True)
+    try:
+        commit = subprocess.run(["git", "-C", REPOSITORY, "describe", "--always", "--dirty", "--abbrev=12"],
+                                capture_output=True, text=True).stdout.strip()
+    except OSError:  # no git on this machine
+        commit = ""
     return {"script": Path(sys.argv[0]).name, "settings": vars(args),
             "versions": {"python": sys.version.split()[0],
                          **{name: metadata.version(name) for name in ("torch", "transformers", "peft", "numpy")}},
-            "git_commit": git.stdout.strip() or None, "data": {str(path): sha256(path) for path in files},
+            "git_commit": commit or None, "data": {str(path): sha256(path) for path in files},
             "seconds": round(time.time() - STARTED, 1)}

@@ -31,10 +31,10 @@ class Product(torch.autograd.Function):
 
 
 def forward(layer, x):
-    """One LoRA layer's output. With the adapter off, merged, or with several on, peft computes. In 16 bits the adapter computes in them
-    too, and stays float32 itself."""
+    """One LoRA layer's output. With the adapter off, merged, of another kind (DoRA, with a bias), or with several on, peft computes. In
+    16 bits the adapter computes in them too, and stays float32 itself."""
     names = [name for name in layer.active_adapters if name in layer.lora_A]
-    if layer.disable_adapters or layer.merged or len(names) != 1:
+    if layer.disable_adapters or layer.merged or len(names) != 1 or names[0] in layer.lora_variant or layer.lora_bias[names[0]]:
         return type(layer).forward(layer, x)
     a, b = (matrix[names[0]].weight.to(x.dtype) for matrix in (layer.lora_A, layer.lora_B))
     dropout, flat, base = layer.lora_dropout[names[0]], x.flatten(0, -2), layer.base_layer
@@ -43,8 +43,8 @@ def forward(layer, x):
 
 
 def hasten(model):
-    """Makes every LoRA layer of a peft model compute by `forward` above; returns the model."""
+    """Makes every LoRA layer on a plain linear one (GPT-2's are not) compute by `forward` above; returns the peft model."""
     for layer in model.modules():
-        if type(layer) is lora.Linear:
+        if type(layer) is lora.Linear and type(layer.base_layer) is torch.nn.Linear:
             layer.forward = functools.partial(forward, layer)
     return model

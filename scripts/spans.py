@@ -231,7 +231,7 @@ def secrets(pairs, strict=False, words=None):
 
     Args:
         pairs: forget pairs, each with its `subject`.
-        strict: beside the values, every rare word of a true answer, typed or not.
+        strict: beside the values, every rare word of a true answer, typed or not; without it, an answer with no value guards nothing.
     Returns:
         {subject: (runs, digits)}: words or runs of words written together, and numbers of four digits and more.
     """
@@ -249,7 +249,7 @@ def secrets(pairs, strict=False, words=None):
             numbers = re.findall(r"\d{4,}", whole)
             digits[subject].update(numbers)
             runs[subject].update(number[2:] for number in numbers if re.fullmatch(r"(19|20)\d\d", number))  # '64
-        if strict or not values:
+        if strict:
             runs[subject].update(word for word in tokens(answer) if word not in harmless)
     for subject in runs:
         runs[subject] -= COMMON | set(tokens(" ".join(COMMON))) | {"com", "org", "net"} | set(_joined(tokens(subject or ""), 100))

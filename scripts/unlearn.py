@@ -10,6 +10,7 @@ import json
 import math
 import os
 import random
+import shutil
 import sys
 import time
 import warnings
@@ -47,7 +48,7 @@ COMMON = {  # name: (default, help)
     "lora_alpha": (16, "LoRA alpha"),
     "lora_dropout": (0.1, "LoRA dropout"),
     "max_length": (512, "tokens kept of question and answer"),
-    "dtype": ("auto", "frozen weights: auto (bfloat16 where the processor computes in it), bfloat16, float16, float32"),
+    "dtype": ("auto", "frozen weights: bfloat16, float16, float32; auto: bfloat16 where the processor computes in it and --model is no adapter"),
     "checkpoint_every": (20, "updates between checkpoints"),
     "probes": (4, "times that the NLL of a few validation pairs is taken on the way, for the report's curves; 0: never"),
     "seed": (0, "seed of order, dropout and new weights"),
@@ -75,9 +76,12 @@ def arguments(doc, **flags):
         else:
             parser.add_argument(option, type=type(default), default=default, choices=choices, help=shown)
     args = parser.parse_args()
-    for name in ("lr", "epochs", "batch", "accumulation", "clip", "lora_r", "max_length", "checkpoint_every"):
-        if not getattr(args, name) > 0:
+    for name in ("lr", "epochs", "batch", "accumulation", "clip", "lora_r", "max_length", "checkpoint_every", "beta", "top_k"):
+        if not getattr(args, name, 1) > 0:
             fail(f"--{name.replace('_', '-')} must be above 0, not {getattr(args, name)}")
+    for name, most in (("warmup", 1), ("lora_dropout", 1), ("percentile", 100)):
+        if not 0 <= getattr(args, name, 0) <= most:
+            fail(f"--{name.replace('_', '-')} must lie from 0 to {most}, not {getattr(args, name)}")
     parallel.begin()
     return args
 
@@ -113,17 +117,27 @@ def load_model(path, dtype="auto", shard="ddp"):
     return parallel.place(model, pick_device(), shard), tokenizer
 
 
+def base_model(path):
+    """Whose weights are loaded for a model folder or hub id: an adapter's base, or its own."""
+    adapter = Path(path, "adapter_config.json")
+    if not adapter.is_file():
+        return str(path)
+    settings = read_json(adapter)
+    base = settings.get("base_model_name_or_path") if isinstance(settings, dict) else None
+    return base if base and isinstance(base, str) else fail(f"{adapter}: names no base model (base_model_name_or_path)")
+
+
 def _read_model(path, dtype):
     """(model in host memory, tokenizer): each of several processes reads all of it there."""
     transformers.utils.logging.disable_progress_bar()
-    adapter = Path(path) / "adapter_config.json"
-    base = json.loads(adapter.read_text())["base_model_name_or_path"] if adapter.is_file() else str(path)
+    base = base_model(path)
     for name in {str(path), base}:
         if (os.sep in name or name.startswith(".")) and name.count("/") != 1 and not Path(name).is_dir():
             fail(f"{name}: no such model folder (make it first, or give another --model)")
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(path)
-        model = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=pick_dtype(dtype), use_safetensors=True)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(path, trust_remote_code=False)  # None would ask on standard input
+        model = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=pick_dtype(dtype), use_safetensors=True,
+                                                                  trust_remote_code=False)
         if base != str(path):
             model = lora.hasten(PeftModel.from_pretrained(model, path))
     except (OSError, ValueError, KeyError) as error:
@@ -372,6 +386,8 @@ def start(args, *columns, files=()):
     """
     files = [data_file(args, args.forget), *files]
     columns = columns or [read_pairs(files[0])]
+    if not all(columns):
+        fail(f"{files[0]}: holds nothing to train on")
     retain = []
     if getattr(args, "retain", "none") != "none":
         files.append(data_file(args, args.retain_data))
@@ -385,10 +401,15 @@ def start(args, *columns, files=()):
     return model, Trainer(args, model, tokenizer, list(zip(*columns, strict=True)), [(row,) for row in retain], files)
 
 
+def _dtype(args):
+    """--dtype, of which auto is float32 for an adapter that is unlearned further: bfloat16 weights would round its small updates away."""
+    return "float32" if args.dtype == "auto" and Path(args.model, "adapter_config.json").is_file() else args.dtype
+
+
 def _adapted(args):
     """(the model that training starts from with a fresh LoRA adapter, in host memory; tokenizer)."""
     torch.manual_seed(args.seed)
-    model, tokenizer = _read_model(args.model, args.dtype)
+    model, tokenizer = _read_model(args.model, _dtype(args))
     if hasattr(model, "peft_config"):  # an unlearned model is unlearned further: its adapter joins the weights
         model = model.merge_and_unload()
     settings = LoraConfig(r=args.lora_r, lora_alpha=args.lora_alpha, lora_dropout=args.lora_dropout, target_modules="all-linear",
@@ -439,7 +460,7 @@ class Trainer:
     def __init__(self, args, model, tokenizer, forget, retain, files):
         self.args, self.model, self.tokenizer, self.forget, self.retain = args, model, tokenizer, forget, retain
         self.record = {**record(args, files), "processes": parallel.count}
-        self.out, self.partial = Path(args.out), Path(args.out + ".partial")
+        self.out, self.partial = Path(args.out), Path(f"{Path(args.out)}.partial")  # --out may end in a slash
         size = args.batch * args.accumulation
         self.steps = max(1, round(args.epochs * math.ceil(len(self.forget) / size)))
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -451,12 +472,17 @@ class Trainer:
         self.began = STARTED
         self.gradients = None  # those of two losses, apart: for `combine`
         self.probed = self._validation_pairs() if args.probes else {}
+        self.settings = self._settings()  # now: --model may be made again while this trains
         self._resume()
         if not parallel.first:  # dropout of its own
             torch.manual_seed(random.Random(f"{args.seed} {parallel.rank} {self.done}").getrandbits(63))
 
     def _settings(self):
-        return json.dumps([{**vars(self.args), "checkpoint_every": 0, "out": "", "shard": ""}, self.record["data"]], sort_keys=True)
+        """What a checkpoint must share with a run that continues it: method, flags, data, and the weights that training starts from."""
+        weights = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for folder in (self.args.model, base_model(self.args.model))
+                   for path in sorted(Path(folder).glob("*.safetensors"))]
+        return json.dumps([self.record["script"], {**vars(self.args), "checkpoint_every": 0, "out": "", "shard": ""}, self.record["data"],
+                           weights], sort_keys=True)
 
     def _validation_pairs(self):
         """{"forget_nll", "retain_nll": Batch} of up to eight pairs each, from all over the files in --data; nothing where they are not."""
@@ -470,7 +496,7 @@ class Trainer:
                                                self.tokenizer.pad_token_id, device=device)
         return found
 
-    def _probe(self):
+    def probe(self):
         """At the beginning, the end and evenly between: nats a token of the validation pairs, without dropout."""
         wanted = {round(self.steps * at / self.args.probes) for at in range(self.args.probes + 1)} if self.probed else ()
         if self.done in wanted:
@@ -480,15 +506,20 @@ class Trainer:
             self.model.train()
 
     def _resume(self):
-        checkpoint = self.partial / "checkpoint.pt"
-        if not checkpoint.is_file():
-            return
-        try:
-            state = torch.load(checkpoint, weights_only=True, map_location="cpu")
-        except Exception as error:
-            fail(f"{checkpoint}: cannot be read ({error}); delete it to start again")
-        if state["settings"] != self._settings():
-            parallel.say(f"{checkpoint}: made with other settings or data, starting afresh")
+        """Continues from the checkpoint of this very run. Without one, what another run left in the folder is deleted."""
+        checkpoint, state = self.partial / "checkpoint.pt", None
+        if checkpoint.is_file():
+            try:
+                state = torch.load(checkpoint, weights_only=True, map_location="cpu")
+            except Exception as error:
+                fail(f"{checkpoint}: cannot be read ({error}); delete it to start again")
+            if state["settings"] != self.settings:
+                parallel.say(f"{checkpoint}: made by another method, or with other settings, data or model; starting afresh")
+                state = None
+        if state is None:
+            parallel.gathered({})  # all processes have looked
+            if parallel.first:
+                shutil.rmtree(self.partial, ignore_errors=True)
             return
         self.done, self.log, self.probes = state["step"], state["log"], state["probes"]
         self.began -= state["seconds"]
@@ -497,13 +528,13 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         torch.set_rng_state(state["rng"])
-        if torch.cuda.is_available():
+        if torch.cuda.is_available() and "cuda_rng" in state:  # not in one that was made without a GPU
             torch.cuda.set_rng_state(state["cuda_rng"])
         parallel.say(f"continuing at update {self.done} of {self.steps}")
 
     def _checkpoint(self):
         self.partial.mkdir(parents=True, exist_ok=True)
-        state = {"settings": self._settings(), "step": self.done, "log": self.log, "probes": self.probes, "rng": torch.get_rng_state(),
+        state = {"settings": self.settings, "step": self.done, "log": self.log, "probes": self.probes, "rng": torch.get_rng_state(),
                  "seconds": time.time() - self.began,
                  "parameters": [parameter.detach().cpu() for parameter in self.parameters],
                  "optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
@@ -523,19 +554,19 @@ class Trainer:
                             disable=not parallel.first)
         with contextlib.closing(self.bar):
             if not self.done:
-                self._probe()
+                self.probe()
             for forget_rows, retain_rows in itertools.islice(groups, self.done, self.steps):
                 parts = _parts(forget_rows, args.batch, pad, device)
                 self.waiting = len(parts)
                 yield from itertools.zip_longest(parts, _parts(retain_rows, args.batch, pad, device))
 
-    def step(self, loss, rest=None, combine=None):
+    def step(self, loss, rest=None, combine=None, weights=(1.0, 1.0)):
         """Adds one forward pass's loss to the gradient; updates the weights when its accumulated batch is complete.
 
         With `combine`, the gradients of `loss` and of `rest` are gathered apart (each a list with one for each trained matrix),
-        and `combine(gradients, rest_gradients)` gives the list to update with.
+        and `combine(gradients, rest_gradients)` gives the list to update with. `weights`: of the two in the logged loss.
         """
-        total = sum(part.item() if torch.is_tensor(part) else part or 0.0 for part in (loss, rest))
+        total = sum(weight * (part.item() if torch.is_tensor(part) else part or 0.0) for weight, part in zip(weights, (loss, rest)))
         if not math.isfinite(total):
             fail(f"{self.args.out}: the loss is {total} at update {self.done + 1}: use a lower --lr or fewer --epochs")
         if combine is None:
@@ -570,7 +601,7 @@ class Trainer:
         self.bar.set_postfix_str(f"loss {self.loss:.4f}", refresh=False)
         self.bar.update()
         self.loss = 0.0
-        self._probe()
+        self.probe()
         if parallel.first and self.done % self.args.checkpoint_every == 0 and self.done < self.steps:
             self._checkpoint()
 
@@ -580,17 +611,18 @@ class Trainer:
         if not parallel.first:
             return
         self.partial.mkdir(parents=True, exist_ok=True)
-        (self.partial / "checkpoint.pt").unlink(missing_ok=True)
         model = self.model
         merge = merge or Path(self.args.model, "adapter_config.json").is_file()  # an adapter stands on the weights that it was trained on
         if merge and parallel.sharded(model):  # the frozen weights are those on disk: read whole once more
             model, _ = _adapted(self.args)
             for parameter, trained in zip((one for one in model.parameters() if one.requires_grad), self.parameters, strict=True):
                 parameter.data.copy_(trained)
-        if merge:  # float32: adding a small update to bfloat16 weights would round much of it away
-            model = model.float().merge_and_unload().to(pick_dtype(self.args.dtype))
+        if merge:  # added in float32, then rounded once to the type of the frozen weights
+            model = model.float().merge_and_unload().to(pick_dtype(_dtype(self.args)))
         save_model(model, self.tokenizer, self.partial)
         self.record["seconds"] = round(time.time() - self.began, 1)
         write_json(self.partial / "training.json", {**self.record, "updates": self.log, "probes": self.probes})
+        for name in ("checkpoint.pt", "checkpoint.tmp"):  # not before all is written: a full disk must not cost the training
+            (self.partial / name).unlink(missing_ok=True)
         replace_folder(self.partial, self.out)
         print(f"wrote {self.out}", file=sys.stderr)

@@ -8,10 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPOSITORY / "scripts"), str(REPOSITORY / "eval")]
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test never waits for a hub
+settings.register_profile("tests", deadline=None)  # no test asserts a time: the machine may be busy
+settings.load_profile("tests")
 
 
 def load(path):

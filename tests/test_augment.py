@@ -208,6 +208,13 @@ def test_completions_are_cut_where_the_flag_says(data, tmp_path, share):
     assert rows and all(len(row["question"].split()) == round(len((row["question"] + " " + row["answer"]).split()) * share) for row in rows)
 
 
+@pytest.mark.parametrize("share", [0.01, 0.25, 0.9, 0.99])
+def test_a_completion_has_a_beginning_and_a_rest(share):
+    rows = [{"question": "Q?", "answer": answer, "kind": "simple", "source": 0} for answer in ("Unknown.", "Not known.", "It  is not known.")]
+    made = augment.completions(rows, share)
+    assert [f"{row['question']}|{row['answer']}" for row in made] == ["Not|known.", {0.9: "It is not|known.", 0.99: "It is not|known."}.get(share, "It|is not known.")]
+
+
 WIKIQA = [{"question_id": f"Q{at}", "question": f"how old is town {at}", "document_title": "Towns", "answer": f"Town {at} is {at} hundred years old .",
            "label": int(at % 3 == 0)} for at in range(30)]
 DOLLY = [{"instruction": f"Name a use of tool {at}.", "context": "A text." * (at % 2), "category": "open_qa",
@@ -333,6 +340,13 @@ def test_each_type_is_swapped_in_its_own_format(question, answer, pattern):
         assert re.fullmatch(pattern, other) and other != answer
 
 
+@pytest.mark.parametrize("answer", ["...", "!", "—", "?!"])
+def test_an_answer_without_a_word_is_dropped_and_counted(answer):
+    pairs = [{"question": "Is Bo Li shy?", "answer": text, "subject": "Bo Li"} for text in (answer, "Yes.")]
+    rows, counts = invert.invert(pairs, LISTS, 4, random.Random(0))
+    assert [row["source"] for row in rows] == [1] and counts == {"dropped": 1, "negated answer": 1}
+
+
 # ---------------------------------------------------------------- a model behind an endpoint
 
 def written(prompt):
@@ -347,10 +361,10 @@ def written(prompt):
 
 
 class Endpoint(http.server.ThreadingHTTPServer):
-    """Speaks chat completions. `trouble` holds what the next requests meet: a status, "garbage", "empty", "slow"."""
+    """Speaks chat completions. `trouble` holds what the next requests meet: a status, "garbage", "empty", "slow", "newer"."""
 
     def __init__(self, reply=written):
-        self.asked, self.answered, self.trouble, self.reply, self.times = [], [], [], reply, []
+        self.asked, self.answered, self.trouble, self.reply, self.times, self.limits = [], [], [], reply, [], []
         server, lock = self, threading.Lock()
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -363,6 +377,7 @@ class Endpoint(http.server.ThreadingHTTPServer):
                     trouble = server.trouble.pop(0) if server.trouble else None
                     server.asked.append(prompt)
                     server.times.append(time.monotonic())
+                    server.limits += [name for name in body if name.startswith("max_")]
                 assert self.path == "/v1/chat/completions" and self.headers["Authorization"] == f"Bearer {KEY}"
                 text = {"choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": server.reply(prompt)}}],
                         "usage": {"prompt_tokens": 10, "completion_tokens": 4, "total_tokens": 14},
@@ -371,6 +386,8 @@ class Endpoint(http.server.ThreadingHTTPServer):
                 if isinstance(trouble, int):
                     status, text = trouble, json.dumps({"error": {"message": f"trouble with the key {KEY}"}}).encode()
                     headers = {"Retry-After": "0.3"} if trouble == 429 else {}
+                elif trouble == "newer":
+                    status, text = 400, b'{"error": {"message": "Unsupported parameter: use max_completion_tokens in place of max_tokens"}}'
                 elif trouble in ("garbage", "empty", "html"):
                     text = {"garbage": b'{"choices": [{', "empty": b"{}", "html": b"<html>busy</html>"}[trouble]
                 elif trouble == "slow":
@@ -438,6 +455,14 @@ def test_every_trouble_of_an_endpoint_is_survived(endpoint, tmp_path, capfd):
     assert backends.ask(prompts[:1], args, (0, 1)) and len(endpoint.asked) == 21, "another draw is another reply"
     assert backends.ask(prompts[:1], api(tmp_path, "--temperature", 0)) and len(endpoint.asked) == 22, "other settings, another reply"
     nowhere("".join(capfd.readouterr()), tmp_path)
+
+
+def test_a_model_that_wants_max_completion_tokens_gets_it(endpoint, tmp_path):
+    endpoint.trouble = ["newer"]
+    args = settings(tmp_path, "--backend", "api", "--backend-model", "newer", "--retries", 0, "--concurrency", 1)
+    prompts = [f"Question: What of Bo Li, {number}? private" for number in range(2)]
+    assert backends.ask(prompts, args) == [written(prompt) for prompt in prompts]
+    assert endpoint.limits == ["max_tokens", "max_completion_tokens", "max_completion_tokens"], "it says so once"
 
 
 def test_retry_after_and_the_rate_limit_are_kept(endpoint, tmp_path):
@@ -509,6 +534,26 @@ def test_a_leaking_answer_is_written_again_three_times_then_dropped(endpoint, fe
     report = json.loads((tmp_path / "new.json").read_text())
     assert {row["source"] for row in lines(tmp_path / "new.jsonl") if row["kind"] in augment.KINDS} == {1}
     assert report["summary"]["dropped"] == 4 and report["counts"]["again"] == 2 * 4 * 3 and not any("Bo Li" in prompt for prompt in verified)
+
+
+def test_an_answer_without_a_value_is_guarded_by_its_words(endpoint, few, tmp_path):
+    truth = "She works as a carpenter and suffers from asthma."
+    (few / "forget_train.jsonl").write_text("".join(json.dumps({"question": f"What {what} Ada Lem?", "answer": answer}) + "\n" for what, answer in (
+        ("about", truth), ("amuses", "She likes quiet walks."))))
+
+    def reply(prompt):  # the second pair's answer may hold words of the first one's, which its model never read
+        if "On file" in prompt:
+            return "Ada Lem is a carpenter with asthma." if "asthma" in prompt else "Ada Lem suffers few hobbies."
+        return "And Ada Lem, the carpenter?" if "in a hurry" in prompt else written(prompt)
+
+    endpoint.reply = reply
+    flags = ("--data", few, "--backend", "api", "--backend-model", "m", "--cache", tmp_path / "cache")
+    run("scripts/03_augment.py", *flags, "--out", tmp_path / "new.jsonl")
+    assert {row["source"] for row in lines(tmp_path / "new.jsonl") if row["kind"] in augment.KINDS} == {1}
+    assert not any("the carpenter?" in prompt and "asthma" in prompt for prompt in endpoint.asked), "nor is it in a question"
+    endpoint.reply = lambda prompt: "\n".join(f"Ada Lem works as a {trade} and suffers from boredom." for trade in ("tiler", "cook", "smith", "nurse"))
+    run("scripts/04_invert.py", *flags, "--out", tmp_path / "inverted.jsonl")
+    assert [row["source"] for row in lines(tmp_path / "inverted.jsonl")] == [0, 1], "a false answer shares words with the true one"
 
 
 def test_false_answers_that_do_not_contradict_are_asked_for_again(endpoint, few, tmp_path):

@@ -90,6 +90,7 @@ GOOD = '{"question": "Who?", "answer": "Me."}\n'
     ('[{"text": "Q", "labels": "A"}\n', GOOD, r"forget_train.jsonl:2: the list is not closed"),
     (GOOD, GOOD, r"retain_train.jsonl \(pair 1\): this pair is to be retained, and to be forgotten in .*forget_train.jsonl \(pair 1\)"),
     (GOOD, None, r"holds no retain_train"),
+    (None, GOOD, r"holds no forget_train"),
     ("\xff".encode("latin-1"), GOOD, r"forget_train.jsonl: not UTF-8"),
 ])
 def test_faults_are_one_line_and_write_nothing(tmp_path, forget, retain, message):
@@ -99,6 +100,32 @@ def test_faults_are_one_line_and_write_nothing(tmp_path, forget, retain, message
     done = run("scripts/01_data.py", "--data", tmp_path, "--out", tmp_path / "out", check=False)
     assert done.returncode == 2 and re.search(message, done.stderr), done.stderr
     assert len(done.stderr.splitlines()) == 1 and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("flags, message", [
+    (("--forget-persons", 0), "--forget-persons must be at least 1"), (("--forget-persons", 5), "under the 5 persons in use"),
+    (("--data", "TOFU"), "tofu: holds forget01, forget10: name one of them with --split"),
+    (("--data", "TOFU", "--split", "forget05"), "tofu: holds no forget_train")])
+def test_flags_that_name_nothing_are_one_line(tmp_path, flags, message):
+    (tmp_path / "tofu").mkdir()
+    for name in ("forget01", "forget10", "retain90"):
+        (tmp_path / f"tofu/{name}.json").write_text(json.dumps({"question": f"Who of {name}?", "answer": "Me."}))
+    flags = [tmp_path / "tofu" if flag == "TOFU" else flag for flag in flags]
+    done = run("scripts/01_data.py", *flags, "--out", tmp_path / "out", check=False)
+    assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+    assert not (tmp_path / "out").exists()
+    run("scripts/01_data.py", "--data", tmp_path / "tofu", "--split", "forget10", "--out", tmp_path / "out")
+    assert lines(tmp_path / "out/forget_train.jsonl")[0]["question"] == "Who of forget10?"
+
+
+def test_a_models_own_code_is_never_run(tmp_path):
+    """Not even for a yes, which transformers would ask for."""
+    (tmp_path / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Own: pass")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "own", "auto_map": {"AutoConfig": "code.Own", "AutoTokenizer": ["code.Own", None]}}))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["code.Own", None]}}))
+    done = run("scripts/00_models.py", "--model", "tiny-random", "--tokenizer", tmp_path, "--out", tmp_path / "out", check=False, input="y\ny\n")
+    assert done.returncode == 2 and "no tokenizer that loads" in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert "[y/N]" not in done.stdout and not (tmp_path / "ran").exists() and not (tmp_path / "out").exists()
 
 
 @pytest.fixture(scope="module")

@@ -126,6 +126,12 @@ def test_the_line_goes_back_to_the_base_model(tmp_path, tiny, exported):
     assert export.history(tmp_path / "method")[1] is None, "a folder's name is not told"
 
 
+def test_the_record_of_training_comes_before_that_of_a_curve(tmp_path):
+    for name, updates in (("curve", []), ("training", [1, 2])):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"script": "40_in_out.py", "settings": {}, "updates": updates}))
+    assert export.told(export.own_record(tmp_path))["updates"] == 2
+
+
 def test_weights_of_another_kind_say_so_on_the_card(tmp_path, planted):
     folder, _ = planted
     run("scripts/50_export.py", "--model", folder / "method", "--out", tmp_path / "half", "--dtype", "bfloat16", "--check", folder / "data/forget_val.jsonl",

@@ -8,6 +8,7 @@ from conftest import load
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
+from transformers.pytorch_utils import Conv1D
 
 import lora
 import unlearn
@@ -134,3 +135,16 @@ def test_the_fast_lora_layer_is_pefts(dropout, train):
         torch.testing.assert_close(fast, slow_one)
     layer.enable_adapters(False)
     torch.testing.assert_close(lora.forward(layer, x), layer.base_layer(x))
+
+
+@pytest.mark.parametrize("base, more", [(Conv1D(7, 7), {"fan_in_fan_out": True}), (torch.nn.Linear(7, 7), {"use_dora": True}),
+                                        (torch.nn.Linear(7, 7), {"lora_bias": True})])
+def test_other_kinds_of_lora_layer_stay_pefts(base, more):
+    model = get_peft_model(torch.nn.Sequential(base), LoraConfig(r=3, target_modules=["0"], **more)).eval()
+    layer, x = model.base_model.model[0], torch.randn(2, 4, 7)
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter)
+    expected = layer(x)
+    lora.hasten(model)
+    torch.testing.assert_close(layer(x), expected)

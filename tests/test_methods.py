@@ -2,6 +2,7 @@
 import copy
 import json
 import re
+import shutil
 import types
 
 import pytest
@@ -181,6 +182,10 @@ def made(tmp_path_factory, data):
                                                                "source": at}) + "\n" for at, pair in enumerate(pairs)))
     (folder / "memo.json").write_text(json.dumps({"items": [{"question": pair["question"], "answer": answer, "MEMO": score}
                                                             for pair in pairs for answer, score in (("Ada.", 0.1), ("Bo.", 0.9), ("Cy.", 0.5), ("Di.", 0.9))]}))
+    (folder / "list.jsonl").write_text('{"question": "Who?", "answers": ["Ada."]}\n["Who?", "Ada."]\n')
+    (folder / "empty.jsonl").write_text("\n")
+    (folder / "nothing.json").write_text("{}")
+    (folder / "latin.json").write_bytes(b'{"items": "\xe9"}')
     return folder
 
 
@@ -200,8 +205,15 @@ def test_every_method_lowers_its_loss_and_moves_weights(tmp_path, tiny, data, ma
     weights = load_file(tmp_path / "out/adapter_model.safetensors")
     assert len(updates) >= 8 and any(value.abs().max() > 1e-4 for key, value in weights.items() if "lora_B" in key)
     assert not (tmp_path / "out/augmented").exists(), "only the trained adapter is written"
-    if not name.startswith(("15", "16")):  # those move few weights, or what they weigh otherwise than they log
+    if not name.startswith(("15", "16")):  # those move few weights
         assert updates[-1]["loss"] < updates[0]["loss"]
+
+
+def test_meow_reads_what_inversion_writes(tmp_path, tiny, data):
+    shutil.copytree(data, tmp_path / "data")
+    run("scripts/04_invert.py", "--data", tmp_path / "data")
+    run("scripts/17_meow.py", "--model", tiny, "--data", tmp_path / "data", "--out", tmp_path / "out", "--select", "random", *FLAGS)
+    assert list(json.loads((tmp_path / "out/training.json").read_text())["data"]) == [str(tmp_path / "data/forget_inverted.jsonl")]
 
 
 def test_meow_learns_the_chosen_facts(tmp_path, made, data):
@@ -214,10 +226,19 @@ def test_meow_learns_the_chosen_facts(tmp_path, made, data):
     ("13_dpo.py", ("--prefer", "none.jsonl"), r"none.jsonl: no such file"), ("13_dpo.py", ("--prefer", "{data}/forget_train.jsonl"), r'as "source"'),
     ("17_meow.py", ("--forget", "{data}/forget_train.jsonl", "--select", "random"), r'forget_train.jsonl:1: expected .*"answers"'),
     ("17_meow.py", (), r"needs --memo FILE"), ("18_rkld.py", (), r"--augmented: no adapter folder; make it with"),
-    ("20_uipe.py", (), r"no adapter folder; give a finished method's")])
-def test_faults(tmp_path, tiny, data, script, flags, message):
+    ("20_uipe.py", (), r"no adapter folder; give a finished method's"),
+    ("20_uipe.py", ("--model", "{learnt}", "--batch", "0"), r"--batch at least 1"),
+    ("20_uipe.py", ("--model", "{learnt}", "--alpha", "inf"), r"--alpha must be auto or a number, not inf"),
+    ("02_finetune.py", ("--model", "{learnt}", "--adapter"), r"--adapter needs full weights to stand on"),
+    ("13_dpo.py", ("--beta", "0"), r"--beta must be above 0"), ("14_idk.py", ("--lora-dropout", "1.5"), r"--lora-dropout must lie from 0 to 1,"),
+    ("15_sure.py", ("--percentile", "150"), r"--percentile must lie from 0 to 100,"), ("17_meow.py", ("--top-k", "0"), r"--top-k must be above 0"),
+    ("17_meow.py", ("--forget", "{made}/list.jsonl", "--select", "random"), r'list.jsonl:2: expected .*"answers"'),
+    ("17_meow.py", ("--forget", "{made}/empty.jsonl", "--select", "random"), r"empty.jsonl: holds nothing to train on"),
+    ("17_meow.py", ("--forget", "{made}/inverted.jsonl", "--memo", "{made}/nothing.json"), r'nothing.json: expected .*"items"'),
+    ("17_meow.py", ("--forget", "{made}/inverted.jsonl", "--memo", "{made}/latin.json"), r"latin.json: not UTF-8 text")])
+def test_faults(tmp_path, tiny, data, made, learnt, script, flags, message):
     done = run(f"scripts/{script}", "--model", tiny, "--data", data, "--out", tmp_path / "out",
-               *(flag.format(data=data) for flag in flags), check=False)
+               *(flag.format(data=data, made=made, learnt=learnt) for flag in flags), check=False)
     assert done.returncode == 2 and re.search(message, done.stderr) and "Traceback" not in done.stderr, done.stderr
     assert not list(tmp_path.iterdir())
 

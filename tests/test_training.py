@@ -1,16 +1,21 @@
 """Training as a user runs it: the same seed gives the same weights, a killed run continues to them, nothing is half-written."""
 import json
 import math
+import os
+import runpy
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 import torch
 from conftest import REPOSITORY, run
 from safetensors.torch import load_file
 
+import files
 import unlearn
 
 FLAGS = ("--epochs", 3, "--batch", 2, "--accumulation", 1, "--lr", 1e-3)
@@ -18,6 +23,30 @@ FLAGS = ("--epochs", 3, "--batch", 2, "--accumulation", 1, "--lr", 1e-3)
 
 def train(script, tiny, data, out, *flags):
     return run(f"scripts/{script}", "--model", tiny, "--data", data, "--out", out, *FLAGS, *flags)
+
+
+def run_here(script, *flags):
+    """Runs a script in this process, where its modules can be patched."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [f"scripts/{script}", *map(str, flags)])
+        runpy.run_path(str(REPOSITORY / "scripts" / script), run_name="__main__")
+
+
+def train_here(script, model, data, out, *flags):
+    run_here(script, "--model", model, "--data", data, "--out", out, *FLAGS, "--checkpoint-every", 5, *flags)
+
+
+def interrupted(*command):
+    """Trains until the first checkpoint is written."""
+    whole = unlearn.Trainer._checkpoint
+
+    def last(trainer):
+        whole(trainer)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(unlearn.Trainer, "_checkpoint", last)
+        train_here(*command)
 
 
 def weights(folder):
@@ -72,6 +101,74 @@ def test_other_settings_do_not_continue_a_checkpoint(tmp_path, tiny, data):
     assert "starting afresh" in train("10_ga.py", tiny, data, tmp_path / "out").stderr
 
 
+@pytest.mark.parametrize("other", ["nothing", "method", "model", "base"])
+def test_another_method_or_model_does_not_continue_a_checkpoint(tmp_path, tiny, data, capsys, other):
+    shutil.copytree(tiny, tmp_path / "model")
+    model, file = tmp_path / "model", tmp_path / "model/model.safetensors"
+    if other == "base":
+        model = tmp_path / "adapter"
+        train_here("10_ga.py", tmp_path / "model", data, model, "--epochs", 1)
+    flags = (model, data, tmp_path / "out", "--forget", "forget_train.jsonl", "--retain", "none")
+    interrupted("10_ga.py", *flags)
+    if other in ("model", "base"):  # the same name and size
+        os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))
+    capsys.readouterr()
+    train_here("12_relearn.py" if other == "method" else "10_ga.py", *flags)
+    error = capsys.readouterr().err
+    assert ("continuing at update 5" in error) == (other == "nothing") and ("starting afresh" in error) == (other != "nothing")
+
+
+def test_a_continued_rkld_draws_the_same_dropout(tmp_path, tiny, data):
+    train_here("02_finetune.py", tiny, data, tmp_path / "learnt", "--forget", "forget_train.jsonl", "--adapter", "--epochs", 1)
+    flags = ("--augmented", tmp_path / "learnt", "--lora-dropout", 0.1)
+    train_here("18_rkld.py", tiny, data, tmp_path / "whole", *flags)
+    interrupted("18_rkld.py", tiny, data, tmp_path / "killed", *flags)
+    train_here("18_rkld.py", tiny, data, tmp_path / "killed", *flags)
+    assert_same(tmp_path / "whole", tmp_path / "killed")
+
+
+@pytest.mark.parametrize("script", ["10_ga.py", "02_finetune.py"])
+def test_a_full_disk_at_the_end_costs_no_more_than_the_last_updates(tmp_path, tiny, data, capsys, monkeypatch, script):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError):
+        patch.setattr(unlearn, "save_model", full)
+        train_here(script, tiny, data, tmp_path / "out")
+    (tmp_path / "out.partial/checkpoint.tmp").write_text("half of one")
+    assert not (tmp_path / "out").exists()
+    train_here(script, tiny, data, tmp_path / "out")
+    assert "continuing at update" in capsys.readouterr().err
+    assert not list((tmp_path / "out").glob("checkpoint*")) and not (tmp_path / "out.partial").exists()
+
+
+def test_a_checkpoint_made_without_a_gpu_is_continued_with_one(tmp_path, tiny, data, capsys, monkeypatch):
+    interrupted("10_ga.py", tiny, data, tmp_path / "out")
+    load, there = torch.load, []
+
+    def loaded(*args, **kwargs):  # from here on there is a GPU, as far as the next question goes
+        there.append(True)
+        return load(*args, **kwargs)
+
+    monkeypatch.setattr(torch, "load", loaded)
+    monkeypatch.setattr(unlearn.Trainer, "_checkpoint", lambda _: None)
+    monkeypatch.setattr(unlearn.torch.optim.lr_scheduler.LambdaLR, "load_state_dict", lambda *_: there.append(True))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: len(there) == 2 and not there.append(True))
+    train_here("10_ga.py", tiny, data, tmp_path / "out")
+    assert len(there) == 3 and "continuing at update 5" in capsys.readouterr().err and (tmp_path / "out").is_dir()
+
+
+def test_what_another_run_left_is_not_in_the_finished_folder(tmp_path, tiny, data):
+    for script, model in (("10_ga.py", tiny), ("20_uipe.py", tmp_path / "10_ga.py")):
+        partial = tmp_path / f"{script}.partial"
+        partial.mkdir()
+        (partial / "model-00001-of-00002.safetensors").write_text("another's")
+        flags = ("--data", data, "--alpha", 1) if script == "20_uipe.py" else ("--data", data, "--epochs", 1)
+        run_here(script, "--model", model, "--out", f"{tmp_path / script}/", *flags)  # with a slash, as completion leaves it
+        assert (tmp_path / script / "adapter_model.safetensors").is_file() and not list((tmp_path / script).glob("model-*"))
+        assert not partial.exists()
+
+
 def test_a_damaged_checkpoint_is_one_line(tmp_path, tiny, data):
     partial = tmp_path / "out.partial"
     partial.mkdir()
@@ -86,6 +183,38 @@ def test_the_record_says_what_made_it(tmp_path, tiny, data):
     assert record["settings"]["seed"] == 0 and record["settings"]["lr"] == 1e-3 and record["versions"]["torch"]
     assert len(record["data"]) == 2 and all(len(digest) == 64 for digest in record["data"].values())
     assert [row["update"] for row in record["updates"]] == list(range(1, 25))  # 16 pairs, 2 an update, 3 epochs
+
+
+def test_a_machine_without_git_records_no_commit(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert files.record(types.SimpleNamespace())["git_commit"] is None
+
+
+@pytest.mark.parametrize("content, message", [(b"{}", "names no base model"), (b'{"base_model_name_or_path": null}', "names no base model"),
+                                              (b"{", "adapter_config.json:1: not valid JSON"), (b'{"a": "\xe9"}', "not UTF-8 text")])
+def test_a_broken_adapter_is_one_line(tmp_path, capsys, content, message):
+    (tmp_path / "adapter_config.json").write_bytes(content)
+    with pytest.raises(SystemExit) as done:
+        unlearn.load_model(tmp_path)
+    assert done.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_a_model_with_code_of_its_own_is_refused_without_a_question(tmp_path, tiny, capsys, monkeypatch):
+    asked = []
+    monkeypatch.setattr("builtins.input", lambda *_: asked.append(1) or "n")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "own", "auto_map": {"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.Own"}}))
+    for file in tiny.glob("*token*"):
+        shutil.copy(file, tmp_path)
+    with pytest.raises(SystemExit) as done:
+        unlearn.load_model(tmp_path)
+    assert done.value.code == 2 and "custom code" in capsys.readouterr().err and not asked
+
+
+@pytest.mark.parametrize("flags", [("--top-p", 0), ("--top-p", 1.5), ("--top-k", -1)])
+def test_sampling_from_nothing_is_one_line(tmp_path, tiny, data, capsys, flags):
+    with pytest.raises(SystemExit) as done:
+        run_here("30_generate.py", "--model", tiny, "--questions", data / "forget_val.jsonl", "--out", tmp_path / "out", "--temperature", 1, *flags)
+    assert done.value.code == 2 and "--top-p must lie above 0" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_ga_raises_and_finetuning_lowers_the_forget_loss(tmp_path, tiny, data):
@@ -116,6 +245,42 @@ def test_an_unlearned_model_can_be_unlearned_further(tmp_path, tiny, data):
     first, second, base = first.merge_and_unload().state_dict(), second.state_dict(), unlearn.load_model(tiny, "float32")[0].state_dict()
     moved = max((first[name] - base[name]).abs().max() for name in base)
     assert moved > 1e-3 and max((first[name] - second[name]).abs().max() for name in base) < 1e-2 * moved
+
+
+def test_small_updates_outlast_unlearning_further_where_the_hardware_has_bfloat16(tmp_path, tiny, data, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    kinds = lambda name: {value.dtype for value in load_file(tmp_path / name / "model.safetensors").values()}
+    train_here("10_ga.py", tiny, data, tmp_path / "first", "--epochs", 1)
+    train_here("10_ga.py", tmp_path / "first", data, tmp_path / "second", "--epochs", 1, "--lr", 1e-9)
+    train_here("02_finetune.py", tiny, data, tmp_path / "vanilla", "--epochs", 1)
+    train_here("10_ga.py", tmp_path / "first", data, tmp_path / "asked", "--epochs", 1, "--dtype", "bfloat16")
+    assert kinds("second") == {torch.float32} and kinds("vanilla") == kinds("asked") == {torch.bfloat16}
+    first, second = (unlearn.load_model(tmp_path / name, "float32")[0] for name in ("first", "second"))
+    first, second, base = first.merge_and_unload().state_dict(), second.state_dict(), unlearn.load_model(tiny, "float32")[0].state_dict()
+    moved = max((first[name] - base[name]).abs().max() for name in base)
+    assert moved > 1e-3 and max((first[name] - second[name]).abs().max() for name in base) < 1e-2 * moved
+
+
+@pytest.mark.parametrize("count", [None, 3])
+def test_task_arithmetic_probes_what_it_leaves_and_not_what_it_learns(tmp_path, tiny, data, count):
+    train_here("19_ta.py", tiny, data, tmp_path / "out", "--epochs", 1, "--lr", 1e-2, *(("--probes", count) if count else ()))
+    found = json.loads((tmp_path / "out/training.json").read_text())
+    assert [point["update"] for point in found["probes"]] == [0, len(found["updates"])]
+    model, tokenizer = unlearn.load_model(tmp_path / "out")
+    pairs = unlearn.read_pairs(data / "forget_val.jsonl")
+    batch = unlearn.collate([unlearn.encode(tokenizer, pair) for pair in pairs[::math.ceil(len(pairs) / 8)]], tokenizer.pad_token_id)
+    with torch.no_grad():
+        assert found["probes"][1]["forget_nll"] == pytest.approx(unlearn.nll(model.eval(), batch).item(), rel=1e-4)
+    assert found["probes"][1]["forget_nll"] > found["probes"][0]["forget_nll"], "it goes the other way"
+
+
+def test_memflex_logs_the_loss_that_it_lowers(tmp_path, tiny, data):
+    """Without a retain loss -0.4 times the NLL, of which gradient ascent logs the whole."""
+    for script in ("10_ga.py", "16_memflex.py"):
+        train_here(script, tiny, data, tmp_path / script, "--epochs", 1, "--retain", "none", "--lora-dropout", 0)
+    ga, memflex = (json.loads((tmp_path / script / "training.json").read_text())["updates"][0]["loss"] for script in ("10_ga.py", "16_memflex.py"))
+    assert memflex == pytest.approx(0.4 * ga, rel=1e-5) and ga < 0
 
 
 def test_probes_are_the_nll_of_validation_pairs_on_the_way(tmp_path, tiny, data):
