@@ -15,8 +15,9 @@ usage: bash run_all.sh [--preset NAME] [--data NAME_OR_FOLDER] [--model ID_OR_PA
                        [--metrics "A B"] [--jobs N] [--plan[=FLAGS]] [--rehearse]
 
   --preset NAME    values for a model and a data set (default: people-smollm2): $presets
-  --data X         people, knowundo, tofu, or a folder with forget_train and retain_train (and forget_val, retain_val),
-                   .json or .jsonl, of {"question", "answer"} or {"text", "labels"}
+  --data X         people, knowundo, tofu, or a folder with forget_train and retain_train (and forget_val, retain_val, forget_tune,
+                   retain_tune: without them the training questions serve), .json or .jsonl, of {"question", "answer"} or
+                   {"text", "labels"}; folders count from where run_all.sh is
   --model X        smollm2, tiny-random, a hub id or a model folder
   --vanilla X      hub id or folder of a model that knows everything already (in its folder's weights, not an adapter), or none:
                    it is fine-tuned here (default: the preset's with the preset's model, else none)
@@ -26,9 +27,9 @@ usage: bash run_all.sh [--preset NAME] [--data NAME_OR_FOLDER] [--model ID_OR_PA
   --force STEP     run a finished step again: models, minilm, data, vanilla, retrained, augment, augmented,
                    invert, memo, a method,
                    answers-MODEL, kfr_krr, linguistic, invert-forget, invert-retain, a metric, report, or all
-  --tune "R R R"   in place of the table: tries these learning rates for each method on questions that no table uses, and
+  --tune "R R R"   in place of the table: tries these learning rates for each method on the *_tune questions, and
                    writes the best into scripts/presets/tuned/, which later runs of the preset read
-  --seeds "N N"    trains every chosen method with these seeds too (0 is always there); the table shows mean ± deviation
+  --seeds "N N"    trains every chosen method but UIPE with these seeds too (0 is always there); the table shows mean ± deviation
   --metrics "A B"  further metrics, all or some of: $measures (default: the preset's METRICS, none)
   --jobs N         so many methods at once, each with its share of the processor's cores (default: 1). Two on two cores take two
                    thirds of the time where many methods are trained; another number of cores moves results by rounding
@@ -43,9 +44,11 @@ END
 }
 
 # ---- flags beat the preset, the preset beats the scripts' defaults
+command="bash run_all.sh"  # as given, for the report, but for --force and --jobs, which change no result
 preset=people-smollm2 run= force= tune= seeds= jobs= plan= plan_flags= rehearse= embedding=minilm
 flag_data= flag_model= flag_vanilla= flag_methods= flag_persons= flag_metrics=
 while [ $# -gt 0 ]; do
+  case $1 in --force|--jobs) ;; --plan*|--rehearse|--help|-h) command+=$(printf ' %q' "$1") ;; *) command+=$(printf ' %q' "${@:1:2}") ;; esac
   case $1 in
     --help|-h) usage; exit 0 ;;
     --plan|--plan=*) plan=yes plan_flags=${1#--plan} plan_flags=${plan_flags#=}; shift ;;
@@ -57,21 +60,28 @@ while [ $# -gt 0 ]; do
     *) fail "unknown argument $1 (see --help)" ;;
   esac
 done
-[ -f "scripts/presets/$preset.sh" ] || fail "unknown preset $preset; there are: $presets"
-VANILLA= MODEL_FLAGS= ROBUSTNESS= PUBLISHED=$preset    # of the presets some have these
+[[ $preset != */* && -f scripts/presets/$preset.sh ]] || fail "unknown preset $preset; there are: $presets"
+VANILLA= MODEL_FLAGS= INVERT= ROBUSTNESS= PUBLISHED=$preset    # of the presets some have these
 declare -A SET=() LR=()  # by method: its flags, and the learning rate that tuning chose
 . "scripts/presets/$preset.sh"
 tuned=scripts/presets/tuned/$preset.sh
 if [ -f "$tuned" ]; then . "$tuned"; fi
 data=${flag_data:-$DATA} model=${flag_model:-$MODEL} chosen=${flag_methods:-$METHODS} run=${run:-$preset${rehearse:+-rehearsal}}
 vanilla=$VANILLA  # a published vanilla model, made of the preset's own
-if [ -n "$flag_model$flag_vanilla" ]; then vanilla=${flag_vanilla#none}; fi
+if [ -n "$flag_model$flag_vanilla" ]; then vanilla=$flag_vanilla; fi
+if [ "$vanilla" = none ]; then vanilla=; fi
 modes=${plan:+1}${rehearse:+1}${tune:+1}
 [ ${#modes} -le 1 ] || fail "--plan, --rehearse and --tune: give one of them"
+seeds=${seeds//,/ } tune=${tune//,/ }
 [[ $seeds =~ ^[0-9\ ]*$ ]] || fail "--seeds $seeds: give whole numbers"
+seeds=$(tr -s ' ' '\n' <<<"$seeds" | sed -E 's/^0+//; /^$/d' | sort -nu | xargs)  # 0 is always there
+[[ $tune =~ ^([0-9.]+(e[+-]?[0-9]+)?\ *)*$ ]] || fail "--tune $tune: give learning rates, as 3e-4 6e-4"
+[ -z "$tune" ] || [ -z "$seeds" ] || fail "--tune and --seeds: give one of them; rates are tuned with seed 0"
 [[ $jobs =~ ^([1-9][0-9]?)?$ ]] || fail "--jobs $jobs: give a number from 1 to 99"
 if [ "$chosen" = all ]; then chosen=$methods; fi
+set -f  # a star names no file
 chosen=" $(echo ${chosen//,/ }) "
+[ "$chosen" != "  " ] || fail "--methods names none; there are: $(echo $methods)"
 for name in $chosen; do grep -qxF -- "$name" <<<"$methods" || fail "unknown method $name; there are: $(echo $methods)"; done
 while read -r name base; do
   [[ $chosen != *" $name "* || $chosen == *" $base "* ]] || fail "$name goes on from $base: choose both, --methods \"$base $name\""
@@ -80,12 +90,13 @@ measured=${flag_metrics:-${METRICS:-}}
 if [ "$measured" = all ]; then measured=$measures; fi
 measured=" $(echo ${measured//,/ }) "
 for name in $measured; do [[ " $measures " == *" $name "* ]] || fail "unknown metric $name; there are: $measures"; done
+set +f
 [[ $run =~ ^[A-Za-z0-9][A-Za-z0-9._+-]*$ ]] || fail "--run $run: use letters, digits, dot, dash, plus and underscore"
 case $data in people|knowundo|tofu) ;; *) [ -d "$data" ] || fail "--data $data: not people, knowundo or tofu, and no such folder" ;; esac
 if [ -n "$force" ]; then
   known="all models minilm data vanilla retrained augment augmented invert memo $(echo $methods) kfr_krr linguistic invert-forget invert-retain $measures report"
   for name in vanilla retrained $methods; do known+=" answers-$name tune-$name"; done
-  [[ " $known " == *" $force "* ]] || fail "--force $force: unknown step; there are: $known"
+  [[ $force != *" "* && " $known " == *" ${force%@*} "* ]] || fail "--force $force: unknown step; there are: $known"
 fi
 
 # ---- Python packages, once; a plan needs none
@@ -111,6 +122,7 @@ step() {
   if [ -e "$output" ] && [ "$key" = "$(cat "$R/.steps/$name" 2>/dev/null)" ]; then echo "== $name: done before"; return 0; fi
   local began=$SECONDS status=0
   echo "== $name"
+  rm -f "$R/.steps/$name"  # interrupted, the output is half this command's and half an earlier one's
   "$PYTHON" "$@" || status=$?
   [ $status = 0 ] || { echo "step $name stopped; the same command continues from here" >&2; exit $status; }
   echo "== $name: $((SECONDS - began)) s"
@@ -134,7 +146,7 @@ together() {  # waits for all that run beside each other
   for one in "${running[@]}"; do wait "$one" || exit $?; done
   running=()
 }
-trap 'for one in $(jobs -rp); do kill -- "-$one"; done; wait' EXIT
+trap 'for one in $(jobs -rp); do kill -- "-$one" 2>/dev/null || kill "$one" || :; done; wait' EXIT  # its group where it leads one
 answer() {  # NAME FOLDER: the model's answers to the validation questions
   step "answers-$1" "$R/answers/$1/generation.json" "$2:$R/data/*_val.jsonl" scripts/30_generate.py --model "$2" \
     --questions "$R/data/forget_val.jsonl" "$R/data/retain_val.jsonl" --out "$R/answers/$1" $GENERATE
@@ -150,7 +162,10 @@ method() {  # NAME SCRIPT FLAGS...: unlearns the vanilla model, with every seed,
   wanted "$1" || return 0
   local flag name seed inputs="$R/models/vanilla:$R/data/*_train.jsonl" flags="$TRAIN ${SET[$1]:-$BASELINE}"
   for flag in "${@:3}"; do if [ -e "$flag" ]; then inputs+=":$flag"; fi; done
+  case $2 in 13_dpo.py|14_idk.py) inputs+=:data/refusals.json ;; esac
   if [ -n "$tune" ]; then
+    if [ "$force" = "tune-$1" ] || [ "$force" = all ]; then rm -rf "$R/tune/$1"; fi
+    inputs+=":$R/data/*_tune.jsonl:$(sources "scripts/$2" | sort -u | paste -sd:):scripts/30_generate.py:eval/01_kfr_krr.py:data/nli"
     beside step "tune-$1" "$R/tune/$1/tune.json" "$inputs" scripts/31_tune.py --name "$1" --rates $tune --model "$R/models/vanilla" \
       --data "$R/data" --out "$R/tune/$1" --choices "$tuned" --embedding "$R/models/minilm" --generate " $GENERATE" -- "scripts/$2" $flags "${@:3}"
     return
@@ -201,7 +216,7 @@ fi
 
 if wanted MEOW; then
 step invert "$R/augmented/inverted.jsonl" "$R/data/forget_train.jsonl:data/inversion.json"  scripts/04_invert.py --data "$R/data" \
-                                     --out "$R/augmented/inverted.jsonl"
+                                     --out "$R/augmented/inverted.jsonl" $INVERT
 step memo   "$R/augmented/memo.json" "$R/models/vanilla:$R/augmented/inverted.jsonl"  eval/04_memorization.py --model "$R/models/vanilla" \
                                      --pairs "$R/augmented/inverted.jsonl" --out "$R/augmented/memo.json" $MEMO
 fi
@@ -258,12 +273,15 @@ inverted() {  # SIDE: false answers to its validation questions
   step "invert-$1" "$R/augmented/$1_inverted.jsonl" "$R/data/$1_val.jsonl:data/inversion.json" scripts/04_invert.py --data "$R/data" \
        --file "$1_val.jsonl" --seed 1 --out "$R/augmented/$1_inverted.jsonl"
 }
-if [[ $measured == *" exposure "* || ($measured == *" tofu "* && ! -e $R/data/forget_perturbed.jsonl) ]]; then inverted forget; fi
+perturbed() {  # SET: has the data set false answers of its own? TOFU does, which a plan must know before they are there
+  [ -e "$R/data/$1_perturbed.jsonl" ] || { [ -n "$plan" ] && [ "$data" = tofu ]; }
+}
+if [[ $measured == *" exposure "* ]] || { [[ $measured == *" tofu "* ]] && ! perturbed forget; }; then inverted forget; fi
 sets=
-if [ -e "$R/data/forget_perturbed.jsonl" ]; then
+if perturbed forget; then
   sets="--forget $R/data/forget_perturbed.jsonl"
   for name in retain real_authors world_facts; do
-    if [ -e "$R/data/${name}_perturbed.jsonl" ]; then sets+=" --${name/_/-} $R/data/${name}_perturbed.jsonl"; fi
+    if perturbed "$name"; then sets+=" --${name/_/-} $R/data/${name}_perturbed.jsonl"; fi
   done
 elif [[ $measured == *" tofu "* ]]; then
   inverted retain
@@ -286,6 +304,6 @@ step mechanism  "$R/mechanism/mechanism.md" "$(IFS=:; echo "${folders[*]}"):$R/d
                 --models "${folders[@]}" --questions "$R/data/forget_val.jsonl" --out "$R/mechanism"
 fi
 step report     "$R/report/table.md" "$R/metrics:data/published.json" eval/09_report.py \
-                --metrics "${metrics[@]}" --run "$R" --preset "$preset" $(grep -q "^ \"$PUBLISHED\":" data/published.json && echo --published "$PUBLISHED") --out "$R/report"
+                --metrics "${metrics[@]}" --run "$R" --preset "$preset" --command "$command" $(grep -q "^ \"$PUBLISHED\":" data/published.json && echo --published "$PUBLISHED") --out "$R/report"
 if [ -n "$plan" ]; then "$PYTHON" scripts/32_plan.py $plan_flags <<<"$planned"; exit; fi
 cat "$R/report/table.md"

@@ -1,8 +1,8 @@
 """Chooses a method's learning rate: trains it at every rate of a grid, asks each model the questions to tune on, keeps the best HM.
 
-HM is the harmonic mean of KFR and KRR on forget_tune and retain_tune, which no results table uses; with equal HM the lower rate
-wins. Every method gets the same grid. Finished trials are not repeated. The choice goes as a line LR[name]=rate into --choices,
-a file that run_all.sh reads after its preset. Everything after -- is the method's own command:
+HM is the harmonic mean of KFR and KRR on forget_tune and retain_tune; with equal HM the lower rate wins. Every method gets the same
+grid. A finished trial is repeated only if its command, data, models or scripts have changed. The choice goes as a line LR[name]=rate
+into --choices, a file that run_all.sh reads after its preset. Everything after -- is the method's own command:
 
     python scripts/31_tune.py --name GA+GDR --rates 3e-4 5e-4 7e-4 --model M --data D --out T --choices F -- scripts/10_ga.py --retain gdr
 """
@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from files import REPOSITORY, fail, read_json, record, write_json, write_text
+from files import REPOSITORY, fail, read_json, record, sha256, write_json, write_text
 
 
 def harmonic(kfr, krr):
@@ -28,13 +28,26 @@ def run(*command):
         raise SystemExit(status)
 
 
-def trial(rate, args, command):
-    """KFR and KRR of the method at one rate, from its earlier trial if the same command made it."""
-    out, made = Path(args.out).resolve() / rate, " ".join(command)
+def basis(args):
+    """What a trial's numbers rest on beside the rate: the command, and the content of data, models and scripts."""
+    files = [*Path(args.model).glob("*.safetensors"), *Path(args.data).glob("*_t*.jsonl"), *(REPOSITORY / "data/nli").glob("*.safetensors"),
+             *(REPOSITORY / "scripts").glob("[a-z]*.py"), REPOSITORY / args.command[0], REPOSITORY / "scripts/30_generate.py",
+             REPOSITORY / "eval/01_kfr_krr.py"]
+    for flag in args.command[1:]:
+        path = REPOSITORY / flag
+        files += path.glob("*.safetensors") if path.is_dir() else [path] if path.is_file() else []
+    return {"command": args.command, "generate": args.generate, "files": {str(path): sha256(path) for path in sorted(files)}}
+
+
+def trial(rate, args, command, made):
+    """KFR and KRR of the method at one rate, from its earlier trial if that had the same basis."""
+    out = Path(args.out).resolve() / rate
     metrics = out / "kfr_krr.json"
-    if not (metrics.is_file() and (out / "command.json").is_file() and read_json(out / "command.json") == made):
+    if not ((out / "basis.json").is_file() and read_json(out / "basis.json") == made):
+        shutil.rmtree(out, ignore_errors=True)
+    if not metrics.is_file():
         data = Path(args.data).resolve()
-        write_json(out / "command.json", made)
+        write_json(out / "basis.json", made)
         run(*command, "--model", Path(args.model).resolve(), "--data", data, "--lr", rate, "--out", out / "model")
         questions = [data / "forget_tune.jsonl", data / "retain_tune.jsonl"]
         run("scripts/30_generate.py", "--model", out / "model", "--questions", *questions, "--out", out, *args.generate.split())
@@ -64,7 +77,8 @@ if __name__ == "__main__":
     if not (REPOSITORY / args.command[0]).is_file():
         fail(f"{args.command[0]}: no such script; after -- comes the method's command, scripts/10_ga.py --retain gdr")
 
-    trials = [trial(rate, args, args.command) for rate in rates]
+    made = basis(args)
+    trials = [trial(rate, args, args.command, made) for rate in rates]
     best = max(trials, key=lambda one: (round(one["HM"], 6), -float(one["lr"])))
     for one in trials:
         print(f"{args.name:14} lr {one['lr']:8} KFR {one['KFR']:.3f}  KRR {one['KRR']:.3f}  HM {one['HM']:.3f}{'  <- chosen' if one is best else ''}")

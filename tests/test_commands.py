@@ -123,7 +123,10 @@ def run_all(*flags, folder=REPOSITORY):
     (("--methods", "GA+GDR Magic"), "unknown method Magic; there are: GA"),
     (("--methods", "GA+UIPE NPO"), 'GA+UIPE goes on from GA: choose both, --methods "GA GA+UIPE"'), (("--preset", "none"), "unknown preset none; there are:"),
     (("--data", "none"), "--data none: not people"), (("--force", "none"), "unknown step"), (("--run", "../x"), "--run ../x: use letters"),
-    (("--colour",), "unknown argument --colour"), (("--jobs", "0"), "--jobs 0: give a number from 1 to 99"), (("--run",), "--run needs a value")])
+    (("--colour",), "unknown argument --colour"), (("--jobs", "0"), "--jobs 0: give a number from 1 to 99"), (("--run",), "--run needs a value"),
+    (("--tune", "foo"), "--tune foo: give learning rates"), (("--tune", "1e-4", "--seeds", "1"), "--tune and --seeds: give one"),
+    (("--methods", ","), "--methods names none"), (("--methods", "*"), "unknown method *;"), (("--seeds", "one"), "--seeds one: give whole"),
+    (("--preset", "tuned/people-smollm2"), "unknown preset tuned/"), (("--force", "models minilm"), "unknown step")])
 def test_run_all_refuses_in_one_line(flags, message):
     done = run_all(*flags)
     assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1
@@ -162,7 +165,7 @@ echo "begin $1 ${OMP_NUM_THREADS:-all}" >>log
 script=$1 out=
 for word; do  # what --out names: files, or folders with what later steps look for
   case $word in --out) out=yes ;; --*) out= ;; *.json*) [ -z "$out" ] || install -D /dev/null "$word" ;;
-    *) [ -z "$out" ] || { mkdir -p "$word"; touch "$word"/{full,full_without_forget,{forget,retain}_{train,tune,val}}.jsonl; } ;; esac
+    *) [ -z "$out" ] || { mkdir -p "$word"; touch "$word"/{{full,full_without_forget,{forget,retain}_{train,tune,val}}.jsonl,{data,generation}.json}; } ;; esac
 done
 case $script in
   scripts/11_npo.py) [ -z "$BREAK" ] || { sleep 0.2; exit 3; } ;;
@@ -183,9 +186,10 @@ def fake(tmp_path):
     (tmp_path / "python").write_text(FAKE_PYTHON)
     (tmp_path / "python").chmod(0o755)
 
-    def run(jobs, broken=""):
+    def run(jobs, broken="", force="all"):
         (tmp_path / "log").write_text("")
-        done = subprocess.run(["bash", "run_all.sh", "--run", "t", "--force", "all", "--methods", "GA NPO DPO IDK GA+UIPE", "--jobs", str(jobs)],
+        flags = ["--jobs", str(jobs), *(["--force", force] if force else [])]
+        done = subprocess.run(["bash", "run_all.sh", "--run", "t", "--methods", "GA NPO DPO IDK GA+UIPE", *flags],
                               cwd=tmp_path, capture_output=True, text=True,
                               env={**os.environ, "PYTHON": str(tmp_path / "python"), "OMP_NUM_THREADS": "", "BREAK": broken})
         return done, [line.split() for line in (tmp_path / "log").read_text().splitlines()]
@@ -212,3 +216,37 @@ def test_a_method_that_fails_stops_those_beside_it(fake):
     assert done.returncode == 3 and "step NPO stopped" in done.stderr
     assert ["begin", "scripts/10_ga.py", str(max(1, os.cpu_count() // 2))] in lines
     assert ["end", "scripts/10_ga.py"] not in lines and not any("13_dpo" in line[1] for line in lines)
+
+
+def test_a_change_taken_back_after_an_interruption_leaves_nothing_mixed(fake, tmp_path):
+    """The method that failed is run again, though its command and inputs are once more those of the finished run."""
+    assert fake(1)[0].returncode == 0 and fake(1, force="")[1] == []
+    path = next((tmp_path / "work/t").rglob("retain_train.jsonl"))
+    before = path.stat()
+    path.write_text("changed")
+    assert fake(1, "yes", force="NPO")[0].returncode == 3
+    path.write_text("")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    done, lines = fake(1, force="")
+    assert done.returncode == 0 and ["begin", "scripts/11_npo.py", "all"] in lines
+
+
+def test_trials_of_a_rate_are_kept_while_their_basis_is(tmp_path, tiny, data, minilm):
+    """31_tune.py: both rates are tried, the better HM is chosen; then neither again, but on other data."""
+    shutil.copytree(data, tmp_path / "data")
+
+    def tune(*rates):
+        run("scripts/31_tune.py", "--name", "GA", "--rates", *rates, "--model", tiny, "--data", tmp_path / "data", "--out", tmp_path / "trials",
+            "--choices", tmp_path / "tuned.sh", "--embedding", minilm, "--generate", " --max-new-tokens 4",
+            "--", "scripts/10_ga.py", "--retain", "none", "--epochs", 1, "--batch", 8)
+        found = json.loads((tmp_path / "trials/tune.json").read_text())
+        best = max(found["trials"], key=lambda one: (round(one["HM"], 6), -float(one["lr"])))
+        assert f"LR[GA]={best['lr']}  #" in (tmp_path / "tuned.sh").read_text() and found["chosen"] == best["lr"]
+        assert [one["lr"] for one in found["trials"]] == list(rates)
+        return {path.parent.name: path.stat().st_mtime_ns for path in (tmp_path / "trials").glob("*/kfr_krr.json")}
+    first = tune("1e-4", "1e-2")
+    assert tune("1e-4", "1e-2") == first
+    with open(tmp_path / "data/forget_train.jsonl", "a") as file:
+        file.write('{"question": "Who?", "answer": "Nobody."}\n')
+    changed = tune("1e-4")
+    assert changed["1e-4"] != first["1e-4"] and changed["1e-2"] == first["1e-2"], "only the rates asked for are tried"

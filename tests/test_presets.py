@@ -115,6 +115,17 @@ def test_a_published_vanilla_model_goes_with_its_own_base_model(echo):
     assert commands("--model", "my/base", "--vanilla", "my/model")[0] == "scripts/00_models.py"
 
 
+def test_seeds_are_those_beside_0_each_once(echo):
+    names = [name for name in echo("--methods", "GA GA+UIPE", "--seeds", "0 2, 1 2") if name.startswith("GA")]
+    assert names == ["GA", "GA@1", "GA@2", "GA+UIPE"]
+
+
+def test_a_plan_knows_that_tofu_brings_its_false_answers(echo):
+    commands = echo("--preset", "tofu-forget10", "--run", "never-made")
+    assert "tofu" in commands and not {"invert-forget", "invert-retain"} & set(commands)
+    assert flag(commands["tofu"], "--world-facts").endswith("world_facts_perturbed.jsonl")
+
+
 # ---------------------------------------------------------------- the plan
 
 def planned(*flags, python=sys.executable):
