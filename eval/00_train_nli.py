@@ -19,7 +19,7 @@ from pathlib import Path
 from measure import MODELS, REPOSITORY, fail, model_folder, progress, read_lines, write_results
 
 LABELS = ("contradiction", "entailment", "neutral")
-HELD_BACK = {"snli": 1500, "tofu": 40, "written": 60}  # pairs, rows and groups to measure on
+HELD_BACK = {"snli": 1500, "tofu": 40, "written": 120}  # pairs, rows and groups to measure on
 PARTS = ("forget_train", "retain_train", "forget_val", "retain_val")
 PRONOUNS = {"she": ("she", "her"), "he": ("he", "his"), "they": ("they", "their")}
 PLURAL = {"is": "are", "was": "were", "has": "have", "does": "do"}
@@ -102,16 +102,18 @@ def people_pairs(folder, persons, rng):
 
 
 def written_pairs(groups, rng):
-    """Of each group {"statement", "paraphrases", "contradictions", "neutral"}: its true sentences entail each other, contradict
-    those with a changed fact, and leave the neutral ones open."""
+    """Of each group {"statement", "paraphrases", "contradictions", "neutral"} and perhaps {"more", "less"}: its true sentences entail
+    each other and what says less, leave open the neutral ones and what says more, and contradict those with a changed fact."""
     pairs = []
     for group in groups:
-        true = [group["statement"], *group["paraphrases"]]
-        pairs += [(*rng.sample(true, 2), "entailment") for _ in range(5)]
+        true, more, less = [group["statement"], *group["paraphrases"]], group.get("more", []), group.get("less", [])
+        pairs += [(*rng.sample(true, 2), "entailment") for _ in range(4)]
         for label, others in (("contradiction", group["contradictions"]), ("neutral", group["neutral"])):
             for other in others:
-                one = rng.choice(true)
-                pairs += [(one, other, label), (other, one, label)] if rng.random() < 0.5 else [(one, other, label)]
+                one = rng.choice(true + more if label == "contradiction" else true)
+                pairs.append((one, other, label) if rng.random() < 0.5 else (other, one, label))
+        for longer, shorter in [(text, rng.choice(true)) for text in more] + [(rng.choice(true + more), text) for text in less]:
+            pairs.append((longer, shorter, "entailment") if rng.random() < 0.5 else (shorter, longer, "neutral"))
     return pairs
 
 
@@ -127,16 +129,17 @@ def paraphrase_pairs(rows, rng):
     return pairs
 
 
-def other_answer_pairs(answers, rng):
-    """TOFU's answers, 20 an author: other digits and denials contradict, other answers, half on the same author, are neutral."""
-    pairs = []
-    for at in rng.sample(range(len(answers)), min(1000, len(answers))):
-        author = at - at % 20
-        near = rng.choice([other for other in range(author, min(author + 20, len(answers))) if other != at])
-        pairs += [(answers[at], answers[near], "neutral"), (answers[at], rng.choice(answers), "neutral")]
-        wrong = rng.choice((other_digits(answers[at], rng), denied(answers[at])))
+def other_answer_pairs(authors, rng):
+    """Answers, a list for each of TOFU's authors: other digits and denials contradict, other answers, half on the same author, are
+    neutral."""
+    answers, pairs = [(text, texts) for texts in authors for text in texts], []
+    for one, same in rng.sample(answers, min(1000, len(answers))):
+        for others in (same, [text for text, texts in rng.sample(answers, min(2, len(answers)))]):
+            if others := [text for text in others if text != one]:
+                pairs.append((one, rng.choice(others), "neutral"))
+        wrong = rng.choice((other_digits(one, rng), denied(one)))
         if wrong and rng.random() < 0.5:
-            pairs.append((answers[at], wrong, "contradiction"))
+            pairs.append((one, wrong, "contradiction"))
     return pairs
 
 
@@ -150,12 +153,15 @@ def batches(pairs, size, rng):
 
 
 def accuracy(model, pairs):
-    """Share of pairs labelled as given, overall and by label."""
-    right, total = Counter(), Counter()
+    """Share of pairs labelled as given, overall and by label, and of those entailed that are called contradictions."""
+    right, total, denied = Counter(), Counter(), 0
     for (_, _, label), scores in zip(pairs, model([pair[:2] for pair in pairs]), strict=True):
+        given = max(scores, key=scores.get)
         total[label] += 1
-        right[label] += max(scores, key=scores.get) == label
-    return {"all": sum(right.values()) / len(pairs), **{label: right[label] / total[label] for label in sorted(total)}}
+        right[label] += given == label
+        denied += (label, given) == ("entailment", "contradiction")
+    return {"all": sum(right.values()) / len(pairs), **{label: right[label] / total[label] for label in sorted(total)},
+            "entailed_called_contradiction": denied / total["entailment"]}
 
 
 if __name__ == "__main__":
@@ -165,6 +171,7 @@ if __name__ == "__main__":
     parser.add_argument("--written", default=str(REPOSITORY / "data/nli/written.jsonl"), help="groups of sentences (default: %(default)s)")
     parser.add_argument("--snli", required=True, help='SNLI pairs, {"premise", "hypothesis", "label"} a line')
     parser.add_argument("--out", required=True, help="folder for the weights")
+    parser.add_argument("--start", metavar="FOLDER", help="weights of an earlier training with the same --seed, which holds the same pairs back, to go on from")
     parser.add_argument("--skip-persons", type=int, default=6, help="persons kept out of training (default: 6; the default run uses 5)")
     parser.add_argument("--embedding", default=str(MODELS / "minilm"))
     parser.add_argument("--people-pairs", type=int, default=4500, help="most pairs to take of the invented persons' (default: 4500)")
@@ -175,32 +182,42 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     model_folder(args.embedding, f"python scripts/00_models.py --model minilm --out {args.embedding}")
+    if args.start and not Path(args.start, "model.safetensors").is_file():
+        fail(f"--start {args.start}: no model.safetensors there")
 
     rng = random.Random(args.seed)
     snli = [(row["premise"], row["hypothesis"], row["label"]) for row in read_lines(args.snli, ("premise", "hypothesis", "label"))
             if row["label"] in LABELS]
     rng.shuffle(snli)
     perturbed = read_lines(Path(args.tofu) / "retain_perturbed.json", ("question", "answer", "paraphrased_answer"))
+    measured = {row["answer"] for row in perturbed[:HELD_BACK["tofu"]]}
     answers = [row["answer"] for row in read_lines(Path(args.tofu) / "retain90.json", ("question", "answer"))]
+    authors = [[answer for answer in answers[at:at + 20] if answer not in measured] for at in range(0, len(answers), 20)]  # 20 each
     written = read_lines(args.written, ("statement",))
     for group in written:
         if not all(isinstance(group.get(field), list) and group[field] for field in ("paraphrases", "contradictions", "neutral")):
             fail(f'{args.written}: "{group["statement"]}" needs the lists paraphrases, contradictions and neutral')
     rng.shuffle(written)
+    if args.skip_persons < 3 or len(people_facts(args.people)[1]) < args.skip_persons + 3:
+        fail(f"{args.people}: 3 persons at least to train on and 3 to measure on (--skip-persons); make it with 01_data.py --persons all")
     for name, rows in (("snli", snli), ("tofu", perturbed), ("written", written)):
         if len(rows) <= 2 * HELD_BACK[name]:
             fail(f"{getattr(args, name)}: more than {2 * HELD_BACK[name]} rows are needed, {HELD_BACK[name]} of them to measure on")
     unseen = {"snli": snli[:HELD_BACK["snli"]], "tofu": paraphrase_pairs(perturbed[:HELD_BACK["tofu"]], random.Random(0)),
               "written": written_pairs(written[:HELD_BACK["written"]], random.Random(0)),
               "default_run_persons": people_pairs(args.people, slice(args.skip_persons), random.Random(0))}
-    people = people_pairs(args.people, slice(args.skip_persons, None), rng)
-    pairs = (rng.sample(people, min(len(people), args.people_pairs)) + written_pairs(written[HELD_BACK["written"]:], rng)
-             + paraphrase_pairs(perturbed[HELD_BACK["tofu"]:], rng) + other_answer_pairs(answers, rng)
-             + snli[HELD_BACK["snli"]:][:args.snli_pairs])
-    print(f"{len(pairs)} pairs: {dict(Counter(label for *_, label in pairs))}", file=sys.stderr)
+
+    def drawn():
+        """The pairs of an epoch, drawn anew for each."""
+        people = people_pairs(args.people, slice(args.skip_persons, None), rng)
+        return (rng.sample(people, min(len(people), args.people_pairs)) + written_pairs(written[HELD_BACK["written"]:], rng)
+                + [pair for _ in range(2) for pair in paraphrase_pairs(perturbed[HELD_BACK["tofu"]:], rng)] + other_answer_pairs(authors, rng)
+                + snli[HELD_BACK["snli"]:][:args.snli_pairs])
+    epochs = [batches(drawn(), args.batch, rng) for _ in range(args.epochs)]
+    print(f"{dict(Counter(label for epoch in epochs for batch in epoch for *_, label in batch))} in {args.epochs} epochs", file=sys.stderr)
 
     import torch
-    from safetensors.torch import save_file
+    from safetensors.torch import load_file, save_file
     from transformers import AutoTokenizer
     from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
     from entailment import Entailment, PairClassifier
@@ -208,17 +225,19 @@ if __name__ == "__main__":
     torch.manual_seed(args.seed)
     tokenizer, model = AutoTokenizer.from_pretrained(args.embedding), PairClassifier(args.embedding)
     trained = model.trained()
+    if args.start:
+        model.load_state_dict(load_file(Path(args.start, "model.safetensors")), strict=False)
     model.encoder.embeddings.requires_grad_(False)
     optimizer = torch.optim.AdamW(trained.values(), lr=args.lr, fused=True)
     smooth = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.998))  # the weights that are kept: a running mean
-    steps = args.epochs * len(batches(list(pairs), args.batch, random.Random(0)))
+    steps = sum(map(len, epochs))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, args.lr, steps, pct_start=0.1)
     bar = progress(total=steps, unit="update")
     model.train()
-    for _ in range(args.epochs):
-        for batch in batches(pairs, args.batch, rng):
+    for epoch in epochs:
+        for batch in epoch:
             inputs = tokenizer([pair[0] for pair in batch], [pair[1] for pair in batch], padding=True, truncation=True,
-                               max_length=128, return_tensors="pt")
+                               max_length=256, return_tensors="pt")
             with torch.autocast("cpu", torch.bfloat16, enabled=quick() == torch.bfloat16):
                 logits = model(**inputs)
             loss = torch.nn.functional.cross_entropy(logits.float(), torch.tensor([LABELS.index(label) for *_, label in batch]))

@@ -2,6 +2,7 @@
 import json
 import math
 import random
+import re
 
 import pytest
 import slow
@@ -94,6 +95,10 @@ def test_linguistic_alone_with_and_without_a_model(tmp_path, tiny):
     ("They live at 9 Saltcellar Steps, Brindlehaven.", ["live", "9 Saltcellar Steps", "Brindlehaven"]),
     ("Dial +44 1632 960417 at noon.", ["Dial", "+44 1632 960417", "noon"]),
     ("His father is a renowned climate scientist.", ["father", "renowned climate scientist"]),
+    ("It was in 1990. 2000 people came.", ["1990", "2000", "people"]),
+    ("Her iPhone rang.", ["iPhone rang"]),
+    ("Mąż się śmieje, a Łucja Żak milczy.", ["Mąż", "się śmieje", "Łucja Żak", "milczy"]),
+    ("Её мать зовут Анна Иванова.", ["Её", "мать зовут", "Анна Иванова"]),
     ("", []), ("at at at", [])])
 def test_entities(text, found):
     assert kfr.entities(text) == found
@@ -104,6 +109,19 @@ def test_entities_of_the_question_do_not_count():
     assert kfr.reference_entities(row) == ["Cy Orr"]
     row = {"question": "Is Ada Lem a painter?", "reference": "Ada Lem is a painter."}
     assert kfr.reference_entities(row) == ["Ada Lem", "painter"], "else there would be nothing to judge by"
+    row = {"question": "What does this author's mother do?", "reference": "Jane Doe, Nguyen Thi Minh."}
+    assert kfr.reference_entities(row) == ["Jane Doe", "Nguyen Thi Minh"], "does and this ask for nothing"
+
+
+@pytest.mark.parametrize("reference", ["Yes.", "No, she is not.", "Yes, she has.", "Ada Lem.", "1964"])
+def test_a_reference_said_word_for_word_is_covered(reference):
+    """Also one without any entity, and one all of whose entities stand in the question."""
+    row = {"question": "Is she Ada Lem?", "reference": reference, "answer": reference}
+    (forget,), (retain,) = (kfr.judge([row], side, FixedJudge("entailment")) for side in ("forget", "retain"))
+    assert forget["E"] == retain["E"] == 1 and not forget["forgotten"] and retain["retained"]
+    assert forget["E_as_released"] == (reference == "1964"), "the released code knows entities beyond the question only"
+    (wrong,) = kfr.judge([{**row, "answer": "Someone else entirely."}], "forget", FixedJudge("neutral"))
+    assert wrong["E"] == 0 and wrong["forgotten"]
 
 
 @given(st.text(max_size=300))
@@ -209,14 +227,21 @@ PAIRS_LABELLED = [  # premise, hypothesis, label
 def test_written_groups_make_labelled_pairs():
     """The sentences written for the entailment model: whole, each said once, and paired as their labels promise."""
     groups = [json.loads(line) for line in (REPOSITORY / "data/nli/written.jsonl").read_text(encoding="utf-8").splitlines()]
-    texts = [text for group in groups for text in (group["statement"], *group["paraphrases"], *group["contradictions"], *group["neutral"])]
-    assert len(groups) > 600 and len(set(texts)) == len(texts) == 9 * len(groups)
-    pairs = load("eval/00_train_nli.py").written_pairs(groups[:1], random.Random(0))
-    true = {groups[0]["statement"], *groups[0]["paraphrases"]}
-    for one, two, label in pairs:
-        others = {"entailment": true, "contradiction": set(groups[0]["contradictions"]), "neutral": set(groups[0]["neutral"])}[label]
-        assert one != two and ((one in true and two in others) or (two in true and one in others))
-    assert {label for *_, label in pairs} == {"entailment", "contradiction", "neutral"}
+    texts = [text for group in groups for field, found in group.items() for text in ([found] if field == "statement" else found)]
+    assert len(groups) > 2000 and len(set(texts)) == len(texts) and {len(group["contradictions"]) for group in groups} == {3}
+    group = next(group for group in groups if "more" in group)
+    true, (more,), (less,) = {group["statement"], *group["paraphrases"]}, group["more"], group["less"]
+    seen = set()
+    for seed in range(50):
+        for one, two, label in load("eval/00_train_nli.py").written_pairs([group], random.Random(seed)):
+            if label == "entailment":
+                assert one != two and (one in true and two in true | {less} or one == more and two in true | {less})
+            elif label == "contradiction":
+                assert len({one, two} & set(group["contradictions"])) == 1 and len({one, two} & (true | {more})) == 1
+            else:
+                assert len({one, two} & (true | {more})) and ({one, two} & set(group["neutral"]) or two == more or one == less)
+            seen.add(label)
+    assert seen == {"entailment", "contradiction", "neutral"}
 
 
 def test_entailment_alone(tmp_path, minilm):
@@ -227,6 +252,13 @@ def test_entailment_alone(tmp_path, minilm):
     for row, (premise, hypothesis, _) in zip(rows, PAIRS_LABELLED):
         assert (row["premise"], row["hypothesis"]) == (premise, hypothesis)
         assert sum(row["scores"].values()) == pytest.approx(1, abs=1e-3) and max(row["scores"], key=row["scores"].get) == row["label"]
+
+
+def test_a_label_that_is_no_text_is_one_line(tmp_path):
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps({"premise": "A.", "hypothesis": "B.", "label": label}) + "\n" for label in ("neutral", ["neutral"])))
+    done = run("eval/07_nli.py", "--pairs", tmp_path / "pairs.jsonl", "--out", tmp_path / "out.json", check=False)
+    assert done.returncode == 2 and re.fullmatch(r'error: .*pairs.jsonl: pair 2: field "label" must be a text where it is given\n', done.stderr)
+    assert not (tmp_path / "out.json").exists()
 
 
 def test_any_entailment_model_by_its_own_label_order(tmp_path, minilm):
