@@ -202,7 +202,7 @@ class Plan:
         else:
             prepare = importlib.import_module("01_data")
             if name == "people":
-                found = prepare.people(args["persons"], int(args.get("forget_persons") or 0))[0]
+                found = prepare.people(args["persons"], int(args["forget_persons"]) if args.get("forget_persons") else None)[0]
             else:
                 found = prepare.load(prepare.from_folder(Path(name), args.get("split")))
             once = lambda names: list({(pair["question"], pair["answer"]): pair for part in names for pair in found[part]}.values())
