@@ -39,7 +39,7 @@ def basis(args):
     return {"command": args.command, "generate": args.generate, "files": {str(path): sha256(path) for path in sorted(files)}}
 
 
-def trial(rate, args, command, made):
+def trial(rate, args, made):
     """KFR and KRR of the method at one rate, from its earlier trial if that had the same basis."""
     out = Path(args.out).resolve() / rate
     metrics = out / "kfr_krr.json"
@@ -48,7 +48,7 @@ def trial(rate, args, command, made):
     if not metrics.is_file():
         data = Path(args.data).resolve()
         write_json(out / "basis.json", made)
-        run(*command, "--model", Path(args.model).resolve(), "--data", data, "--lr", rate, "--out", out / "model")
+        run(*args.command, "--model", Path(args.model).resolve(), "--data", data, "--lr", rate, "--out", out / "model")
         questions = [data / "forget_tune.jsonl", data / "retain_tune.jsonl"]
         run("scripts/30_generate.py", "--model", out / "model", "--questions", *questions, "--out", out, *args.generate.split())
         run("eval/01_kfr_krr.py", "--forget", out / "forget_tune.jsonl", "--retain", out / "retain_tune.jsonl", "--out", metrics,
@@ -78,7 +78,7 @@ if __name__ == "__main__":
         fail(f"{args.command[0]}: no such script; after -- comes the method's command, scripts/10_ga.py --retain gdr")
 
     made = basis(args)
-    trials = [trial(rate, args, args.command, made) for rate in rates]
+    trials = [trial(rate, args, made) for rate in rates]
     best = max(trials, key=lambda one: (round(one["HM"], 6), -float(one["lr"])))
     for one in trials:
         print(f"{args.name:14} lr {one['lr']:8} KFR {one['KFR']:.3f}  KRR {one['KRR']:.3f}  HM {one['HM']:.3f}{'  <- chosen' if one is best else ''}")
