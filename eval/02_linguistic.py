@@ -4,21 +4,26 @@ PPL of the answers under the base model, Brunet's index BI and Honoré's statist
 LS = harmonic mean of σ(-ln PPL), σ(-ln BI), σ(ln HS). BI and HS count words that blanks part, so that they, and LS with them, say
 nothing of Chinese, Japanese or Thai.
 """
-import argparse
+
 import math
 from collections import Counter
 
+from lib.files import MODELS, mean, pair_up, write_results
+from lib.flags import Parser, count
+from lib.formats import read_answers
+from lib.likelihood import answer_logprobs
+from lib.models import load_model, model_folder
+
 from nltk.tokenize import TreebankWordTokenizer
 from nltk.tokenize.punkt import PunktSentenceTokenizer
-
-from measure import MODELS, fail, mean, model_folder, pair_up, read_answers, write_results
-from scoring import answer_logprobs, load, quick
 
 
 def words(text):
     """Lower-cased words: Punkt sentences (untrained: no abbreviation list), Treebank word tokens."""
     treebank = TreebankWordTokenizer()
-    return [word for sentence in PunktSentenceTokenizer().tokenize(text.lower()) for word in treebank.tokenize(sentence)]
+    return [
+        word for sentence in PunktSentenceTokenizer().tokenize(text.lower()) for word in treebank.tokenize(sentence)
+    ]
 
 
 def brunet(tokens):
@@ -51,19 +56,25 @@ def perplexities(rows, model, tokenizer, batch):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--answers", required=True, nargs="+", metavar="FILE",
-                        help='JSON Lines of {"question", "reference", "answer"}')
-    parser.add_argument("--out", required=True, nargs="+", metavar="FILE", help="JSON to write for each: summary, items, origin")
-    parser.add_argument("--model", default=str(MODELS / "base"),
-                        help="base model (before any fine-tuning) that judges the perplexity (default: %(default)s)")
+    parser = Parser(__doc__)
+    parser.add_argument(
+        "--answers", required=True, nargs="+", metavar="FILE", help='JSON Lines of {"question", "reference", "answer"}'
+    )
+    parser.add_argument(
+        "--out", required=True, nargs="+", metavar="FILE", help="JSON to write for each: summary, items, origin"
+    )
+    parser.add_argument(
+        "--model",
+        default=str(MODELS / "base"),
+        help="base model (before any fine-tuning) that judges the perplexity (default: %(default)s)",
+    )
     parser.add_argument("--no-ppl", action="store_true", help="score the text alone: BI and HS, no model, no LS")
-    parser.add_argument("--batch", type=int, default=16, help="answers in one forward pass (default: 16)")
+    parser.add_argument("--batch", type=count, default=16, help="answers in one forward pass (default: 16)")
     args = parser.parse_args()
-    if args.batch < 1:
-        fail("--batch must be at least 1")
     files = [(path, read_answers(path), out) for path, out in pair_up(args.answers, args.out)]
-    judge = None if args.no_ppl else load(model_folder(args.model, "python scripts/00_models.py --out " + args.model), quick())
+    judge = (
+        None if args.no_ppl else load_model(model_folder(args.model, "python scripts/00_models.py --out " + args.model))
+    )
 
     for path, rows, out in files:
         ppl = perplexities(rows, *judge, args.batch) if judge else [None] * len(rows)
@@ -71,8 +82,13 @@ if __name__ == "__main__":
         for row, value in zip(rows, ppl, strict=True):
             tokens = words(row["answer"])
             items.append({**row, "words": len(tokens), "PPL": value, "BI": brunet(tokens), "HS": honore(tokens)})
-        summary = {name: mean(item[name] for item in items) for name in (("PPL",) if judge else ()) + ("BI", "HS", "words")}
-        summary = {"LS": linguistic_score(summary["PPL"], summary["BI"], summary["HS"]) if judge else None, **summary,
-                   "items": len(items)}
+        summary = {
+            name: mean(item[name] for item in items) for name in (("PPL",) if judge else ()) + ("BI", "HS", "words")
+        }
+        summary = {
+            "LS": linguistic_score(summary["PPL"], summary["BI"], summary["HS"]) if judge else None,
+            **summary,
+            "items": len(items),
+        }
         write_results(out, summary, items, args, [path])
         print(path, *(f"{name} {value:.4g}" for name, value in summary.items() if value is not None), sep="  ")

@@ -2,18 +2,23 @@
 
 Generalized exposure compares with reference models that never saw them, relative exposure with fresh examples of the same
 distribution; both in bits, raw and divided by the answer's tokens. Near 0: unlearned. The definitions, and what is uncertain about
-them, are in the docstrings of scoring.py. Several folders are several seeds of one model, or, with an --out for each, several models.
+them, are in the docstrings of lib/exposure.py. Several folders are several seeds of one model, or, with an --out for each, several models.
 Fresh examples are pairs, or inverted facts (04_invert.py): the same questions with answers that are in nobody's training data.
 """
-import argparse
 
-from measure import fail, mean, model_folder, progress, write_results
-from scoring import answer_logprobs, generalized_exposure, load, read_items, relative_exposure
+from argparse import Namespace
+
+from lib.exposure import generalized_exposure, relative_exposure
+from lib.files import fail, mean, progress, write_results
+from lib.flags import Parser, count
+from lib.formats import read_items
+from lib.likelihood import answer_logprobs
+from lib.models import exact_dtype, load_model, model_folder
 
 
 def logprobs(folder, pairs, batch):
     """log p(answer | question) under the model of a folder: list of (nats, tokens), end of sequence included."""
-    model, tokenizer = load(folder)
+    model, tokenizer = load_model(folder, exact_dtype())
     return [(values.sum().item(), len(values)) for values, _ in answer_logprobs(pairs, model, tokenizer, batch)]
 
 
@@ -29,49 +34,96 @@ def exposures(unlearned, reference, fresh):
     result = {}
     for name, form in (("", lambda pair: pair[0]), ("_per_token", lambda pair: pair[0] / pair[1])):
         if reference:
-            result[f"GenEx{name}"] = generalized_exposure([form(pair) for pair in unlearned], [form(pair) for pair in reference])
+            result[f"GenEx{name}"] = generalized_exposure(
+                [form(pair) for pair in unlearned], [form(pair) for pair in reference]
+            )
         if fresh:
-            result[f"RelEx{name}"] = mean(relative_exposure(form(pair), [form(other) for other in others])
-                                          for pair, others in zip(unlearned, fresh, strict=True))
+            result[f"RelEx{name}"] = mean(
+                relative_exposure(form(pair), [form(other) for other in others])
+                for pair, others in zip(unlearned, fresh, strict=True)
+            )
     return result
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("--forget", required=True, metavar="FILE", help="pairs that the models should have forgotten")
-    parser.add_argument("--models", required=True, nargs="+", metavar="FOLDER", help="the unlearned model, a folder a seed; or several models")
-    parser.add_argument("--reference", nargs="+", default=[], metavar="FOLDER", help="models that never saw the forget set, a folder a seed")
-    parser.add_argument("--fresh", metavar="FILE", help="pairs, or inverted facts, of the forget set's distribution that no model saw")
-    parser.add_argument("--out", required=True, nargs="+", metavar="FILE",
-                        help="JSON to write: summary, items, origin; one for all seeds, or one for each of --models")
-    parser.add_argument("--batch", type=int, default=32, help="answers in one forward pass (default: 32)")
+    parser.add_argument(
+        "--models",
+        required=True,
+        nargs="+",
+        metavar="FOLDER",
+        help="the unlearned model, a folder a seed; or several models",
+    )
+    parser.add_argument(
+        "--reference",
+        nargs="+",
+        default=[],
+        metavar="FOLDER",
+        help="models that never saw the forget set, a folder a seed",
+    )
+    parser.add_argument(
+        "--fresh", metavar="FILE", help="pairs, or inverted facts, of the forget set's distribution that no model saw"
+    )
+    parser.add_argument(
+        "--out",
+        required=True,
+        nargs="+",
+        metavar="FILE",
+        help="JSON to write: summary, items, origin; one for all seeds, or one for each of --models",
+    )
+    parser.add_argument("--batch", type=count, default=32, help="answers in one forward pass (default: 32)")
     args = parser.parse_args()
-    if args.batch < 1:
-        fail("--batch must be at least 1")
     if not (args.reference or args.fresh):
         fail("give --reference (generalized exposure), --fresh (relative exposure) or both")
     if len(args.out) not in (1, len(args.models)):
-        fail(f"{len(args.models)} --models need one --out (seeds of one model) or {len(args.models)} (several models), not {len(args.out)}")
+        fail(
+            f"{len(args.models)} --models need one --out (seeds of one model) or {len(args.models)} (several models), not {len(args.out)}"
+        )
     pairs, fresh = read_items(args.forget), read_items(args.fresh) if args.fresh else []
     for folder in args.models + args.reference:
-        model_folder(folder, "python scripts/02_finetune.py --help")
+        model_folder(folder)
 
-    folders = list(dict.fromkeys(args.models + args.reference))  # one that is both, the retrained model say, is scored once
-    scores = {folder: logprobs(folder, pairs + (fresh if folder in args.models else []), args.batch)
-              for folder in progress(folders, desc="exposure", unit="model")}
+    folders = list(
+        dict.fromkeys(args.models + args.reference)
+    )  # one that is both, the retrained model say, is scored once
+    scores = {
+        folder: logprobs(folder, pairs + (fresh if folder in args.models else []), args.batch)
+        for folder in progress(folders, desc="exposure", unit="model")
+    }
     scored, reference = ([scores[folder] for folder in given] for given in (args.models, args.reference))
     seeds = len(args.models) // len(args.out)
     for number, out in enumerate(args.out):
-        models, unlearned = (part[number * seeds:][:seeds] for part in (args.models, scored))
+        models, unlearned = (part[number * seeds :][:seeds] for part in (args.models, scored))
         items = []
         for row, (question, answer) in enumerate(pairs):
-            items.append({"question": question, "answer": answer, "tokens": unlearned[0][row][1],
-                          "logprob": [seed[row][0] for seed in unlearned], "logprob_reference": [seed[row][0] for seed in reference],
-                          **exposures([seed[row] for seed in unlearned], [seed[row] for seed in reference],
-                                      [seed[len(pairs):] for seed in unlearned] if fresh else [])})
+            items.append(
+                {
+                    "question": question,
+                    "answer": answer,
+                    "tokens": unlearned[0][row][1],
+                    "logprob": [seed[row][0] for seed in unlearned],
+                    "logprob_reference": [seed[row][0] for seed in reference],
+                    **exposures(
+                        [seed[row] for seed in unlearned],
+                        [seed[row] for seed in reference],
+                        [seed[len(pairs) :] for seed in unlearned] if fresh else [],
+                    ),
+                }
+            )
         names = [name for name in items[0] if name.startswith(("GenEx", "RelEx"))]
-        summary = {**{name: mean(item[name] for item in items) for name in names}, "items": len(items), "fresh": len(fresh),
-                   "seeds": len(unlearned), "reference_seeds": len(reference)}
-        write_results(out, summary, items, argparse.Namespace(**{**vars(args), "models": models, "out": out}),
-                      [args.forget, *([args.fresh] if args.fresh else [])])
+        summary = {
+            **{name: mean(item[name] for item in items) for name in names},
+            "items": len(items),
+            "fresh": len(fresh),
+            "seeds": len(unlearned),
+            "reference_seeds": len(reference),
+        }
+        write_results(
+            out,
+            summary,
+            items,
+            Namespace(**{**vars(args), "models": models, "out": out}),
+            [args.forget, *([args.fresh] if args.fresh else [])],
+        )
         print(*models, *(f"{name} {value:.4g}" for name, value in summary.items()), sep="  ")

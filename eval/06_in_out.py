@@ -5,13 +5,16 @@ vanilla and the retrained model (eval/05_exposure.py). Draws exposure and utilit
 forget sets' halves by memorisation (log p under vanilla - under retrained) and by difficulty (NLL under retrained). The paper's
 findings to check: canaries need more updates, yet cost less utility; facts of the training distribution cost utility at once.
 """
-import argparse
+
 import json
 import math
 from pathlib import Path
 
-from measure import fail, mean, rouge_scorer, write_figure, write_results
-from scoring import generalized_exposure, log_mean_exp, relative_exposure
+from lib.exposure import generalized_exposure, log_mean_exp, relative_exposure
+from lib.files import fail, mean, write_results
+from lib.flags import Parser
+from lib.plots import pyplot, write_figure
+from lib.rouge import rouge_scorer
 
 NAMES = {"id": "in distribution", "ood": "out of distribution"}
 COLOURS = {"id": "#0072B2", "ood": "#D55E00"}  # Okabe and Ito's: told apart without red and green
@@ -43,13 +46,19 @@ def follow(points, reference, answered):
     {"retain", "generic"}.
     """
     curve, scorer = [], rouge_scorer("rougeL")
-    rouge = lambda true, given: mean(scorer.score(*pair)["rougeL"].recall for pair in zip(true, given, strict=True)) if true else None
+    rouge = lambda true, given: (
+        mean(scorer.score(*pair)["rougeL"].recall for pair in zip(true, given, strict=True)) if true else None
+    )
     for point in points:
         ours, fresh = per_token(point["forget"]), per_token(point["fresh"])
-        curve.append({"GenEx": [generalized_exposure([value], seeds) for value, seeds in zip(ours, reference, strict=True)],
-                      "RelEx": [relative_exposure(value, fresh) for value in ours],
-                      **{name: point[name] for name in ("update", "retain_nll", "generic_nll")},
-                      **{f"{name}_rouge": rouge(true, point[f"{name}_answers"]) for name, true in answered.items()}})
+        curve.append(
+            {
+                "GenEx": [generalized_exposure([value], seeds) for value, seeds in zip(ours, reference, strict=True)],
+                "RelEx": [relative_exposure(value, fresh) for value in ours],
+                **{name: point[name] for name in ("update", "retain_nll", "generic_nll")},
+                **{f"{name}_rouge": rouge(true, point[f"{name}_answers"]) for name, true in answered.items()},
+            }
+        )
     return curve
 
 
@@ -68,7 +77,7 @@ def forgotten_at(curve, rows=None, measure="GenEx"):
 def halves(values):
     """(rows of the lower half, rows of the upper half) of values; where the count is odd the middle one is in the upper."""
     order = sorted(range(len(values)), key=values.__getitem__)
-    return set(order[:len(order) // 2]), set(order[len(order) // 2:])
+    return set(order[: len(order) // 2]), set(order[len(order) // 2 :])
 
 
 def at_zero(curve, name):
@@ -92,32 +101,42 @@ def describe(curve, splits):
     first, at = curve[0], forgotten_at(curve)
     then = next((point for point in curve if point["update"] == at), None)
     rise = lambda name, value: None if value is None else value - first[name]  # nats a token
-    return {"exposure_before": mean(first["GenEx"]), "relative_exposure_before": mean(first["RelEx"]),
-            "updates_to_forget": at, "updates_to_forget_by_RelEx": forgotten_at(curve, measure="RelEx"),
-            **{f"{name}_rise_when_forgotten": rise(name, at_zero(curve, name)) for name in ("retain_nll", "generic_nll")},
-            "retain_nll_rise_at_first_point": rise("retain_nll", curve[1]["retain_nll"]) if len(curve) > 1 else None,
-            "retain_rouge_before": first["retain_rouge"], "retain_rouge_when_forgotten": then and then["retain_rouge"],
-            "updates": curve[-1]["update"],
-            **{f"updates_to_forget_{split}_{half}": forgotten_at(curve, rows) if rows else None
-               for split, parts in splits.items() for half, rows in zip(("low", "high"), parts)}}
+    return {
+        "exposure_before": mean(first["GenEx"]),
+        "relative_exposure_before": mean(first["RelEx"]),
+        "updates_to_forget": at,
+        "updates_to_forget_by_RelEx": forgotten_at(curve, measure="RelEx"),
+        **{f"{name}_rise_when_forgotten": rise(name, at_zero(curve, name)) for name in ("retain_nll", "generic_nll")},
+        "retain_nll_rise_at_first_point": rise("retain_nll", curve[1]["retain_nll"]) if len(curve) > 1 else None,
+        "retain_rouge_before": first["retain_rouge"],
+        "retain_rouge_when_forgotten": then and then["retain_rouge"],
+        "updates": curve[-1]["update"],
+        **{
+            f"updates_to_forget_{split}_{half}": forgotten_at(curve, rows) if rows else None
+            for split, parts in splits.items()
+            for half, rows in zip(("low", "high"), parts)
+        },
+    }
 
 
 def findings(one, other):
     """The paper's findings as far as two curves tell: None where a set was not forgotten within its updates."""
     id_at, ood_at = one["updates_to_forget"], other["updates_to_forget"]
     both = id_at is not None and ood_at is not None
-    return {"ood_needs_more_updates": ood_at > id_at if both else None,
-            "ood_loses_less_utility": other["retain_nll_rise_when_forgotten"] < one["retain_nll_rise_when_forgotten"] if both else None,
-            "id_loses_more_utility_at_once": one["retain_nll_rise_at_first_point"] > other["retain_nll_rise_at_first_point"]
-            if None not in (one["retain_nll_rise_at_first_point"], other["retain_nll_rise_at_first_point"]) else None}
+    return {
+        "ood_needs_more_updates": ood_at > id_at if both else None,
+        "ood_loses_less_utility": other["retain_nll_rise_when_forgotten"] < one["retain_nll_rise_when_forgotten"]
+        if both
+        else None,
+        "id_loses_more_utility_at_once": one["retain_nll_rise_at_first_point"] > other["retain_nll_rise_at_first_point"]
+        if None not in (one["retain_nll_rise_at_first_point"], other["retain_nll_rise_at_first_point"])
+        else None,
+    }
 
 
 def picture(curves, splits, path):
     """Six panels, exposure above and utility below; the exposure axes end where it is twice as far below 0 as it began above."""
-    import matplotlib
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    figure, axes = plt.subplots(2, 3, figsize=(14, 8), layout="constrained")
+    figure, axes = pyplot().subplots(2, 3, figsize=(14, 8), layout="constrained")
     exposure, memorised, difficult, utility, answered, trade = axes.flat
     column = lambda curve, name: [point[name] for point in curve]
     bits = lambda curve, rows=None, name="GenEx": [average(point[name], rows) for point in curve]
@@ -129,20 +148,29 @@ def picture(curves, splits, path):
         for panel, measure in ((utility, "nll"), (answered, "rouge")):
             if curve[0][f"retain_{measure}"] is not None:
                 panel.plot(at, column(curve, f"retain_{measure}"), label=f"{name.upper()}, retain set", **style)
-                panel.plot(at, column(curve, f"generic_{measure}"), label=f"{name.upper()}, general knowledge", **dashed)
+                panel.plot(
+                    at, column(curve, f"generic_{measure}"), label=f"{name.upper()}, general knowledge", **dashed
+                )
         trade.plot(bits(curve), column(curve, "retain_nll"), label=NAMES[name], **style)
         for panel, split in ((memorised, "memorisation"), (difficult, "difficulty")):
             for half, rows, line in zip(("low", "high"), splits[name][split], (dashed, style), strict=True):
                 if rows:
                     panel.plot(at, bits(curve, rows), label=f"{name.upper()}, {half}", **line)
     top = max(0.1, *(value for curve in curves.values() for value in bits(curve) + bits(curve, name="RelEx")))
-    for panel, title in ((exposure, "Exposure"), (memorised, "By memorisation (halves, under vanilla)"),
-                         (difficult, "By difficulty (halves, under retrained)")):
+    for panel, title in (
+        (exposure, "Exposure"),
+        (memorised, "By memorisation (halves, under vanilla)"),
+        (difficult, "By difficulty (halves, under retrained)"),
+    ):
         panel.axhline(0, color="#555555", linewidth=0.8)
         panel.set(title=title, xlabel="updates", ylabel="bits a token (0: unlearned)", ylim=(-2 * top, 1.2 * top))
     trade.axvline(0, color="#555555", linewidth=0.8)
-    trade.set(title="Utility against exposure (time runs to the right)", xlabel="generalized exposure, bits a token",
-              ylabel="NLL of retain pairs, nats a token", xlim=(1.2 * top, -2 * top))
+    trade.set(
+        title="Utility against exposure (time runs to the right)",
+        xlabel="generalized exposure, bits a token",
+        ylabel="NLL of retain pairs, nats a token",
+        xlim=(1.2 * top, -2 * top),
+    )
     utility.set(title="Utility: NLL (lower is better)", xlabel="updates", ylabel="nats a token")
     answered.set(title="Utility: ROUGE-L recall (higher is better)", xlabel="updates", ylim=(-0.02, 1.02))
     for panel in (utility, trade):
@@ -153,15 +181,22 @@ def picture(curves, splits, path):
         panel.spines[["top", "right"]].set_visible(False)
         if panel.get_legend_handles_labels()[0]:
             panel.legend(frameon=False, fontsize=8)
-    figure.suptitle("Gradient ascent on facts drawn from the training data (ID) and on canaries (OOD), from one vanilla model that learnt both")
+    figure.suptitle(
+        "Gradient ascent on facts drawn from the training data (ID) and on canaries (OOD), from one vanilla model that learnt both"
+    )
     write_figure(path, figure)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     for name, long in NAMES.items():
-        parser.add_argument(f"--{name}", required=True, nargs=2, metavar=("CURVE", "EXPOSURE"),
-                            help=f"{long}: curve.json of 40_in_out.py, and 05_exposure.py's results for the vanilla model with --reference")
+        parser.add_argument(
+            f"--{name}",
+            required=True,
+            nargs=2,
+            metavar=("CURVE", "EXPOSURE"),
+            help=f"{long}: curve.json of 40_in_out.py, and 05_exposure.py's results for the vanilla model with --reference",
+        )
     parser.add_argument("--out", required=True, help="folder for in_out.json and in_out.png")
     args = parser.parse_args()
     curves, splits, items = {}, {}, []
@@ -180,15 +215,31 @@ if __name__ == "__main__":
         memorisation = [ours + hard for ours, hard in zip(vanilla, difficulty, strict=True)]
         curves[name] = follow(points, reference, found["references"])
         splits[name] = {"memorisation": halves(memorisation), "difficulty": halves(difficulty)}
-        items += [{"set": name, "question": item["question"], "answer": item["answer"], "memorisation": more, "difficulty": hard,
-                   "GenEx": [point["GenEx"][row] for point in curves[name]], "RelEx": [point["RelEx"][row] for point in curves[name]]}
-                  for row, (item, more, hard) in enumerate(zip(known, memorisation, difficulty, strict=True))]
+        items += [
+            {
+                "set": name,
+                "question": item["question"],
+                "answer": item["answer"],
+                "memorisation": more,
+                "difficulty": hard,
+                "GenEx": [point["GenEx"][row] for point in curves[name]],
+                "RelEx": [point["RelEx"][row] for point in curves[name]],
+            }
+            for row, (item, more, hard) in enumerate(zip(known, memorisation, difficulty, strict=True))
+        ]
     told = {name: describe(curves[name], splits[name]) for name in NAMES}
-    means = {name: [{**point, "GenEx": mean(point["GenEx"]), "RelEx": mean(point["RelEx"])} for point in curve] for name, curve in curves.items()}
+    means = {
+        name: [{**point, "GenEx": mean(point["GenEx"]), "RelEx": mean(point["RelEx"])} for point in curve]
+        for name, curve in curves.items()
+    }
     summary = {**findings(told["id"], told["ood"]), **told, "curves": means}
     out = Path(args.out)
     write_results(out / "in_out.json", summary, items, args, [*args.id, *args.ood])
     picture(curves, splits, out / "in_out.png")
     for name, part in told.items():
         print(NAMES[name], *(f"{key} {value:.4g}" for key, value in part.items() if value is not None), sep="  ")
-    print("the paper's findings:", *(f"{key}: {value}" for key, value in summary.items() if key not in (*NAMES, "curves")), sep="  ")
+    print(
+        "the paper's findings:",
+        *(f"{key}: {value}" for key, value in summary.items() if key not in (*NAMES, "curves")),
+        sep="  ",
+    )

@@ -3,26 +3,36 @@
 A part is a pair of texts (HTML, Markdown); whatever comes from a file is escaped in both. Colours are Okabe and Ito's, never alone:
 markers, dashes, hatching and words say the same.
 """
+
 import io
 import re
 from html import escape
 from typing import NamedTuple
 
 INK = "#1b1b1b"  # in a picture this becomes the page's own text colour
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", INK)  # without yellow, which white paper swallows
+COLOURS = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#CC79A7",
+    "#D55E00",
+    "#56B4E9",
+    INK,
+)  # without yellow, which white paper swallows
 MARKERS, DASHES = "os^Dv<>PXd", ("-", "--", "-.", ":")
 
 
 class Cell(NamedTuple):
     text: str
     value: float | None = None  # what sorting compares
-    note: str = ""              # small print
-    mark: str = ""              # "best" or "worst"
+    note: str = ""  # small print
+    mark: str = ""  # "best" or "worst"
     share: float | None = None  # 0 to 1: a bar behind the text
-    code: bool = False          # a command or a file
+    code: bool = False  # a command or a file
 
 
 # ---------------------------------------------------------------- parts
+
 
 def literal(text):
     """A text as Markdown shows it: on one line, no character with a meaning of its own."""
@@ -40,7 +50,9 @@ def code(text):
 def details(summary, *parts):
     """Parts that a click unfolds."""
     body, text = zip(*parts)
-    return f"<details><summary>{escape(summary)}</summary>{''.join(body)}</details>", "\n\n".join((f"**{literal(summary)}**", *text))
+    return f"<details><summary>{escape(summary)}</summary>{''.join(body)}</details>", "\n\n".join(
+        (f"**{literal(summary)}**", *text)
+    )
 
 
 def table(caption, header, rows, sortable=False):
@@ -70,11 +82,16 @@ def table(caption, header, rows, sortable=False):
 
     head = "".join(f'<th scope="col" title="{escape(meaning)}">{escape(text)}</th>' for text, meaning in heads)
     body = "\n".join("<tr>" + "".join(tagged(cell, not at) for at, cell in enumerate(row)) + "</tr>" for row in rows)
-    page = (f'<figure><figcaption>{escape(caption)}{" Click a heading to sort." * sortable}</figcaption>'
-            f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(caption)}"><table{" class=sortable" * sortable}>'
-            f"<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div></figure>")
-    lines = ["| " + " | ".join(literal(text) for text, _ in heads) + " |", "|---" * len(heads) + "|",
-             *("| " + " | ".join(map(marked, row)) + " |" for row in rows)]
+    page = (
+        f"<figure><figcaption>{escape(caption)}{' Click a heading to sort.' * sortable}</figcaption>"
+        f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(caption)}"><table{" class=sortable" * sortable}>'
+        f"<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div></figure>"
+    )
+    lines = [
+        "| " + " | ".join(literal(text) for text, _ in heads) + " |",
+        "|---" * len(heads) + "|",
+        *("| " + " | ".join(map(marked, row)) + " |" for row in rows),
+    ]
     return page, "\n".join((literal(caption), "", *lines))
 
 
@@ -88,25 +105,42 @@ def asked(question, reference, kind, rows):
     page, lines = [], ["| model | verdict | answer |", "|---|---|---|"]
     for model, verdict, good, note, pieces in rows:
         body = "".join(f'<mark class="{kind}">{escape(text)}</mark>' if told else escape(text) for text, told in pieces)
-        page.append(f'<div><dt>{escape(model)} <span class="{"best" if good else "worst"}">{escape(verdict)}</span></dt>'
-                    f'<dd>{body or "<em>(nothing)</em>"}<small>{escape(note)}</small></dd></div>')
+        page.append(
+            f'<div><dt>{escape(model)} <span class="{"best" if good else "worst"}">{escape(verdict)}</span></dt>'
+            f"<dd>{body or '<em>(nothing)</em>'}<small>{escape(note)}</small></dd></div>"
+        )
         text = "".join(f"**{literal(text)}**" if told else literal(text) for text, told in pieces)
         lines.append(f"| {literal(model)} | {literal(verdict)} | {text or '(nothing)'} |")
-    return (f'<article><h3>{escape(question)}</h3><p>True answer: {escape(reference)}</p><dl>{"".join(page)}</dl></article>',
-            "\n".join((f"### {literal(question)}", "", f"True answer: {literal(reference)}", "", *lines)))
+    return (
+        f"<article><h3>{escape(question)}</h3><p>True answer: {escape(reference)}</p><dl>{''.join(page)}</dl></article>",
+        "\n".join((f"### {literal(question)}", "", f"True answer: {literal(reference)}", "", *lines)),
+    )
 
 
 # ---------------------------------------------------------------- pictures
 
+
 def pyplot():
     """matplotlib.pyplot without a window, set up so that pictures come out as this page wants them."""
     import matplotlib
+
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+
     ink = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
-    matplotlib.rcParams.update(dict.fromkeys(ink, INK) | {
-        "font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "report", "text.parse_math": False, "axes.spines.top": False,
-        "axes.spines.right": False, "legend.frameon": False, "figure.constrained_layout.use": True})
+    matplotlib.rcParams.update(
+        dict.fromkeys(ink, INK)
+        | {
+            "font.size": 9,
+            "svg.fonttype": "none",
+            "svg.hashsalt": "report",
+            "text.parse_math": False,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "legend.frameon": False,
+            "figure.constrained_layout.use": True,
+        }
+    )
     return plt
 
 
@@ -123,7 +157,9 @@ def svg(figure, name, label):
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
-    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text[text.index("<svg"):], flags=re.S).replace(INK, "currentColor")
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text[text.index("<svg") :], flags=re.S).replace(
+        INK, "currentColor"
+    )
     text = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{name}-", text)  # so that no two pictures of a page share an id
     colours = f"<style>svg{{color:{INK}}}@media(prefers-color-scheme:dark){{svg{{color:#ececec}}}}</style>"
     start = text.index(">") + 1
@@ -139,7 +175,10 @@ def picture(figure, file, label, caption, files):
         buffer = io.BytesIO()
         figure.savefig(buffer, dpi=150)
         files[file] = buffer.getvalue()
-    return f"<figure>{inline}<figcaption>{escape(caption)}</figcaption></figure>", f"![{literal(label)}]({file})\n\n{literal(caption)}"
+    return (
+        f"<figure>{inline}<figcaption>{escape(caption)}</figcaption></figure>",
+        f"![{literal(label)}]({file})\n\n{literal(caption)}",
+    )
 
 
 # ---------------------------------------------------------------- the whole
@@ -212,12 +251,31 @@ def page(title, lead, sections, footer):
     """
     sections = [(heading, parts) for heading, parts in sections if parts]
     anchors = [re.sub(r"\W+", "-", heading.lower()).strip("-") for heading, _ in sections]
-    links = "".join(f'<li><a href="#{anchor}">{escape(heading)}</a></li>' for anchor, (heading, _) in zip(anchors, sections))
-    body = "\n".join(f'<section aria-labelledby="{anchor}"><h2 id="{anchor}">{escape(heading)}</h2>\n' + "\n".join(part for part, _ in parts)
-                     + "</section>" for anchor, (heading, parts) in zip(anchors, sections))
-    return (f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-            f'<link rel="icon" href="data:,"><title>{escape(title)}</title><style>{CSS}</style></head>\n'
-            f"<body><header><h1>{escape(title)}</h1>{lead[0]}<nav aria-label=\"Contents\"><ul>{links}</ul></nav></header>\n"
-            f"<main>{body}</main>\n<footer>{footer[0]}</footer>\n<script>{SCRIPT}</script></body></html>\n",
-            "\n\n".join((f"# {literal(title)}", lead[1], *(text for heading, parts in sections
-                                                          for text in (f"## {literal(heading)}", *(part for _, part in parts))), footer[1])) + "\n")
+    links = "".join(
+        f'<li><a href="#{anchor}">{escape(heading)}</a></li>' for anchor, (heading, _) in zip(anchors, sections)
+    )
+    body = "\n".join(
+        f'<section aria-labelledby="{anchor}"><h2 id="{anchor}">{escape(heading)}</h2>\n'
+        + "\n".join(part for part, _ in parts)
+        + "</section>"
+        for anchor, (heading, parts) in zip(anchors, sections)
+    )
+    return (
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<link rel="icon" href="data:,"><title>{escape(title)}</title><style>{CSS}</style></head>\n'
+        f'<body><header><h1>{escape(title)}</h1>{lead[0]}<nav aria-label="Contents"><ul>{links}</ul></nav></header>\n'
+        f"<main>{body}</main>\n<footer>{footer[0]}</footer>\n<script>{SCRIPT}</script></body></html>\n",
+        "\n\n".join(
+            (
+                f"# {literal(title)}",
+                lead[1],
+                *(
+                    text
+                    for heading, parts in sections
+                    for text in (f"## {literal(heading)}", *(part for _, part in parts))
+                ),
+                footer[1],
+            )
+        )
+        + "\n",
+    )

@@ -8,20 +8,23 @@ DistributedDataParallel would average, at every backward pass, and cannot keep t
 A model too large for one GPU is shared out by FSDP2 (torch.distributed.fsdp.fully_shard): a process keeps its part of every layer's
 frozen weights and gathers a layer while it computes. The adapter, the embeddings and the output layer stay whole in each.
 """
+
 import os
 import sys
+
+from lib.files import fail
 
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
-from files import fail
-
 rank, count = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 first = rank == 0  # it alone writes, prints and shows progress
-SHARD = ("auto", "weights of several processes: ddp, each has all of them; fsdp, each has a part of every layer; auto, fsdp where they "
-         "would fill more than 60 %% of a GPU", ("auto", "ddp", "fsdp"))
+SHARD = (
+    "weights of several processes: ddp, each has all of them; fsdp, each has a part of every layer; auto, fsdp where they would "
+    "fill more than 60 %% of a GPU"
+)
 
 
 def begin():
@@ -53,11 +56,16 @@ def place(model, device, shard="ddp"):
     size = sum(parameter.nbytes for parameter in model.parameters())
     fits = device.type == "cpu" or size <= 0.6 * torch.cuda.get_device_properties(device).total_memory
     if count > 1 and (shard == "fsdp" or shard == "auto" and not fits):
-        causal, mesh = model.get_base_model() if hasattr(model, "peft_config") else model, init_device_mesh(device.type, (count,))
+        causal, mesh = (
+            model.get_base_model() if hasattr(model, "peft_config") else model,
+            init_device_mesh(device.type, (count,)),
+        )
         adapter = {parameter for name, parameter in model.named_parameters() if "lora_" in name}
         for layer in [module for module in causal.modules() if type(module).__name__ in causal._no_split_modules]:
             fully_shard(layer, mesh=mesh, ignored_params=adapter)  # moves one layer to the device and keeps its part
-        fully_shard(causal.get_decoder(), mesh=mesh, ignored_params=set(model.parameters()))  # none of its own: it leads its layers
+        fully_shard(
+            causal.get_decoder(), mesh=mesh, ignored_params=set(model.parameters())
+        )  # none of its own: it leads its layers
     return model.to(device)
 
 

@@ -1,13 +1,9 @@
-"""Prompts in, texts out: `local`, a causal language model on this machine, or `api`, an OpenAI-compatible endpoint.
+"""The one client of language models, prompts in and texts out: `local`, a model on this machine, or `api`, an OpenAI-compatible endpoint.
 
 Each reply is appended to a file under --cache as it arrives, under the SHA-256 of (back end, model, settings, prompt): an
 interrupted run loses nothing and no prompt is paid for twice.
-
-Other scripts import this; those of eval/, which import nothing from here, run it on files:
-
-    python scripts/backends.py --ask questions.jsonl --out replies.jsonl --backend api --backend-model NAME
 """
-import argparse
+
 import concurrent.futures
 import functools
 import hashlib
@@ -15,14 +11,17 @@ import json
 import os
 import random
 import re
+import shlex
 import sys
 import threading
 import time
 from collections import Counter
 from pathlib import Path
 
-from files import REPOSITORY, fail, progress, read_rows, write_jsonl
+from lib.files import REPOSITORY, fail, progress
+from lib.flags import Parser, count, count_or_none, number, positive
 
+AGAIN = 2  # times a reply that cannot be used is asked for again
 FATAL = (400, 401, 402, 403, 404, 405, 413, 415, 422)  # asking again would not help
 used = Counter()  # requests, tokens in, tokens out of this program so far
 longest = {}  # model: its name for the longest reply, where it is not max_tokens
@@ -30,23 +29,43 @@ longest = {}  # model: its name for the longest reply, where it is not max_token
 
 def add_flags(parser):
     """The flags that name a back end and its settings, the same for every script that writes with a model."""
-    parser.add_argument("--backend", default="rules", choices=("rules", "local", "api"),
-                        help="rules: no model (default); local: a language model here; api: an OpenAI-compatible endpoint, its key in "
-                             "OPENAI_API_KEY, its address in OPENAI_BASE_URL")
+    parser.add_argument(
+        "--backend",
+        default="rules",
+        choices=("rules", "local", "api"),
+        help="rules: no model (default); local: a language model here; api: an OpenAI-compatible endpoint, its key in "
+        "OPENAI_API_KEY, its address in OPENAI_BASE_URL",
+    )
     parser.add_argument("--backend-model", help="local: model folder or hub id; api: the model's name there")
-    parser.add_argument("--prompts", default=str(REPOSITORY / "data/prompts"), help="folder of prompts (default: data/prompts)")
-    parser.add_argument("--cache", default=str(REPOSITORY / "work/replies"), help="folder that keeps every reply (default: work/replies)")
-    parser.add_argument("--max-new-tokens", type=int, default=256, help="longest reply, in tokens (default: 256)")
-    parser.add_argument("--temperature", type=float, default=0.7, help="0 is greedy (default: 0.7)")
-    parser.add_argument("--top-p", type=float, default=0.9, help="with a temperature: nucleus mass (default: 0.9)")
-    parser.add_argument("--batch", type=int, default=16, help="local: prompts in one batch (default: 16)")
+    parser.add_argument(
+        "--prompts", default=str(REPOSITORY / "data/prompts"), help="folder of prompts (default: data/prompts)"
+    )
+    parser.add_argument(
+        "--cache",
+        default=str(REPOSITORY / "work/replies"),
+        help="folder that keeps every reply (default: work/replies)",
+    )
+    parser.add_argument("--max-new-tokens", type=count, default=256, help="longest reply, in tokens (default: 256)")
+    parser.add_argument("--temperature", type=number(least=0), default=0.7, help="0 is greedy (default: 0.7)")
+    parser.add_argument(
+        "--top-p", type=number(above=0, most=1), default=0.9, help="with a temperature: nucleus mass (default: 0.9)"
+    )
+    parser.add_argument("--batch", type=count, default=16, help="local: prompts in one batch (default: 16)")
     parser.add_argument("--dtype", default="auto", help="local: auto, bfloat16, float16 or float32 (default: auto)")
-    parser.add_argument("--concurrency", type=int, default=8, help="api: requests under way at once (default: 8)")
-    parser.add_argument("--requests-per-minute", type=float, default=0, help="api: rate limit (default: 0, none)")
-    parser.add_argument("--timeout", type=float, default=60, help="api: seconds to wait for one reply (default: 60)")
-    parser.add_argument("--retries", type=int, default=5, help="api: times a failed request is sent again (default: 5)")
-    parser.add_argument("--price-in", type=float, default=0, help="api: price of a million tokens of prompt (default: 0)")
-    parser.add_argument("--price-out", type=float, default=0, help="api: price of a million tokens of reply (default: 0)")
+    parser.add_argument("--concurrency", type=count, default=8, help="api: requests under way at once (default: 8)")
+    parser.add_argument(
+        "--requests-per-minute", type=number(least=0), default=0, help="api: rate limit (default: 0, none)"
+    )
+    parser.add_argument("--timeout", type=positive, default=60, help="api: seconds to wait for one reply (default: 60)")
+    parser.add_argument(
+        "--retries", type=count_or_none, default=5, help="api: times a failed request is sent again (default: 5)"
+    )
+    parser.add_argument(
+        "--price-in", type=number(least=0), default=0, help="api: price of a million tokens of prompt (default: 0)"
+    )
+    parser.add_argument(
+        "--price-out", type=number(least=0), default=0, help="api: price of a million tokens of reply (default: 0)"
+    )
 
 
 def check_flags(args):
@@ -54,14 +73,15 @@ def check_flags(args):
     if args.backend == "rules":
         return
     if not args.backend_model:
-        fail(f"--backend {args.backend} needs --backend-model: " + ("a model folder or hub id" if args.backend == "local" else "a name"))
-    if min(args.max_new_tokens, args.batch, args.concurrency) < 1 or args.timeout <= 0:
-        fail("--max-new-tokens, --batch and --concurrency must be at least 1, --timeout above 0")
-    if min(args.temperature, args.requests_per_minute, args.retries, args.price_in, args.price_out) < 0 or not 0 < args.top_p <= 1:
-        fail("--temperature, --requests-per-minute, --retries and prices must be 0 or more, --top-p above 0 and at most 1")
+        fail(
+            f"--backend {args.backend} needs --backend-model: "
+            + ("a model folder or hub id" if args.backend == "local" else "a name")
+        )
     if args.backend == "api":
         if not os.environ.get("OPENAI_API_KEY"):
-            fail("--backend api: no key in the environment variable OPENAI_API_KEY (any text will do where the server wants none)")
+            fail(
+                "--backend api: no key in the environment variable OPENAI_API_KEY (any text will do where the server wants none)"
+            )
         try:
             import openai  # noqa: F401
         except ImportError:
@@ -89,15 +109,22 @@ def fill_prompt(prompt, **values):
 
 # ---------------------------------------------------------------- replies on disk
 
+
 def _identity(args):
     """What a reply depends on beside its prompt: back end, model (a folder by its weights' sizes and dates), settings."""
     model, folder = args.backend_model, Path(args.backend_model)
     if args.backend == "local" and folder.is_dir():
-        model = [str(folder.resolve()), *sorted([file.name, file.stat().st_size, file.stat().st_mtime_ns]
-                                                for file in folder.glob("*.safetensors"))]
+        model = [
+            str(folder.resolve()),
+            *sorted([file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in folder.glob("*.safetensors")),
+        ]
     else:
         model = [model, os.environ.get("OPENAI_BASE_URL", "") if args.backend == "api" else ""]
-    return [args.backend, model, {"max_new_tokens": args.max_new_tokens, "temperature": args.temperature, "top_p": args.top_p}]
+    return [
+        args.backend,
+        model,
+        {"max_new_tokens": args.max_new_tokens, "temperature": args.temperature, "top_p": args.top_p},
+    ]
 
 
 def _key(identity, draw, prompt):
@@ -105,13 +132,15 @@ def _key(identity, draw, prompt):
 
 
 def _file(args):
-    return Path(args.cache) / (re.sub(r"[^\w.-]+", "-", f"{args.backend}-{args.backend_model}").strip("-")[:100] + ".jsonl")
+    return Path(args.cache) / (
+        re.sub(r"[^\w.-]+", "-", f"{args.backend}-{args.backend_model}").strip("-")[:100] + ".jsonl"
+    )
 
 
 def _read(path):
     """{key: reply} of a cache file. The last line of a run that was cut off may be half a line: it is asked again."""
     kept = {}
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else ():
         try:
             row = json.loads(line)
             kept[row["key"]] = row["reply"]
@@ -141,7 +170,10 @@ def ask(prompts, args, draw=(0, 0)):
                 file.write(b"\n")
             replies = (_local if args.backend == "local" else _api)(missing, args, draw)
             for key, reply in replies:
-                file.write(json.dumps({"key": key, "prompt": missing[key], "reply": reply}, ensure_ascii=False).encode() + b"\n")
+                file.write(
+                    json.dumps({"key": key, "prompt": missing[key], "reply": reply}, ensure_ascii=False).encode()
+                    + b"\n"
+                )
                 file.flush()
                 kept[key] = reply
     return [kept[key] for key in keys]
@@ -149,36 +181,35 @@ def ask(prompts, args, draw=(0, 0)):
 
 # ---------------------------------------------------------------- local
 
+
 @functools.cache
 def _model(name, dtype):
-    from unlearn import load_model
-    model, tokenizer = load_model(name, dtype)
-    tokenizer.padding_side = "left"
-    # the folder's own generation settings must not decide what is written
-    model.generation_config = type(model.generation_config)(pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id)
-    return model.eval(), tokenizer
+    from lib.models import load_model
+
+    return load_model(name, dtype)
 
 
 def _local(missing, args, draw):
-    """Yields (key, reply). Left-padded batches of prompts of like length; the seed of a batch comes from its prompts."""
+    """Yields (key, reply), in batches of prompts of like length; the seed of a batch comes from its prompts."""
+    from lib.generation import answers
+
     import torch
 
-    from unlearn import prompt_text
     model, tokenizer = _model(args.backend_model, args.dtype)
     sampling = {"do_sample": True, "temperature": args.temperature, "top_p": args.top_p} if args.temperature else {}
     keys = sorted(missing, key=lambda key: (len(missing[key]), key))
     for at in progress(range(0, len(keys), args.batch), desc="replies", unit="batch"):
-        batch = keys[at:at + args.batch]
-        inputs = tokenizer([prompt_text(tokenizer, missing[key]) for key in batch], add_special_tokens=False, padding=True,
-                           return_tensors="pt")
+        batch = keys[at : at + args.batch]
         torch.manual_seed(int("".join(key[:4] for key in batch)[:15], 16))
-        with torch.inference_mode():
-            tokens = model.generate(**inputs.to(model.device), max_new_tokens=args.max_new_tokens, **sampling)
-        texts = tokenizer.batch_decode(tokens[:, inputs["input_ids"].shape[1]:], skip_special_tokens=True)
-        yield from zip(batch, (text.strip() for text in texts), strict=True)
+        yield from zip(
+            batch,
+            answers([missing[key] for key in batch], model, tokenizer, args.batch, args.max_new_tokens, **sampling),
+            strict=True,
+        )
 
 
 # ---------------------------------------------------------------- api
+
 
 def estimate(prompts, args, draw=(0, 0), again=3):
     """Says what a run of `prompts` will cost at most, before it starts: a token is about four characters, replies are at their
@@ -188,8 +219,11 @@ def estimate(prompts, args, draw=(0, 0), again=3):
     kept, identity = _read(_file(args)), _identity(args)
     new = [prompt for prompt in set(prompts) if _key(identity, list(draw), prompt) not in kept]
     tokens = round(sum(map(len, new)) / 4), len(new) * args.max_new_tokens
-    print(f"{args.backend} {args.backend_model}: at most {len(new)} requests, {tokens[0]:,} tokens of prompts and {tokens[1]:,} of replies: "
-          f"{_cost(args, *tokens)}" + (f"; and up to {again} more for each text that fails its check" if again else ""), file=sys.stderr)
+    print(
+        f"{args.backend} {args.backend_model}: at most {len(new)} requests, {tokens[0]:,} tokens of prompts and {tokens[1]:,} of replies: "
+        f"{_cost(args, *tokens)}" + (f"; and up to {again} more for each text that fails its check" if again else ""),
+        file=sys.stderr,
+    )
 
 
 def _cost(args, tokens_in, tokens_out):
@@ -201,8 +235,11 @@ def _cost(args, tokens_in, tokens_out):
 def spend(args):
     """Says what this program's requests used, and returns it for the record."""
     if args.backend == "api":
-        print(f"used {used['requests']} requests, {used['in']:,} tokens of prompts, {used['out']:,} of replies: "
-              f"{_cost(args, used['in'], used['out'])}", file=sys.stderr)
+        print(
+            f"used {used['requests']} requests, {used['in']:,} tokens of prompts, {used['out']:,} of replies: "
+            f"{_cost(args, used['in'], used['out'])}",
+            file=sys.stderr,
+        )
     return dict(used)
 
 
@@ -213,11 +250,16 @@ class _Gone(Exception):
 def _create(client, prompt, args):
     """One request. A model that wants another name for the longest reply, as newer ones do, says so once."""
     import openai
+
     name = longest.get(args.backend_model, "max_tokens")
     try:
         return client.chat.completions.create(
-            model=args.backend_model, messages=[{"role": "user", "content": prompt}], temperature=args.temperature,
-            **{name: args.max_new_tokens}, **({"top_p": args.top_p} if args.temperature else {}))
+            model=args.backend_model,
+            messages=[{"role": "user", "content": prompt}],
+            temperature=args.temperature,
+            **{name: args.max_new_tokens},
+            **({"top_p": args.top_p} if args.temperature else {}),
+        )
     except openai.BadRequestError as error:
         if name != "max_tokens" or "max_completion_tokens" not in error.message:
             raise
@@ -232,6 +274,7 @@ def _request(client, prompt, args, wait, stop):
         (text, tokens in, tokens out). Raises _Gone, at once when `stop` is set and nothing is under way.
     """
     import openai
+
     reason = ""
     for attempt in range(args.retries + 1):
         wait()
@@ -242,7 +285,11 @@ def _request(client, prompt, args, wait, stop):
             reply = _create(client, prompt, args)
             text, usage = reply.choices[0].message.content, reply.usage
             if isinstance(text, str) and text.strip():
-                return text.strip(), getattr(usage, "prompt_tokens", 0) or 0, getattr(usage, "completion_tokens", 0) or 0
+                return (
+                    text.strip(),
+                    getattr(usage, "prompt_tokens", 0) or 0,
+                    getattr(usage, "completion_tokens", 0) or 0,
+                )
             reason = "the reply holds no text"
         except openai.APIStatusError as error:
             reason = f"HTTP {error.status_code}: {error.message}"
@@ -259,13 +306,14 @@ def _request(client, prompt, args, wait, stop):
         except (openai.OpenAIError, ValueError, TypeError, AttributeError, IndexError) as error:
             reason = f"the reply is not what an OpenAI-compatible server sends ({type(error).__name__})"
         if attempt < args.retries:
-            stop.wait(after if after is not None else min(30, 0.5 * 2 ** attempt) * random.uniform(0.75, 1.25))
+            stop.wait(after if after is not None else min(30, 0.5 * 2**attempt) * random.uniform(0.75, 1.25))
     raise _Gone(f"{reason} ({args.retries + 1} times)")
 
 
 def _api(missing, args, draw):
     """Yields (key, reply) as they arrive. The first prompt that gets none stops the rest: those under way are still kept."""
     import openai
+
     client = openai.OpenAI(max_retries=0, timeout=args.timeout)  # key and base URL from the environment
     lock, turn, stop, reason = threading.Lock(), [0.0], threading.Event(), None
 
@@ -278,7 +326,9 @@ def _api(missing, args, draw):
     with concurrent.futures.ThreadPoolExecutor(args.concurrency) as pool:
         running = {pool.submit(_request, client, prompt, args, wait, stop): key for key, prompt in missing.items()}
         try:
-            for done in progress(concurrent.futures.as_completed(running), total=len(running), desc="replies", unit="reply"):
+            for done in progress(
+                concurrent.futures.as_completed(running), total=len(running), desc="replies", unit="reply"
+            ):
                 try:
                     text, tokens_in, tokens_out = done.result()
                 except _Gone as error:
@@ -292,34 +342,87 @@ def _api(missing, args, draw):
     if reason:
         spend(args)
         reason = " ".join(reason.replace(os.environ["OPENAI_API_KEY"], "***").split())[:300]
-        fail(f"{client.base_url.host}: {reason}; the replies so far are kept in {_file(args)}: the same command asks for the rest")
+        fail(
+            f"{client.base_url.host}: {reason}; the replies so far are kept in {_file(args)}: the same command asks for the rest"
+        )
 
 
-# ---------------------------------------------------------------- as a program
-
-def prompts_of(path, folder):
-    """The prompts of a file of {"prompt", "values"}: the name of a prompt file, and what stands in place of its {names}."""
-    prompts, texts = [], {}
-    for line, row in read_rows(path):
-        name, values = (row.get("prompt"), row.get("values")) if isinstance(row, dict) else (None, None)
-        if not (isinstance(name, str) and re.fullmatch(r"\w+", name) and isinstance(values, dict)):
-            fail(f'{path}:{line}: expected {{"prompt": name of a prompt file, "values": {{...}}}}')
-        texts[name] = texts.get(name) or read_prompt(folder, name)
-        prompts.append(fill_prompt(texts[name], **values))
-    return prompts or fail(f"{path}: holds no prompt")
+# ---------------------------------------------------------------- a judge: replies that must be read as data
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ask", required=True, metavar="FILE", help='JSON Lines of {"prompt": name in --prompts, "values": {...}}')
-    parser.add_argument("--out", required=True, metavar="FILE", help='JSON Lines to write, in the same order: {"reply"}')
-    parser.add_argument("--draw", type=int, default=0, help="another number asks for other replies to the same prompts (default: 0)")
+def add_judge_flags(parser):
+    """The flags of the metrics that ask a language model."""
+    parser.add_argument(
+        "--judge-model",
+        metavar="NAME",
+        help="the model's name at the OpenAI-compatible endpoint; key and address: OPENAI_API_KEY, OPENAI_BASE_URL",
+    )
+    parser.add_argument(
+        "--backend-flags",
+        default="",
+        metavar="FLAGS",
+        help='more flags, in one text: " --price-in 0.3 --price-out 1.1", or " --backend local" for a model folder or hub '
+        "id on this machine; those of 03_augment.py",
+    )
+
+
+def check_judge_flags(args, what):
+    """The flags of the back end, for `ask_for`; ends the program where it cannot work."""
+    if not args.judge_model:
+        fail(f"{what} needs --judge-model: the name of a language model")
+    parser = Parser("flags in --backend-flags")
     add_flags(parser)
-    args = parser.parse_args()
-    if args.backend == "rules":
-        fail("--backend must be local or api: without a model there is nobody to ask")
-    check_flags(args)
-    prompts = prompts_of(args.ask, args.prompts)
-    estimate(prompts, args, (0, args.draw), 0)
-    write_jsonl(args.out, [{"reply": reply} for reply in ask(prompts, args, (0, args.draw))])
-    spend(args)
+    flags = parser.parse_args(
+        [
+            "--backend",
+            "api",
+            "--backend-model",
+            args.judge_model,
+            "--temperature",
+            "0",
+            *shlex.split(args.backend_flags),
+        ]
+    )
+    check_flags(flags)
+    return flags
+
+
+def json_of(reply):
+    """The JSON value that a reply consists of, with or without a code fence around it; None when it is anything else."""
+    try:
+        return json.loads(re.sub(r"\A\s*```(?:json)?\s*\n(.*)\n\s*```\s*\Z", r"\1", reply, flags=re.S))
+    except (ValueError, RecursionError):
+        return None
+
+
+def ask_for(prompt, values, parse, args):
+    """Replies to one prompt of data/prompts filled in with several values.
+
+    The first reply is greedy. What `parse` refuses is asked for again, at most AGAIN times, with a temperature, since a greedy model
+    would repeat itself; what is still refused is None, and for the caller to count.
+
+    Args:
+        prompt: name of the prompt file. values: list of {placeholder: text}. parse: (reply, values) → what it says, or None.
+        args: the flags of `add_judge_flags`.
+    Returns:
+        list of what parse made of the replies, in the order of values.
+    """
+    flags, found, waiting = check_judge_flags(args, "a language model"), [None] * len(values), list(range(len(values)))
+    text = read_prompt(flags.prompts, prompt)
+    for draw in range(1 + AGAIN):
+        if not waiting:
+            break
+        if draw and not flags.temperature:
+            flags.temperature = 0.7
+        prompts = [fill_prompt(text, **values[at]) for at in waiting]
+        estimate(prompts, flags, (0, draw), 0)
+        for at, reply in zip(waiting, ask(prompts, flags, (0, draw)), strict=True):
+            found[at] = parse(reply, values[at])
+        waiting = [at for at in waiting if found[at] is None]
+        spend(flags)
+    if waiting:
+        print(
+            f"{len(waiting)} of {len(values)} replies were unusable {1 + AGAIN} times and count as missing",
+            file=sys.stderr,
+        )
+    return found

@@ -1,0 +1,157 @@
+"""Flags of the training scripts: what all of them have, and what each adds. A flag knows its own type and limits."""
+
+import argparse
+import math
+from typing import NamedTuple
+
+from lib import parallel
+from lib.files import fail, report_faults
+
+# ---------------------------------------------------------------- types that refuse what makes no sense
+
+
+def number(kind=float, above=None, least=None, most=None):
+    """The reader of a number for argparse: finite, and within the limits given.
+
+    Args:
+        kind: int or float. above: must be larger. least, most: must not be smaller, larger.
+    """
+    limits = [
+        text
+        for text, limit in ((f"above {above}", above), (f"at least {least}", least), (f"at most {most}", most))
+        if limit is not None
+    ]
+
+    def read(text):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not (
+            math.isfinite(value)
+            and (above is None or value > above)
+            and (least is None or value >= least)
+            and (most is None or value <= most)
+        ):
+            what = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(
+                f"must be {what}{' ' + ' and '.join(limits) if limits else ''}, not {text}"
+            )
+        return value
+
+    return read
+
+
+count = number(int, least=1)  # 1, 2, 3 …
+count_or_none = number(int, least=0)  # 0 for none
+positive = number(above=0)
+share = number(least=0, most=1)
+seed_number = number(int, least=0, most=2**62)
+
+
+class Flag(NamedTuple):
+    """One flag: its default, what --help says, and the reader of its value; or the texts among which to choose."""
+
+    default: object
+    help: str
+    type: object = None  # None: that of the default
+    choices: tuple = None
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's, which names a fault in one line, takes no abbreviations and keeps the line breaks of the description."""
+
+    def __init__(self, doc, **kwargs):
+        super().__init__(
+            description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **kwargs
+        )
+
+    def error(self, message):
+        fail(f"{message} (see {self.prog} --help)")
+
+    def parse_args(self, args=None, namespace=None):
+        """The flags. From here on Ctrl-C, a full disk and a missing file end the program in one line."""
+        report_faults()
+        return super().parse_args(args, namespace)
+
+
+# ---------------------------------------------------------------- training scripts
+
+COMMON = {
+    "data": Flag("work/people-smollm2/data", "folder made by 01_data.py"),
+    "forget": Flag("forget_train.jsonl", "pairs to unlearn: a file, or the name of one in --data"),
+    "retain_data": Flag("retain_train.jsonl", "pairs to keep: a file, or the name of one in --data"),
+    "lr": Flag(1e-4, "peak learning rate", positive),
+    "epochs": Flag(5.0, "passes over the forget pairs", positive),
+    "batch": Flag(8, "pairs in one forward pass, forget and retain each", count),
+    "accumulation": Flag(1, "forward passes to one update", count),
+    "warmup": Flag(0.1, "share of the updates in which the rate rises; then it falls linearly to 0", share),
+    "clip": Flag(1.0, "largest gradient norm", positive),
+    "lora_r": Flag(8, "LoRA rank", count),
+    "lora_alpha": Flag(16, "LoRA alpha", positive),
+    "lora_dropout": Flag(0.1, "LoRA dropout", share),
+    "max_length": Flag(512, "tokens kept of question and answer", count),
+    "dtype": Flag(
+        "auto",
+        "frozen weights: bfloat16, float16, float32; auto: bfloat16 where the processor computes in it and --model "
+        "is no adapter",
+    ),
+    "checkpoint_every": Flag(20, "updates between checkpoints", count),
+    "probes": Flag(
+        4,
+        "times that the NLL of a few validation pairs is taken on the way, for the report's curves; 0: never",
+        number(int, least=0, most=1000),
+    ),
+    "seed": Flag(0, "seed of order, dropout and new weights", seed_number),
+    "shard": Flag("auto", parallel.SHARD, choices=("auto", "ddp", "fsdp")),
+}
+RETAIN = ("none", "gdr", "klr", "gdr+klr")
+RETAIN_FLAGS = {
+    "retain": Flag("gdr", "retain loss: NLL (gdr), KL to the vanilla model (klr), both, or none", choices=RETAIN),
+    "kl": Flag(
+        "forward",
+        "direction of klr: forward KL(vanilla‖model), the released code's; reverse, ReLearn's Eq. 8",
+        choices=("forward", "reverse"),
+    ),
+}
+FORGET_FLAGS = {
+    "loss": Flag(
+        "ga", "forget loss: gradient ascent (ga) or negative preference optimisation (npo)", choices=("ga", "npo")
+    ),
+    "beta": Flag(0.1, "inverse temperature β of npo", positive),
+}
+
+
+def parser(doc, **flags):
+    """The parser of a training script: --model, --out, all of COMMON, and `flags`.
+
+    Args:
+        doc: the script's docstring, shown by --help.
+        flags: `name=default` changes a flag's default; `name=Flag(…)`, or a tuple of its parts, adds one or replaces it.
+    """
+    made = Parser(doc)
+    made.add_argument("--model", required=True, help="model folder (or hub id) that training starts from")
+    made.add_argument("--out", required=True, help="folder to write the trained model to")
+    known = {**COMMON, **RETAIN_FLAGS}
+    for name, spec in {**COMMON, **flags}.items():
+        flag = Flag(*spec) if isinstance(spec, tuple) else known[name]._replace(default=spec)
+        option = "--" + name.replace("_", "-")
+        if isinstance(flag.default, bool):
+            made.add_argument(option, action="store_true", help=flag.help)
+        else:
+            kind = flag.type or (number(type(flag.default)) if isinstance(flag.default, (int, float)) else str)
+            made.add_argument(
+                option,
+                type=kind,
+                default=flag.default,
+                choices=flag.choices,
+                help=f"{flag.help} (default: {flag.default})",
+            )
+    return made
+
+
+def arguments(doc, **flags):
+    """Parses the flags of a training script (see `parser`), and joins the other processes where there are several."""
+    args = parser(doc, **flags).parse_args()
+    parallel.begin()
+    return args
