@@ -103,7 +103,8 @@ def read_model(path, dtype="auto"):
             base, dtype=pick_dtype(dtype), use_safetensors=True, trust_remote_code=False
         )
         if base != str(path):
-            model = lora.hasten(PeftModel.from_pretrained(model, path))
+            with lora.without_warning():
+                model = lora.hasten(PeftModel.from_pretrained(model, path))
     except (OSError, ValueError, KeyError) as error:
         fail(f"cannot load a model from {path}: {str(error).strip().splitlines()[0]}")
     if tokenizer.chat_template is None:

@@ -13,7 +13,6 @@ import random
 import shutil
 import sys
 import time
-import warnings
 from pathlib import Path
 
 from lib import lora, parallel
@@ -27,37 +26,42 @@ from lib.reference import FrozenModel
 import torch
 from peft import LoraConfig, get_peft_model
 
-warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing")  # peft asks transformers in an old way
 
-
-def start(args, *columns, files=()):
+def start(args, *columns, retain=(), files=()):
     """Loads the model, puts a fresh LoRA adapter on it and prepares the batches.
 
     Args:
         columns: lists of pairs to train on in place of the forget file's, row by row beside each other: chosen and rejected.
+        retain: lists of pairs in place of the retain file's, likewise.
         files: further files that the run depends on, for its record.
     Returns:
-        (model, trainer). Iterating the trainer yields (forget Batch, or a tuple with one for each of `columns`; retain Batch,
-        or None without a retain loss); it continues from the checkpoint of an interrupted run with the same settings and data.
+        (model, trainer). Iterating the trainer yields (forget Batch, or a tuple with one for each of `columns`; retain Batch or
+        tuple, or None without a retain loss); it continues from the checkpoint of an interrupted run with the same settings and data.
     """
     files = [data_file(args, args.forget), *files]
     columns = columns or [read_pairs(files[0])]
     if not all(columns):
         fail(f"{files[0]}: holds nothing to train on")
-    retain = []
-    if getattr(args, "retain", "none") != "none":
+    if not retain and getattr(args, "retain", "none") != "none":
         files.append(data_file(args, args.retain_data))
-        retain = read_pairs(files[-1])
+        retain = (read_pairs(files[-1]),)
     model, tokenizer = _adapted(args)
     model = parallel.place(model, pick_device(), args.shard)
-    *columns, retain = sets = [
-        [encode(tokenizer, pair["question"], pair["answer"], args.max_length) for pair in pairs]
-        for pairs in (*columns, retain)
-    ]
-    model.frozen = FrozenModel(
-        model, [sum(sets, [])] if parallel.sharded(model) else sets
-    )  # sharded: all processes at the same time
-    return model, Trainer(args, model, tokenizer, list(zip(*columns, strict=True)), [(row,) for row in retain], files)
+
+    def rows(columns):
+        """One tuple of encoded pairs for each row of the columns."""
+        coded = [
+            [encode(tokenizer, pair["question"], pair["answer"], args.max_length) for pair in pairs]
+            for pairs in columns
+        ]
+        return list(zip(*coded, strict=True))
+
+    trainer = Trainer(args, model, tokenizer, rows(columns), rows(retain), files)
+    sets = trainer.rows_used()
+    if parallel.sharded(model):  # all processes must remember at the same time
+        sets = [[row for rows in sets for row in rows]]
+    model.frozen = FrozenModel(model, sets)
+    return model, trainer
 
 
 def _dtype(args):
@@ -78,7 +82,8 @@ def _adapted(args):
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )
-    return lora.hasten(get_peft_model(model, settings)), tokenizer
+    with lora.without_warning():
+        return lora.hasten(get_peft_model(model, settings)), tokenizer
 
 
 def refusals(pairs, seed):
@@ -112,6 +117,7 @@ class Trainer:
             self.optimizer, lambda step: min((step + 1) / warm, (self.steps - step) / max(1, self.steps - warm + 1))
         )
         self.done, self.log, self.probes, self.loss, self.waiting = 0, [], [], 0.0, 0
+        self.kept = {}  # what a method that adapts itself must find again when it is continued: texts and numbers
         self.began = STARTED
         self.apart = None  # gradients of several losses, for `combine`
         self.probed = self._validation_pairs() if args.probes else {}
@@ -186,7 +192,7 @@ class Trainer:
             if parallel.first:
                 shutil.rmtree(self.partial, ignore_errors=True)
             return
-        self.done, self.log, self.probes = state["step"], state["log"], state["probes"]
+        self.done, self.log, self.probes, self.kept = (state[name] for name in ("step", "log", "probes", "kept"))
         self.began -= state["seconds"]
         for parameter, value in zip(self.parameters, state["parameters"], strict=True):
             parameter.data.copy_(value)
@@ -202,6 +208,7 @@ class Trainer:
         state = {
             "settings": self.settings,
             "step": self.done,
+            "kept": self.kept,
             "log": self.log,
             "probes": self.probes,
             "rng": torch.get_rng_state(),
@@ -215,12 +222,24 @@ class Trainer:
         torch.save(state, self.partial / "checkpoint.tmp")
         (self.partial / "checkpoint.tmp").replace(self.partial / "checkpoint.pt")
 
+    def _batches(self):
+        """The accumulated batch of each update, from the first: (forget rows, as many retain rows or none)."""
+        size, seed = self.args.batch * self.args.accumulation, self.args.seed
+        retain = itertools.chain.from_iterable(accumulated(self.retain, size, seed + 1)) if self.retain else ()
+        for rows in itertools.islice(accumulated(self.forget, size, seed), self.steps):
+            yield rows, list(itertools.islice(retain, len(rows)))
+
+    def rows_used(self):
+        """The encoded pairs that some update trains on: a list for each column of the forget and of the retain rows."""
+        forget, retain = [], []
+        for rows, kept in self._batches():
+            forget += rows
+            retain += kept
+        columns = [*zip(*forget, strict=True), *zip(*retain, strict=True)]
+        return [list({id(row): row for row in column}.values()) for column in columns]
+
     def __iter__(self):
         args, pad, device = self.args, self.tokenizer.pad_token_id, next(self.model.parameters()).device
-        size = args.batch * args.accumulation
-        forget = accumulated(self.forget, size, args.seed)
-        retain = itertools.chain.from_iterable(accumulated(self.retain, size, args.seed + 1)) if self.retain else ()
-        groups = ((items, list(itertools.islice(retain, len(items)))) for items in forget)  # as many rows of each
         self.model.train()
         self.bar = progress(
             total=self.steps, initial=self.done, desc=self.out.name, unit="update", disable=not parallel.first
@@ -228,7 +247,7 @@ class Trainer:
         with contextlib.closing(self.bar):
             if not self.done:
                 self.probe()
-            for forget_rows, retain_rows in itertools.islice(groups, self.done, self.steps):
+            for forget_rows, retain_rows in itertools.islice(self._batches(), self.done, None):
                 passes = parts(forget_rows, args.batch, pad, device)
                 self.waiting = len(passes)
                 yield from itertools.zip_longest(passes, parts(retain_rows, args.batch, pad, device))
@@ -238,6 +257,12 @@ class Trainer:
         taken = [torch.zeros_like(one) if one.grad is None else one.grad for one in self.parameters]
         self.optimizer.zero_grad(set_to_none=True)
         return taken
+
+    def summed(self, value):
+        """A number's sum over all processes."""
+        total = torch.tensor(value, dtype=torch.float64, device=self.parameters[0].device)
+        parallel.add_up([total])
+        return total.item()
 
     def update(self, loss, apart=None, combine=None):
         """After the backward pass of one part of an accumulated batch: updates the weights when the batch is complete.
@@ -262,9 +287,7 @@ class Trainer:
         self.loss, self.waiting = self.loss + loss, self.waiting - 1
         if self.waiting:
             return
-        total = torch.tensor(self.loss, dtype=torch.float64, device=self.parameters[0].device)
-        parallel.add_up([total])
-        self.loss = total.item()
+        self.loss = self.summed(self.loss)
         for gradients in self.apart or [[parameter.grad for parameter in self.parameters]]:
             parallel.add_up(gradients)
         if combine is not None:
