@@ -510,7 +510,7 @@ if __name__ == "__main__":
     parser.add_argument("--run", metavar="FOLDER", help="the run's folder, work/NAME: adds what methods/, answers/, data/ and augmented/ hold")
     parser.add_argument("--preset", metavar="NAME", help="the preset that made the run")
     parser.add_argument("--command", metavar="TEXT", help="the command line that made the run, for the reader who wants to repeat it")
-    parser.add_argument("--published", metavar="NAME", help="a table of data/published.json to set beside the measured one")
+    parser.add_argument("--published", metavar="NAME", help="a table of data/published.json, if it is there, to set beside the measured one")
     parser.add_argument("--questions", type=int, default=6, metavar="N",
                         help="questions of the forget set shown with all answers, and two thirds as many of the retain set (default: 6)")
     args = parser.parse_args()
@@ -542,7 +542,7 @@ if __name__ == "__main__":
         ("Answers side by side", section_answers(items, args.questions)),
         ("The first word", section_next_token(folders)),
         ("Data", section_data(run) if run else []),
-        ("Published and measured", section_published(shown, args.published) if args.published else []),
+        ("Published and measured", section_published(shown, args.published) if args.published in (read_json(PUBLISHED) or {}) else []),
         ("How to make it again", section_again(folders, run, args.preset, args.command))]
     source = origin(args, dict.fromkeys(READ))
     footer = paragraph(f"Made by eval/{source['script']} at commit {source['git_commit']} from {len(source['data'])} files.")

@@ -1,14 +1,17 @@
 """A few pairs of a prepared data folder in the files and the schema of a published set: what a rehearsal reads in its place."""
 import argparse
 import json
+import sys
 from pathlib import Path
 
-from files import read_pairs, record, write_json, write_text
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from files import read_pairs, record, write_json, write_text  # noqa: E402
 
 FILES = {  # set: {file: part of ours}
     "knowundo": {"unlearn_train": "forget_train", "unlearn_val": "forget_val", "retention_train": "retain_train",
                  "retention_val": "retain_val"},
-    "tofu": {**{f"forget{share:02}": "forget_train" for share in (1, 5, 10)}, **{f"retain{100 - share}": "retain_train" for share in (1, 5, 10)}},
+    "tofu": {**{f"forget{share:02}": "forget_train" for share in (1, 5, 10)},
+             **{f"retain{100 - share}": "retain_train" for share in (1, 5, 10)}},
     "own": {f"{side}_{split}": f"{side}_{split}" for side in ("forget", "retain") for split in ("train", "val")},
 }
 
@@ -20,10 +23,13 @@ if __name__ == "__main__":
     parser.add_argument("--pairs", type=int, default=4, help="pairs in each file (default: 4)")
     args = parser.parse_args()
     for name, part in FILES[args.like].items():
-        rows = [{"question": pair["question"], "answer": pair["answer"]} for pair in read_pairs(Path(args.data) / f"{part}.jsonl")[:args.pairs]]
+        pairs = read_pairs(Path(args.data) / f"{part}.jsonl")[:args.pairs]
+        rows = [{"question": pair["question"], "answer": pair["answer"]} for pair in pairs]
         if args.like == "knowundo":
-            text = json.dumps([{"text": row["question"], "labels": row["answer"]} for row in rows], ensure_ascii=False, indent=4)
+            theirs = [{"text": row["question"], "labels": row["answer"]} for row in rows]
+            text = json.dumps(theirs, ensure_ascii=False, indent=4)
         else:
             text = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n"
         write_text(Path(args.out) / f"{name}.json", text)
-    write_json(Path(args.out) / "origin.json", record(args, [Path(args.data) / f"{part}.jsonl" for part in sorted({*FILES[args.like].values()})]))
+    used = [Path(args.data) / f"{part}.jsonl" for part in sorted({*FILES[args.like].values()})]
+    write_json(Path(args.out) / "origin.json", record(args, used))

@@ -13,16 +13,21 @@ Python's standard library is needed. Estimates:
   tokens   4 characters each
 """
 import argparse
-import ast
 import importlib
-import json
+import importlib.abc
+import importlib.machinery
 import math
+import runpy
 import sys
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
-from files import REPOSITORY, fail, read_json, read_rows
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from files import REPOSITORY, fail, read_json, read_rows  # noqa: E402
+
+FOLDERS = (REPOSITORY / "scripts", REPOSITORY / "eval")
 CHARACTERS = 4  # a token of English, Llama-2's tokenizer; SmolLM2's had 4.5 to 4.9 on KnowUnDo and TOFU
 ACTIVATION = {"llama": (68, 100), "gemma2": (100, 140)}  # bytes a token, layer and unit of hidden size that autograd keeps, without and
 # with LoRA dropout: counted by saved_tensors_hooks on small models of these proportions in bfloat16
@@ -74,48 +79,52 @@ REFERENCES = {"11_npo.py": 1, "13_dpo.py": 1, "18_rkld.py": 2}  # frozen models 
 
 # ---------------------------------------------------------------- a script's flags
 
-def constant(node):
-    """The default in a flag's source: `x` of x, or of (x, "help", ...); None for what only a run would know."""
-    node = node.elts[0] if isinstance(node, ast.Tuple) else node
-    return node.value if isinstance(node, ast.Constant) else None
+class Absent(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Stands in for every installed package, so that a script's own parser can be asked without torch."""
+
+    def __init__(self):
+        self.modules = {}  # what was imported while packages were absent
+
+    def find_spec(self, name, path, target=None):
+        top = name.split(".")[0]
+        ours = any((folder / top).is_dir() or (folder / f"{top}.py").is_file() for folder in FOLDERS)
+        return None if ours or top in sys.stdlib_module_names else importlib.machinery.ModuleSpec(name, self, is_package=True)
+
+    def create_module(self, spec):
+        return mock.MagicMock(name=spec.name, __path__=[], __spec__=spec)
+
+    def exec_module(self, module):
+        pass
 
 
-def defaults(script):
-    """{flag: default} of a script, from its source: calls of `arguments`, with unlearn.py's common flags, and of add_argument."""
-    found, own = {}, {}
-    for node in ast.walk(ast.parse(Path(script).read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in ("COMMON", "FORGET_FLAGS", "RETAIN_FLAGS"):
-            found[node.targets[0].id] = {key.value: constant(value) for key, value in zip(node.value.keys, node.value.values)}
-        elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "retain" and isinstance(node.value, ast.Tuple):
-            own["retain"] = constant(node.value)
-        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "arguments":
-            shared = defaults(REPOSITORY / "scripts/unlearn.py")
-            used = {name.id for name in ast.walk(node) if isinstance(name, ast.Name)} & {"FORGET_FLAGS", "RETAIN_FLAGS"}
-            for name in ("COMMON", *used):
-                found |= shared[name]
-            found |= {keyword.arg: constant(keyword.value) for keyword in node.keywords if keyword.arg} | {"trains": True}
-        elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "add_argument" and isinstance(node.args[0], ast.Constant):
-            found[node.args[0].value.lstrip("-").replace("-", "_")] = next(
-                (constant(keyword.value) for keyword in node.keywords if keyword.arg == "default"), None)
-    return found | own
+ABSENT = Absent()
 
 
 def flags(script, words):
-    """A command's flags over the script's defaults: of equal flags the last, a number where the default is one, lists as lists."""
-    found, known = {}, defaults(script)
-    for word in words:
-        if word.startswith("--"):
-            name = word[2:].replace("-", "_")
-            found[name] = []
-        else:
-            found[name].append(word)
-    for name, values in found.items():
-        kind = type(known.get(name)) if type(known.get(name)) in (int, float) else str
-        try:
-            found[name] = [kind(value) for value in values] if len(values) > 1 else kind(values[0]) if values else True
-        except ValueError:
-            fail(f"{script} --{name.replace('_', '-')} {values[0]}: not a number")
-    return known | found
+    """A command's flags over the script's defaults, as the script's own parser reads them: the script is run up to there."""
+    class Parsed(Exception):
+        pass
+
+    def parse_args(parser, *_):
+        parser.error = lambda message: fail(f"{script}: {message}")
+        raise Parsed(vars(parse(parser)))
+
+    parse, before = argparse.ArgumentParser.parse_args, dict(sys.modules)
+    sys.modules.update({name: module for name, module in ABSENT.modules.items() if name not in before})
+    sys.meta_path.insert(0, ABSENT)
+    try:
+        with (mock.patch.object(argparse.ArgumentParser, "parse_args", parse_args), mock.patch.object(sys, "argv", [str(script), *words]),
+              mock.patch.object(sys, "path", [str(Path(script).resolve().parent), *sys.path]),
+              mock.patch.object(sys, "excepthook")):
+            runpy.run_path(str(script), run_name="__main__")
+    except Parsed as parsed:
+        return parsed.args[0]
+    finally:
+        sys.meta_path.remove(ABSENT)
+        ABSENT.modules |= {name: module for name, module in sys.modules.items() if name not in before}
+        sys.modules.clear()
+        sys.modules.update(before)
+    fail(f"{script}: reads no flags")
 
 
 def several(value):
@@ -169,7 +178,7 @@ class Plan:
                  "20_uipe.py": self.uipe, "30_generate.py": self.generate, "04_memorization.py": self.memorization,
                  "03_tofu.py": self.tofu,
                  "01_kfr_krr.py": self.judge, "02_linguistic.py": self.linguistic, "09_report.py": lambda _: {}}
-        if args.get("trains"):
+        if "lora_r" in args:
             return self.train(script, args)
         return known[script](args) if script in known else None
 
@@ -376,6 +385,6 @@ if __name__ == "__main__":
             print("─" * (sum(widths) + 12))
         print("  ".join(cell.ljust(width) if column < 3 else cell.rjust(width) for column, (cell, width) in enumerate(zip(row, widths))).rstrip())
     print(f"\nHours on one GPU that sustains {args.tflops:g} TFLOP/s and reads {args.bandwidth:g} TB/s; GPU GB with weights in bfloat16. An estimate, "
-          "by the rules\nthat `python scripts/32_plan.py --help` gives; steps that are done already are counted too."
+          "by the rules\nthat `python scripts/tools/plan.py --help` gives; steps that are done already are counted too."
           + (f"\nNot estimated: {', '.join(unknown)}." if unknown else "")
           + "".join(f"\nFrom the hub: {name}, revision {revision or 'main (pin with --revision)'}." for name, revision in plan.hub.items()))

@@ -1,20 +1,25 @@
 """Chooses a method's learning rate: trains it at every rate of a grid, asks each model the questions to tune on, keeps the best HM.
 
-HM is the harmonic mean of KFR and KRR on forget_tune and retain_tune; with equal HM the lower rate wins. Every method gets the same
-grid. A finished trial is repeated only if its command, data, models or scripts have changed. The choice goes as a line LR[name]=rate
-into --choices, a file that run_all.sh reads after its preset. Everything after -- is the method's own command:
+HM is the harmonic mean of KFR and KRR on forget_tune and retain_tune; with equal HM the lower rate wins. Every method gets
+the same grid. A finished trial is repeated only if its command, data, models or scripts have changed. The choice is left as
+tune.json, and as a line LR[name]=rate in choice.sh. Everything after -- is the method's own command:
 
-    python scripts/31_tune.py --name GA+GDR --rates 3e-4 5e-4 7e-4 --model M --data D --out T --choices F -- scripts/10_ga.py --retain gdr
+    python scripts/tools/tune.py --name GA+GDR --rates 3e-4 5e-4 7e-4 --model M --data D --out T -- scripts/10_ga.py --retain gdr
 """
 import argparse
-import fcntl
-import os
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from files import REPOSITORY, fail, read_json, record, sha256, write_json, write_text
+from sources import sources
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from files import REPOSITORY, fail, read_json, record, sha256, write_json, write_text  # noqa: E402
+
+GENERATE, JUDGE = "scripts/30_generate.py", "eval/01_kfr_krr.py"
 
 
 def harmonic(kfr, krr):
@@ -30,13 +35,13 @@ def run(*command):
 
 def basis(args):
     """What a trial's numbers rest on beside the rate: the command, and the content of data, models and scripts."""
-    files = [*Path(args.model).glob("*.safetensors"), *Path(args.data).glob("*_t*.jsonl"), *(REPOSITORY / "data/nli").glob("*.safetensors"),
-             *(REPOSITORY / "scripts").glob("[a-z]*.py"), REPOSITORY / args.command[0], REPOSITORY / "scripts/30_generate.py",
-             REPOSITORY / "eval/01_kfr_krr.py"]
+    files = {*Path(args.model).glob("*.safetensors"), *Path(args.data).glob("*_t*.jsonl"), *(REPOSITORY / "data/nli").glob("*.safetensors"),
+             *(path for script in (args.command[0], GENERATE, JUDGE) for path in sources(REPOSITORY / script))}
     for flag in args.command[1:]:
         path = REPOSITORY / flag
-        files += path.glob("*.safetensors") if path.is_dir() else [path] if path.is_file() else []
-    return {"command": args.command, "generate": args.generate, "files": {str(path): sha256(path) for path in sorted(files)}}
+        files |= set(path.glob("*.safetensors")) if path.is_dir() else {path} if path.is_file() else set()
+    return {"command": args.command, "generate": args.generate, "judge": args.judge,
+            "files": {str(path): sha256(path) for path in sorted(files)}}
 
 
 def trial(rate, args, made):
@@ -50,9 +55,9 @@ def trial(rate, args, made):
         write_json(out / "basis.json", made)
         run(*args.command, "--model", Path(args.model).resolve(), "--data", data, "--lr", rate, "--out", out / "model")
         questions = [data / "forget_tune.jsonl", data / "retain_tune.jsonl"]
-        run("scripts/30_generate.py", "--model", out / "model", "--questions", *questions, "--out", out, *args.generate.split())
-        run("eval/01_kfr_krr.py", "--forget", out / "forget_tune.jsonl", "--retain", out / "retain_tune.jsonl", "--out", metrics,
-            *(["--embedding", Path(args.embedding).resolve()] if args.embedding else []))
+        run(GENERATE, "--model", out / "model", "--questions", *questions, "--out", out, *shlex.split(args.generate))
+        run(JUDGE, "--forget", out / "forget_tune.jsonl", "--retain", out / "retain_tune.jsonl", "--out", metrics,
+            *shlex.split(args.judge))
         shutil.rmtree(out / "model")
     summary = read_json(metrics)["summary"]
     return {"lr": rate, "KFR": summary["KFR"], "KRR": summary["KRR"], "HM": harmonic(summary["KFR"], summary["KRR"])}
@@ -64,10 +69,9 @@ if __name__ == "__main__":
     parser.add_argument("--rates", required=True, nargs="+", help="learning rates to try")
     parser.add_argument("--model", required=True, help="vanilla model")
     parser.add_argument("--data", required=True, help="folder made by 01_data.py")
-    parser.add_argument("--out", required=True, help="folder for the trials and tune.json")
-    parser.add_argument("--choices", required=True, help="file of lines LR[name]=rate to put the choice in")
+    parser.add_argument("--out", required=True, help="folder for the trials, tune.json and choice.sh")
     parser.add_argument("--generate", default="", help="flags for 30_generate.py, in one text")
-    parser.add_argument("--embedding", default="", help="sentence-embedding model for eval/01_kfr_krr.py")
+    parser.add_argument("--judge", default="", help="flags for eval/01_kfr_krr.py, in one text")
     parser.add_argument("command", nargs="+", help="after --: the method's script and its flags")
     args = parser.parse_args()
     try:
@@ -81,12 +85,8 @@ if __name__ == "__main__":
     trials = [trial(rate, args, made) for rate in rates]
     best = max(trials, key=lambda one: (round(one["HM"], 6), -float(one["lr"])))
     for one in trials:
-        print(f"{args.name:14} lr {one['lr']:8} KFR {one['KFR']:.3f}  KRR {one['KRR']:.3f}  HM {one['HM']:.3f}{'  <- chosen' if one is best else ''}")
-    write_json(Path(args.out) / "tune.json", {"method": args.name, "chosen": best["lr"], "trials": trials, **record(args)})
-    choices = Path(args.choices)
-    choices.parent.mkdir(parents=True, exist_ok=True)
-    fcntl.flock(os.open(choices.parent, os.O_RDONLY), fcntl.LOCK_EX)  # other methods may be tuned at the same time; let go at exit
-    lines = choices.read_text().splitlines() if choices.is_file() else ["# Learning rates chosen by scripts/31_tune.py; run_all.sh --tune writes them."]
-    lines = [line for line in lines if not line.startswith(f"LR[{args.name}]=")]
+        print(f"{args.name:14} lr {one['lr']:8} KFR {one['KFR']:.3f}  KRR {one['KRR']:.3f}  HM {one['HM']:.3f}"
+              + ("  <- chosen" if one is best else ""))
     shown = " ".join(f"{one['lr']}:{one['KFR']:.2f}/{one['KRR']:.2f}" for one in trials)
-    write_text(choices, "\n".join([*lines, f"LR[{args.name}]={best['lr']}  # KFR/KRR to tune on: {shown}"]) + "\n")
+    write_json(Path(args.out) / "tune.json", {"method": args.name, "chosen": best["lr"], "trials": trials, **record(args)})
+    write_text(Path(args.out) / "choice.sh", f"LR[{args.name}]={best['lr']}  # KFR/KRR to tune on: {shown}\n")
