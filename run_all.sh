@@ -1,72 +1,63 @@
 #!/usr/bin/env bash
 # From nothing to a table: what each method forgot, what it kept, and whether the model still speaks well.
 #
-#   bash run_all.sh                                # the default: five methods on SmolLM2-135M, on a laptop
-#   bash run_all.sh --methods "NPO+GDR ReLearn"    # some methods; --help lists them, and every other flag
-#   bash run_all.sh --set "NPO+GDR --lr 1e-4"      # another setting for a method
-#   bash run_all.sh --show NPO+GDR                 # a method's flags, and where each comes from
+#   bash run_all.sh                                                     # five methods on SmolLM2-135M, on a laptop
+#   bash run_all.sh --methods "NPO+GDR ReLearn" --set "NPO+GDR --lr 1e-4"   # --help lists methods and flags
+#   bash run_all.sh --show NPO+GDR                                      # a method's flags, and where each comes from
 #
 # `step NAME reads FILES runs SCRIPT FLAGS` declares a step. It reads what its command names and what `reads` lists (of
 # the data only that), and writes what --out names. The last line runs the steps that the report needs: each as soon as
 # what it reads is made, unless it is done and all that it rests on is as it was. Capitals are the preset's settings.
-set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")"
-. scripts/pipeline.sh "$@"   # the engine; R=work/<run>
-data=$R/data models=$R/models augmented=$R/augmented
+set -euo pipefail; cd "$(dirname "${BASH_SOURCE[0]}")"
+. scripts/pipeline.sh "$@"   # the engine; R is work/<run>, whose name holds no space
+data=$R/data asked=$data/forget_val.jsonl vague=$R/augmented/forget_augmented
 
 # ---- models and data
-step models  runs scripts/00_models.py --model "$MODEL" --chat-template "$TEMPLATE" --out "$models/base" $MODEL_FLAGS
-step minilm  runs scripts/00_models.py --model "$EMBEDDING" --out "$models/minilm"
-step data    reads data/people runs scripts/01_data.py --data "$DATA" --persons "$PERSONS" --out "$data" $DATA_FLAGS
+step models  runs scripts/00_models.py --model "$MODEL" --chat-template "$TEMPLATE" --out $R/models/base $MODEL_FLAGS
+step minilm  runs scripts/00_models.py --model "$EMBEDDING" --out $R/models/minilm
+step data    reads data/people runs scripts/01_data.py --data "$DATA" --persons "$PERSONS" --out $data $DATA_FLAGS
 
 # ---- vanilla knows everything; retrained never saw what is to be forgotten
 fine_tuned() {  # NAME FILE MODEL FLAGS...: made here of the base model, unless a published MODEL is given
-  if [ -n "$3" ]; then
-    step "$1" runs scripts/00_models.py --model "$3" --tokenizer "$models/base" --out "$models/$1"
-  else
-    step "$1" reads "$data/$2" runs scripts/02_finetune.py --model "$models/base" --data "$data" \
-      --out "$models/$1" "${@:4}" $TRAIN $FINETUNE
-  fi
+  if [ -n "$3" ]; then step $1 runs scripts/00_models.py --model "$3" --tokenizer $R/models/base --out $R/models/$1
+  else step $1 reads $data/$2 runs scripts/02_finetune.py --model $R/models/base --data $data --out $R/models/$1 \
+    "${@:4}" $TRAIN $FINETUNE; fi
 }
-fine_tuned vanilla   full.jsonl                "$VANILLA"
+fine_tuned vanilla full.jsonl "$VANILLA"
 fine_tuned retrained full_without_forget.jsonl "$RETRAINED" --without-forget
 
 # ---- vague answers (ReLearn), false answers and how well they are known (MEOW), a model that learnt more (RKLD)
 false_answers() {  # NAME FILE FLAGS...
-  step "$1" reads "$data/$2" data/inversion.json runs scripts/04_invert.py --data "$data" --file "$2" "${@:3}"
+  step $1 reads $data/$2 data/inversion.json runs scripts/04_invert.py --data $data --file "${@:2}"
 }
-step augment    reads "$data/forget_train.jsonl" data/{augmentation.json,general_knowledge.jsonl} \
-                writes "$augmented"/forget_augmented.{jsonl,json} \
-                runs scripts/03_augment.py --data "$data" --out "$augmented/forget_augmented.jsonl" $AUGMENT
-false_answers   invert forget_train.jsonl --out "$augmented/inverted.jsonl" $INVERT
-step memo       runs eval/04_memorization.py --model "$models/vanilla" --pairs "$augmented/inverted.jsonl" \
-                --out "$augmented/memo.json" $MEMO
-step augmented  reads "$data/forget_train.jsonl" runs scripts/02_finetune.py --model "$models/vanilla" \
-                --data "$data" --forget forget_train.jsonl --adapter --out "$models/augmented" $TRAIN $AUGMENTED
+step augment    reads $data/forget_train.jsonl data/augmentation.json data/general_knowledge.jsonl \
+                writes $vague.json $vague.jsonl runs scripts/03_augment.py --data $data --out $vague.jsonl $AUGMENT
+false_answers   invert forget_train.jsonl --out $R/augmented/inverted.jsonl $INVERT
+step memo       runs eval/04_memorization.py --model $R/models/vanilla --pairs $R/augmented/inverted.jsonl \
+                --out $R/augmented/memo.json $MEMO
+step augmented  reads $data/forget_train.jsonl runs scripts/02_finetune.py --model $R/models/vanilla --data $data \
+                --forget forget_train.jsonl --adapter --out $R/models/augmented $TRAIN $AUGMENTED
 
 # ---- every model of the table is asked the validation questions
-asked=() folders=() forget=() retain=() results=()
 answer() {  # NAME FOLDER
-  asked+=("$1") folders+=("$2") results+=("$R/metrics/$1")
-  forget+=("$R/answers/$1/forget_val.jsonl") retain+=("$R/answers/$1/retain_val.jsonl")
-  step "answers-$1" runs scripts/30_generate.py --model "$2" --out "$R/answers/$1" \
-    --questions "$data/forget_val.jsonl" "$data/retain_val.jsonl" $GENERATE
+  row $1 $2
+  step answers-$1 runs scripts/30_generate.py --model $2 --out $R/answers/$1 \
+    --questions $asked $data/retain_val.jsonl $GENERATE
 }
-answer vanilla   "$models/vanilla"
-answer retrained "$models/retrained"
+for name in vanilla retrained; do answer $name $R/models/$name; done
 
 # ---- the methods: a line each holds what makes the method; rates, epochs and batches are settings (--show METHOD)
+declare -A also=([scripts/13_dpo.py]=data/refusals.json [scripts/14_idk.py]=data/refusals.json
+                 [scripts/20_uipe.py]=$data/retain_tune.jsonl)   # what only some of the scripts read
 unlearn() {  # NAME SCRIPT FLAGS...
-  local more=
-  case $2 in */13_dpo.py|*/14_idk.py) more=data/refusals.json ;; *_uipe.py) more=$data/retain_tune.jsonl ;; esac
-  step "$1" reads "$data/forget_train.jsonl" "$data/retain_train.jsonl" $more \
-    runs "$2" --data "$data" --out "$R/methods/$1" "${@:3}"
-  answer "$1" "$R/methods/$1"
+  step $1 reads $data/forget_train.jsonl $data/retain_train.jsonl ${also[$2]:-} \
+    runs $2 --data $data --out $R/methods/$1 "${@:3}"
+  answer $1 $R/methods/$1
 }
-tune() {  # NAME SCRIPT FLAGS...: --tune tries learning rates
-  step "tune-$1" reads "$data"/{forget,retain}_{train,tune}.jsonl scripts/30_generate.py eval/01_kfr_krr.py data/nli \
-    runs scripts/tools/tune.py --name "$1" --rates $rates --model "$models/vanilla" --data "$data" \
-    --out "$R/tune/$1" --generate " $GENERATE" --judge " ${judge[*]@Q}" -- "${@:2}"
+tune() {  # NAME SCRIPT FLAGS...: in place of that with --tune
+  step tune-$1 reads $data/{forget,retain}_{train,tune}.jsonl scripts/30_generate.py eval/01_kfr_krr.py data/nli \
+    ${also[$2]:-} runs scripts/tools/tune.py --name $1 --rates $rates --model $R/models/vanilla --data $data \
+    --out $R/tune/$1 --generate " $GENERATE" --judge " ${judge[*]@Q}" -- "${@:2}"
 }
 method GA               10_ga.py       --retain none
 method GA+GDR           10_ga.py       --retain gdr
@@ -86,13 +77,13 @@ method NPO+GDR+SURE     15_sure.py     --loss npo --retain gdr
 method NPO+KLR+SURE     15_sure.py     --loss npo --retain klr
 method GA+GDR+MemFlex   16_memflex.py  --loss ga  --retain gdr
 method NPO+GDR+MemFlex  16_memflex.py  --loss npo --retain gdr
-method ReLearn          12_relearn.py  --forget "$augmented/forget_augmented.jsonl"
-method ReLearn-DPO      13_dpo.py      --prefer "$augmented/forget_augmented.jsonl" --retain gdr
-method MEOW             17_meow.py     --forget "$augmented/inverted.jsonl" --memo "$augmented/memo.json"
-method RKLD             18_rkld.py     --augmented "$models/augmented"
-method RKLD+GDR         18_rkld.py     --augmented "$models/augmented" --retain gdr
-method RKLD+KLR         18_rkld.py     --augmented "$models/augmented" --retain klr
-method FKLD             18_rkld.py     --augmented "$models/augmented" --divergence forward
+method ReLearn          12_relearn.py  --forget "$R/augmented/forget_augmented.jsonl"
+method ReLearn-DPO      13_dpo.py      --prefer "$R/augmented/forget_augmented.jsonl" --retain gdr
+method MEOW             17_meow.py     --forget "$R/augmented/inverted.jsonl" --memo "$R/augmented/memo.json"
+method RKLD             18_rkld.py     --augmented "$R/models/augmented"
+method RKLD+GDR         18_rkld.py     --augmented "$R/models/augmented" --retain gdr
+method RKLD+KLR         18_rkld.py     --augmented "$R/models/augmented" --retain klr
+method FKLD             18_rkld.py     --augmented "$R/models/augmented" --divergence forward
 method TA               19_ta.py
 extrapolate GA+UIPE       GA
 extrapolate GA+GDR+UIPE   GA+GDR
@@ -101,31 +92,28 @@ extrapolate NPO+UIPE      NPO
 extrapolate NPO+GDR+UIPE  NPO+GDR
 
 # ---- metrics of every model, each in one go; those in `metric` lines are there with --metrics
-step kfr_krr        reads data/nli runs eval/01_kfr_krr.py --forget "${forget[@]}" --retain "${retain[@]}" \
-                    --out "${results[@]/%//kfr_krr.json}" "${judge[@]}"
-step linguistic     runs eval/02_linguistic.py --answers "${forget[@]}" "${retain[@]}" --model "$models/base" \
-                    --out "${results[@]/%//linguistic_forget.json}" "${results[@]/%//linguistic_retain.json}"
-false_answers       invert-forget forget_val.jsonl --seed 1 --out "$augmented/forget_inverted.jsonl"
-false_answers       invert-retain retain_val.jsonl --seed 1 --out "$augmented/retain_inverted.jsonl"
-metric next_token   runs eval/08_next_token.py --model "${folders[@]}" --questions "$data/forget_val.jsonl" \
-                    --out "${results[@]/%//next_token.json}"
-metric tofu         runs eval/03_tofu.py --model "${folders[@]}" $(tofu_sets) $(last_of --max-new-tokens $GENERATE) \
-                    --reference "$R/metrics/retrained/tofu.json" --out "${results[@]/%//tofu.json}"
-metric exposure     runs eval/05_exposure.py --models "${folders[@]}" --reference "$models/retrained" \
-                    --forget "$data/forget_val.jsonl" --fresh "$augmented/forget_inverted.jsonl" \
-                    --out "${results[@]/%//exposure.json}"
-metric memorization runs eval/04_memorization.py --model "${folders[@]}" --pairs "$data/forget_val.jsonl" \
-                    --out "${results[@]/%//memorization.json}" $MEMO --el 3
-metric robustness   reads data/attacks.json data/nli eval/01_kfr_krr.py "$data/forget_tune.jsonl" \
-                    writes "${results[@]/%//robustness.json}" "$R"/report/robustness.{md,png} \
-                    runs eval/10_robustness.py --models "${folders[@]}" --forget "$data/forget_val.jsonl" \
-                    --out "$R/metrics" --report "$R/report" "${judge[@]}" $ROBUSTNESS
-metric mechanism    reads eval/01_kfr_krr.py runs eval/11_mechanism.py --models "${folders[@]}" \
-                    --questions "$data/forget_val.jsonl" --out "$R/mechanism"
-metric ability      reads data/general_heldout.jsonl writes "${results[@]/%//ability.json}" "$R/report/ability.md" \
-                    runs eval/12_ability.py --models "${folders[@]}" --out "$R/metrics" --report "$R/report" $ABILITY
-metric judge        reads data/prompts/judge.txt runs eval/13_judge.py --answers "${forget[@]}" $(judge_model) \
-                    --out "${results[@]/%//judge.json}"
-step report         reads data/published.json runs eval/09_report.py --metrics "${results[@]}" --run "$R" \
-                    --preset "$preset" --command "$as_given" --published "$PUBLISHED" --out "$R/report"
+step kfr_krr        reads data/nli runs eval/01_kfr_krr.py --forget $forget --retain $retain "${judge[@]}" \
+                    --out $(each kfr_krr)
+step linguistic     runs eval/02_linguistic.py --answers $forget $retain --model $R/models/base \
+                    --out $(each linguistic_forget) $(each linguistic_retain)
+false_answers       invert-forget forget_val.jsonl --seed 1 --out $R/augmented/forget_inverted.jsonl
+false_answers       invert-retain retain_val.jsonl --seed 1 --out $R/augmented/retain_inverted.jsonl
+metric next_token   runs eval/08_next_token.py --model $folders --questions $asked --out $(each next_token)
+metric tofu         runs eval/03_tofu.py --model $folders $(tofu_sets) $(last_of --max-new-tokens $GENERATE) \
+                    --reference $R/metrics/retrained/tofu.json --out $(each tofu)
+metric exposure     runs eval/05_exposure.py --models $folders --reference $R/models/retrained --forget $asked \
+                    --fresh $R/augmented/forget_inverted.jsonl --out $(each exposure)
+metric memorization runs eval/04_memorization.py --model $folders --pairs $asked --out $(each memorization) $MEMO --el 3
+metric robustness   reads data/attacks.json data/nli eval/01_kfr_krr.py $data/forget_tune.jsonl \
+                    writes $(each robustness) $R/report/robustness.md $R/report/robustness.png \
+                    runs eval/10_robustness.py --models $folders --forget $asked --out $R/metrics --report $R/report \
+                    "${judge[@]}" $ROBUSTNESS
+metric mechanism    reads eval/01_kfr_krr.py runs eval/11_mechanism.py --models $folders --questions $asked \
+                    --out $R/mechanism
+metric ability      reads data/general_heldout.jsonl writes $(each ability) $R/report/ability.md \
+                    runs eval/12_ability.py --models $folders --out $R/metrics --report $R/report $ABILITY
+metric judge        reads data/prompts/judge.txt runs eval/13_judge.py --answers $forget "${llm_judge[@]}" \
+                    --out $(each judge)
+step report         reads data/published.json runs eval/09_report.py --metrics $(each) --run $R --preset "$preset" \
+                    --command "$as_given" --published "$PUBLISHED" --out $R/report
 run report

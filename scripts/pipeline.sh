@@ -75,14 +75,6 @@ value_of() {  # likewise, the value alone
   echo "$found"
 }
 
-judge_model() {  # of the judge's flags, those that name a language model: all that eval/13_judge.py takes
-  local word keep=
-  for word in "${judge[@]}"; do
-    case $word in --judge-model|--backend-flags) keep=yes ;; --*) keep= ;; esac
-    if [ -n "$keep" ]; then echo "$word"; fi
-  done
-}
-
 # ---------------------------------------------------------------- settings: flags beat the preset, the preset beats the scripts
 
 declare -A given=() over=()  # flags of run_all.sh; by method what --set gives
@@ -140,7 +132,7 @@ read_numbers() {
   [[ $rates =~ ^([0-9.]+(e[+-]?[0-9]+)?\ *)*$ ]] || fail "--tune $rates: give learning rates, as 3e-4 6e-4"
   [ -z "$rates" ] || [ -z "$seeds" ] || fail "--tune and --seeds: give one of them; rates are tuned with seed 0"
   [[ $jobs =~ ^([1-9][0-9]?)?$ ]] || fail "--jobs $jobs: give a number from 1 to 99"
-  [[ $force != *" "* ]] || fail "--force $force: unknown step; give one, or all"
+  [[ $force != *" "* ]] || fail "--force: unknown step $force; give one, or all"
 }
 
 read_names() {  # what the flags name, else the preset
@@ -163,10 +155,15 @@ read_names() {  # what the flags name, else the preset
 
 path() { if [[ $1 == -* ]]; then echo "./$1"; else echo "$1"; fi; }  # a folder's name is never a flag
 
-read_judge() {  # JUDGE's words, quoted as in the shell
-  local words
+read_judge() {  # JUDGE's words, quoted as in the shell; those that name a language model are all that eval/13_judge.py takes
+  local words word keep=
   words=$(xargs -r printf '%s\n' <<<"$JUDGE ${given[judge]:-}" 2>/dev/null) || fail "JUDGE=$JUDGE ${given[judge]:-}: a quote is open"
   split judge "$words"
+  llm_judge=()
+  for word in "${judge[@]}"; do
+    case $word in --judge-model|--backend-flags) keep=yes ;; --*) keep= ;; esac
+    if [ -n "$keep" ]; then llm_judge+=("$word"); fi
+  done
   [[ " ${judge[*]} " == *" --embedding "* ]] || judge=(--embedding "$R/models/minilm" "${judge[@]}")
 }
 
@@ -194,7 +191,8 @@ begin() {
 
 # ---------------------------------------------------------------- what the lines of run_all.sh declare
 
-order=() goals=() methods=() metrics=()             # names, as declared
+order=() goals=() methods=() metrics=() rows=()     # names, as declared
+folders= forget= retain=                            # of all models: a run's paths hold no space
 declare -A words=() reads=() writes=() needs=()     # by step: its command, inputs and outputs, a line each; the steps it waits for
 declare -A maker=() inside=()                       # by path: the step that writes it; the steps that write into it
 declare -A line_script=() line_flags=() goes_on=()  # by method
@@ -245,6 +243,15 @@ rests_on() {  # STEP WORD: what another step writes, or what is there; of the ru
   reads[$name]+=${reads[$name]:+$'\n'}$word
 }
 
+row() {  # NAME FOLDER: one more model of the table, its folder, its answers
+  rows+=("$1") folders+=" $2" forget+=" $R/answers/$1/forget_val.jsonl" retain+=" $R/answers/$1/retain_val.jsonl"
+}
+
+each() {  # [FILE]: that metrics file of every model; without one, its folder
+  local name
+  for name in "${rows[@]}"; do echo "$R/metrics/$name${1:+/$1.json}"; done
+}
+
 one_of() { [ "$1" = all ] || [[ " $1 " == *" $2 "* ]]; }  # NAMES NAME
 
 method() {  # NAME SCRIPT FLAGS...: unlearns the vanilla model, with every seed
@@ -273,7 +280,7 @@ extrapolate() {  # NAME METHOD FLAGS...: goes on in the direction of a finished 
 metric() {  # NAME ... as step: a further metric of every model
   metrics+=("$1")
   if ! one_of "$METRICS" "$1" || [ "$mode" = tune ]; then return 0; fi
-  if [ "$METRICS:$1:$(judge_model)" = all:judge: ]; then return 0; fi  # it needs a language model
+  if [ "$METRICS:$1:${llm_judge[*]}" = all:judge: ]; then return 0; fi  # it needs a language model
   goals+=("$1")
   step "$@"
 }
@@ -339,13 +346,13 @@ check_names() {
       fail "$name goes on from ${goes_on[$name]}: choose both, --methods \"${goes_on[$name]} $name\""
     fi
   done
-  for name in "${!SET[@]}"; do known "preset $preset: SET[$name] is for an unknown method" "$name" "${methods[@]}"; done
-  for name in "${!LR[@]}"; do known "$tuned: LR[$name] is for an unknown method" "$name" "${methods[@]}"; done
+  for name in "${!SET[@]}"; do known "SET of preset $preset: unknown method" "$name" "${methods[@]}"; done
+  for name in "${!LR[@]}"; do known "$tuned: unknown method" "$name" "${methods[@]}"; done
   for name in "${!over[@]}"; do
-    known "--set $name: unknown method" "$name" "${methods[@]}"
+    known "--set: unknown method" "$name" "${methods[@]}"
     [ "$mode" = show ] || one_of "$METHODS" "$name" || fail "--set $name: this run does not train it; its methods are $METHODS"
   done
-  if [ "$METRICS" != all ] && one_of "$METRICS" judge && [ -z "$(judge_model)" ]; then
+  if [ "$METRICS" != all ] && one_of "$METRICS" judge && [ ${#llm_judge[@]} = 0 ]; then
     fail "--metrics judge needs a language model: --judge \"--judge-model NAME\", or JUDGE in the preset"
   fi
 }
@@ -362,7 +369,7 @@ choose_steps() {  # leaves in `order` the steps that the goals need, and what th
     fi
   done
   order=("${chosen[@]}")
-  [ -z "$force" ] || [ "$force" = all ] || known "--force $force: unknown step" "$force" all "${order[@]}"
+  [ -z "$force" ] || [ "$force" = all ] || known "--force: unknown step" "$force" all "${order[@]}"
 }
 
 # ---------------------------------------------------------------- is a step done?
@@ -448,7 +455,7 @@ perform() {
 
 label() {
   local line
-  while IFS= read -r line || [ -n "$line" ]; do printf '[%s] %s\n' "$1" "$line"; done
+  while IFS= read -r line || [ -n "$line" ]; do if [ -n "$line" ]; then printf '[%s] %s\n' "$1" "$line"; fi; done
 }
 
 stop() {  # every step that runs, and its children
@@ -605,7 +612,7 @@ run() {  # GOAL: runs what it needs, and shows the table
   if [ "$mode" = help ]; then usage; exit; fi
   check_names
   if [ "$mode" = show ]; then
-    known "--show ${given[show]}: unknown method" "${given[show]}" "${methods[@]}"
+    known "--show: unknown method" "${given[show]}" "${methods[@]}"
     show "${given[show]}"
     exit
   fi
@@ -622,5 +629,5 @@ run() {  # GOAL: runs what it needs, and shows the table
   if [ "$mode" = tune ]; then adopt; else cat "$R/report/table.md"; fi
 }
 
-{ : >&1; } 2>/dev/null || fail "standard output is closed"
+{ : 3>&1; } 2>/dev/null || fail "standard output is closed"
 begin "$@"
