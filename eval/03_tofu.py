@@ -48,8 +48,8 @@ def forget_quality(ratios, reference):
 def add_perturbed(pairs, path):
     """Gives rows the false answers of a file of {"question", "answers"} (04_invert.py), found by question; rows without go."""
     found = {}
-    for _, question, answers in read_inverted(path):
-        found.setdefault(question, []).extend(answers)
+    for _, question, false in read_inverted(path):
+        found.setdefault(question, []).extend(false)
     kept = [{**pair, "perturbed_answer": found[pair["question"]]} for pair in pairs if pair["question"] in found]
     return kept or fail(
         f"{path}: holds answers to none of the questions ({pairs[0]['place']} asks {pairs[0]['question'][:60]!r})"

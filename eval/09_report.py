@@ -761,7 +761,9 @@ if __name__ == "__main__":
         "--command", metavar="TEXT", help="the command line that made the run, for the reader who wants to repeat it"
     )
     parser.add_argument(
-        "--published", metavar="NAME", help="a table of data/published.json to set beside the measured one"
+        "--published",
+        metavar="NAME",
+        help="a table of data/published.json, if it is there, to set beside the measured one",
     )
     parser.add_argument(
         "--questions",
@@ -797,7 +799,10 @@ if __name__ == "__main__":
         ("Answers side by side", section_answers(items, args.questions)),
         ("The first word", section_next_token(folders)),
         ("Data", section_data(run) if run else []),
-        ("Published and measured", section_published(shown, args.published) if args.published else []),
+        (
+            "Published and measured",
+            section_published(shown, args.published) if args.published in (read_json(PUBLISHED) or {}) else [],
+        ),
         ("How to make it again", section_again(folders, run, args.preset, args.command)),
     ]
     source = record(args, dict.fromkeys(READ))

@@ -33,7 +33,7 @@ def new_digits(text, rng):
 def new_phone(text, rng):
     """A number of a range kept for fiction, in the old one's country and spacing where that is known (Ofcom, NANPA, ACMA, ComReg)."""
     two, three = f"{rng.randrange(100):02}", f"{rng.randrange(1000):03}"
-    for pattern, number in (
+    for pattern, made in (
         (r"\+44 20", f"+44 20 7946 0{three}"),
         (r"\+44 7", f"+44 7700 900{three}"),
         (r"\+44", f"+44 1632 960{three}"),
@@ -47,7 +47,7 @@ def new_phone(text, rng):
         (r"\(", f"({rng.randrange(201, 990)}) 555-01{two}"),
     ):
         if re.match(pattern, text):
-            return number
+            return made
     return f"555-01{two}"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lib import parallel
 from lib.files import fail, record, write_json, write_jsonl
-from lib.flags import Parser, count, number, seed_number
+from lib.flags import SHARD, Parser, count, number, seed_number
 from lib.formats import read_pairs
 from lib.generation import answers
 from lib.models import load_model
@@ -39,9 +39,7 @@ if __name__ == "__main__":
     )
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--seed", type=seed_number, default=0)
-    parser.add_argument(
-        "--shard", default="auto", choices=("auto", "ddp", "fsdp"), help=parallel.SHARD + " (default: auto)"
-    )
+    parser.add_argument("--shard", default="auto", choices=("auto", "ddp", "fsdp"), help=SHARD + " (default: auto)")
     args = parser.parse_args()
     if args.samples > 1 and not args.temperature:
         fail("--samples above 1 needs --temperature: greedy answers are all the same")

@@ -4,7 +4,6 @@ import argparse
 import math
 from typing import NamedTuple
 
-from lib import parallel
 from lib.files import fail, report_faults
 
 # ---------------------------------------------------------------- types that refuse what makes no sense
@@ -77,6 +76,10 @@ class Parser(argparse.ArgumentParser):
 
 # ---------------------------------------------------------------- training scripts
 
+SHARD = (
+    "weights of several processes: ddp, each has all of them; fsdp, each has a part of every layer; auto, fsdp where they would "
+    "fill more than 60 %% of a GPU"
+)
 COMMON = {
     "data": Flag("work/people-smollm2/data", "folder made by 01_data.py"),
     "forget": Flag("forget_train.jsonl", "pairs to unlearn: a file, or the name of one in --data"),
@@ -103,7 +106,7 @@ COMMON = {
         number(int, least=0, most=1000),
     ),
     "seed": Flag(0, "seed of order, dropout and new weights", seed_number),
-    "shard": Flag("auto", parallel.SHARD, choices=("auto", "ddp", "fsdp")),
+    "shard": Flag("auto", SHARD, choices=("auto", "ddp", "fsdp")),
 }
 RETAIN = ("none", "gdr", "klr", "gdr+klr")
 RETAIN_FLAGS = {
@@ -152,6 +155,8 @@ def parser(doc, **flags):
 
 def arguments(doc, **flags):
     """Parses the flags of a training script (see `parser`), and joins the other processes where there are several."""
+    from lib import parallel
+
     args = parser(doc, **flags).parse_args()
     parallel.begin()
     return args

@@ -21,10 +21,6 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 
 rank, count = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 first = rank == 0  # it alone writes, prints and shows progress
-SHARD = (
-    "weights of several processes: ddp, each has all of them; fsdp, each has a part of every layer; auto, fsdp where they would "
-    "fill more than 60 %% of a GPU"
-)
 
 
 def begin():
