@@ -18,7 +18,7 @@ def style(number: int) -> tuple[str, str, str]:
 
 
 def pyplot():
-    """matplotlib.pyplot, drawing to files in the style of all figures: no line above and right, texts are no formulas."""
+    """matplotlib.pyplot, drawing to files in the style of all figures: open above and right, no formulas in texts."""
     import matplotlib
 
     matplotlib.use("Agg")
