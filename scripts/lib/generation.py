@@ -1,16 +1,20 @@
 """The one generator: continues prompts in left-padded batches of like length, by transformers' `generate`."""
 
+import sys
+
 from lib import parallel
-from lib.files import progress
+from lib.files import fail, progress
 from lib.models import prompt_text
 
 import torch
 
 
 def continuations(prompts, model, tokenizer, batch=64, max_new_tokens=128, desc="answers", **sampling):
-    """Continues prompts, greedily where `sampling` says nothing else. Equal prompts are continued once, unless they are sampled.
+    """Continues prompts, greedily where `sampling` says nothing else. Equal prompts are continued once, unless they are
+    sampled.
 
-    Several processes take turns at the same batches, so that greedy continuations are those of one; every process gets them all.
+    Several processes take turns at the same batches, so that greedy continuations are those of one; every process gets
+    them all.
 
     Args:
         prompts: list of lists of token ids, none empty. max_new_tokens: one number for all, or one a prompt.
@@ -55,9 +59,36 @@ def continuations(prompts, model, tokenizer, batch=64, max_new_tokens=128, desc=
     return [result.get(key, [])[:limit] for key, limit in zip(keys, limits, strict=True)]
 
 
+def positions(model) -> int | None:
+    """For how many positions a model has a table, as GPT-2 has; None where they are computed, without end."""
+    if any("Rotary" in type(module).__name__ for module in model.modules()):
+        return None
+    return getattr(model.config, "max_position_embeddings", None)
+
+
+def fitting(prompts, model, max_new_tokens):
+    """The prompts (lists of token ids), cut at their beginning where the model's positions do not hold prompt and
+    answer; how many were cut is said. Ends the program where they leave no room for a prompt at all.
+    """
+    limit = positions(model)
+    if limit is None or max(map(len, prompts), default=0) + max_new_tokens <= limit:
+        return prompts
+    room = limit - max_new_tokens
+    if room < 1:
+        fail(f"the model has {limit} positions: {max_new_tokens} new tokens leave no room for a prompt")
+    cut = sum(len(prompt) > room for prompt in prompts)
+    if parallel.first:
+        print(
+            f"{cut} of {len(prompts)} prompts are longer than the {room} tokens that the model's {limit} positions "
+            "leave them: cut at their beginning",
+            file=sys.stderr,
+        )
+    return [prompt[-room:] for prompt in prompts]
+
+
 def continue_texts(texts, model, tokenizer, batch=64, max_new_tokens=128, **sampling):
     """Continuations of texts that are prompts already, as texts without blanks around them."""
-    prompts = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    prompts = fitting(tokenizer(texts, add_special_tokens=False)["input_ids"], model, max_new_tokens)
     found = continuations(prompts, model, tokenizer, batch, max_new_tokens, **sampling)
     return [text.strip() for text in tokenizer.batch_decode(found, skip_special_tokens=True)]
 
