@@ -18,7 +18,10 @@ from report.table import short_table, table_section
 
 
 def parser() -> Parser:
-    made = Parser(__doc__)
+    made = Parser(
+        __doc__,
+        files=lambda args: [Path(args.out, name) for name in ("table.json", "table.md", "report.md", "report.html")],
+    )
     made.add_argument(
         "--metrics",
         required=True,

@@ -29,7 +29,15 @@ JUDGES = ("judge.py", "judge_flags.py", "entities.py", "entailment.py", "generat
 
 
 def parser() -> Parser:
-    made, data = Parser(__doc__), MODELS.parent / "data"
+    made, data = (
+        Parser(
+            __doc__,
+            files=lambda args: [
+                Path(args.out, name, "robustness.json") for name in model_names(args.models, args.names)
+            ],
+        ),
+        MODELS.parent / "data",
+    )
     made.add_argument(
         "--models",
         required=True,

@@ -12,7 +12,7 @@ import re
 import shutil
 from pathlib import Path
 
-from lib.files import fail, read_json, record, replace_folder, sha256, write_json, write_text
+from lib.files import begin_folder, fail, read_json, record, replace_folder, sha256, write_json, write_text, writing
 from lib.flags import Parser, count
 from lib.formats import read_pairs
 from lib.generation import continuations
@@ -308,7 +308,7 @@ def card(facts):
 
 
 if __name__ == "__main__":
-    parser = Parser(__doc__)
+    parser = Parser(__doc__, folder=True)
     parser.add_argument(
         "--model", required=True, help="the finished method's folder: an adapter with its base, or full weights"
     )
@@ -334,8 +334,6 @@ if __name__ == "__main__":
         help="of the weights: float32 where an adapter is merged, else as they are (auto, default); or one of these",
     )
     args = parser.parse_args()
-    if Path(args.out).resolve() == Path(args.model).resolve():
-        fail(f"--out {args.out} is the model's own folder")
     if not Path(args.model).is_dir():
         fail(f"{args.model}: no such model folder")
     own = own_record(args.model)
@@ -362,12 +360,13 @@ if __name__ == "__main__":
     for name in [name for name in vars(model.config) if name.endswith("name_or_path")]:
         setattr(model.config, name, "")  # a path
     partial = Path(f"{Path(args.out)}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    model.to(dtype).save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
-    parameters, architecture = model.num_parameters(), model.config.model_type
-    del model
+    begin_folder(partial, empty=True)
     try:
+        with writing(partial):
+            model.to(dtype).save_pretrained(partial)
+            tokenizer.save_pretrained(partial)
+        parameters, architecture = model.num_parameters(), model.config.model_type
+        del model
         check = None
         if questions:  # as anyone would load it
             loaded = AutoModelForCausalLM.from_pretrained(partial, trust_remote_code=False).to(device)

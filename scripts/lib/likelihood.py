@@ -4,7 +4,7 @@ import contextlib
 
 from lib import parallel
 from lib.files import fail, progress
-from lib.models import encode
+from lib.models import encode_pairs
 from lib.reference import FrozenModel
 
 import torch
@@ -94,7 +94,7 @@ def answer_logprobs(pairs, model, tokenizer, batch):
         a list, in the order of pairs, of (log-probabilities in nats, whether the token is also the likeliest one), each
         (answer tokens,), end of sequence included.
     """
-    encoded, result = [encode(tokenizer, *pair) for pair in pairs], {}
+    encoded, result = encode_pairs(tokenizer, pairs)[0], {}
     order = sorted(range(len(pairs)), key=lambda at: len(encoded[at][0]))
     for at in progress(range(0, len(order), batch), desc="answers scored", unit="batch"):
         part = order[at : at + batch]
