@@ -11,6 +11,10 @@ from collections import Counter, defaultdict
 CONNECT = "of|de|del|della|di|da|du|le|la|van|von|der|al|bin|y"
 NAMES = re.compile(rf"[^\W\d_a-zß-öø-ÿ][\w'’.-]*(?: (?:(?:{CONNECT}) )*[^\W\d_a-zß-öø-ÿ][\w'’.-]*)*")
 QUOTED = re.compile(r'["“][^"”]*["”]')
+UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"  # Thai to Hangul
+)
+WORD = re.compile(rf"\d+|[{UNSPACED}]|(?:(?![{UNSPACED}])[^\W\d_])+")
 CALENDAR = set(
     """
     april august december february friday january july june march may monday november october saturday september
@@ -88,19 +92,21 @@ REPEAT = {"double": 2, "triple": 3}
 MARKS = {"at", "dot", "dash", "hyphen", "underscore", "slash", "comma", "plus", "full-stop"}  # punctuation, spelled out
 
 
-def _folded(text):
-    """Lower case, without accents and characters that do not show."""
+def folded(text):
+    """Lower case, with plain digits, without accents and characters that do not show."""
     text = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text).casefold())
-    return "".join(letter for letter in text if unicodedata.category(letter) not in ("Mn", "Cf"))
+    text = "".join(letter for letter in text if unicodedata.category(letter) not in ("Mn", "Cf"))
+    text = re.sub(r"\d", lambda digit: str(unicodedata.decimal(digit[0])), text)
+    return unicodedata.normalize("NFC", text)  # letters of Hangul back into syllables
 
 
 def tokens(text):
     """Words and numbers of a text in the one form that all its spellings share: lower case, no accents, no punctuation (spelled
-    out or not), no plural or possessive endings, numerals in digits."""
-    text = _folded(re.sub(r"(?<=\w)['’]s?\b", "", text, flags=re.I))
+    out or not), no plural or possessive endings, numerals in digits. In scripts without spaces, each letter is a word."""
+    text = folded(re.sub(r"(?<=\w)['’]s?\b", "", text, flags=re.I))
     return [
         word[:-1] if len(word) > 4 and word.endswith("s") and not word.endswith("ss") else word
-        for word in _numerals(re.findall(r"\d+|[^\W\d_]+", text))
+        for word in _numerals(WORD.findall(text))
         if word not in MARKS
     ]
 
@@ -343,7 +349,7 @@ def secrets(pairs, strict=False, words=None):
                 and whole not in _joined(tokens(pair["question"]), len(whole))
                 and not set(own) <= set(tokens(subject or ""))
             ):
-                runs[subject].update((whole, "".join(re.findall(r"[^\W_]+", _folded(value)))))
+                runs[subject].update((whole, "".join(re.findall(r"[^\W_]+", folded(value)))))
             runs[subject].update(word for word in own if word not in harmless)
             numbers = re.findall(r"\d{4,}", whole)
             digits[subject].update(numbers)
