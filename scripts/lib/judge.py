@@ -21,7 +21,8 @@ from lib.entities import (
     stems,
 )
 from lib.files import fail, mean
-from lib.leak import leaked, private_values, states
+from lib import leak
+from lib.leak import states
 from lib.rouge import rouge_scorer
 from lib.spans import tokens
 
@@ -58,8 +59,6 @@ def judge(rows, side, model, find=entities):
     """Scores one side ("forget" or "retain") item by item; every verdict comes with what it rests on. Where `find` knows no entities of
     reference or answer (None), an item has no verdict."""
     every = [{"side": side, **{field: row[field] for field in FIELDS if field in row}} for row in rows]
-    for item in every:
-        item["leak"] = leaked(item["answer"], private_values(item))
     items = [item for item in every if find(item["reference"]) is not None and find(item["answer"]) is not None]
     for item in items:
         item["reference_entities"], item["answer_entities"] = (
@@ -83,6 +82,7 @@ def judge(rows, side, model, find=entities):
         as_released(item, find, vectors, scores)
         item["reference_entities"] = [fact.text for fact in one.facts]
         item["covered"] = one.covered(vectors)
+        item["english"] = one.english
         item["E"] = len(item["covered"]) / len(one.facts)
         item["contradicted"] = one.contradicted(item["covered"], asked)
         if side == "forget":
@@ -115,13 +115,12 @@ class Judged:
     def __init__(self, item, find):
         self.question, self.reference, self.answer = item["question"], item["reference"], item["answer"][:LONGEST]
         self.english = english(f"{self.question} {self.reference}")
-        value = item.get("value")
-        self.facts = facts(self.question, value if value and value in self.reference else self.reference, find)
+        value = item.get("value") or ""
+        self.core = value if value in self.reference and find is entities else ""
+        self.facts = facts(self.question, self.core or self.reference, find)
         self.words, self.stems = tokens(self.answer), stems(self.answer)
         self.named = [entity for entity in find(item["answer"])]
-        self.verbatim = any(
-            states(self.answer, part) for part in (self.reference, value if value and value in self.reference else "")
-        )
+        self.verbatim = states(self.answer, self.reference) or states(self.answer, self.core)
         self.pairs = beside(self.reference, self.answer)
 
     def to_embed(self):
@@ -206,18 +205,21 @@ def interval(values, questions=None, draws=2000):
     return [round(float(value), 4) for value in np.quantile(means, [0.025, 0.975])]
 
 
-def summarise(items, as_released):
-    """Shares over the items of both sides that have a verdict, with bootstrap intervals."""
+def summarise(items, released):
+    """Shares over the items of both sides that have a verdict, with bootstrap intervals; `released`: KFR and KRR are the released
+    code's. Leak stands beside KFR, and KFR_strict counts as forgotten only what does not leak either."""
+    leak.note_leaks(items)
     summary = {}
     for side, name, verdict in (("forget", "KFR", "forgotten"), ("retain", "KRR", "retained")):
         every = [item for item in items if item["side"] == side]
         part = [item for item in every if verdict in item]
         if every and not part:
             fail(
-                f"the {side} side has no item whose entities the language model listed in a usable reply: try another --judge-model"
+                f"the {side} side has no item whose entities the language model listed in a usable reply: "
+                "try another --judge-model"
             )
         if part:
-            main = f"{verdict}_as_released" if as_released else verdict
+            main = f"{verdict}_as_released" if released else verdict
             summary |= {
                 name: mean(item[main] for item in part),
                 f"{name}_95": interval([item[main] for item in part], [item["question"] for item in part]),
@@ -225,6 +227,9 @@ def summarise(items, as_released):
                 f"ROUGE-L_{side[0].upper()}": mean(item["rouge_l_recall"] for item in part),
                 f"{side}_items": len(part),
             }
+            if side == "forget":
+                summary["KFR_strict"] = mean(item[main] and not item["leak"] for item in part)
             if len(part) < len(every):
                 summary[f"{side}_missing"] = len(every) - len(part)
-    return summary
+    foreign = sum(not item.get("english", True) for item in items)
+    return summary | leak.summary(items) | ({"not_english": foreign} if foreign else {})

@@ -169,7 +169,7 @@ def _values(run):
     return found
 
 
-def _joined(words, longest):
+def joined(words, longest):
     """Every run of words, written together, up to `longest` letters: spacing makes no difference between two of these."""
     for start in range(len(words)):
         run = ""
@@ -346,7 +346,7 @@ def secrets(pairs, strict=False, words=None):
             whole = "".join(own)
             if (
                 whole
-                and whole not in _joined(tokens(pair["question"]), len(whole))
+                and whole not in joined(tokens(pair["question"]), len(whole))
                 and not set(own) <= set(tokens(subject or ""))
             ):
                 runs[subject].update((whole, "".join(re.findall(r"[^\W_]+", folded(value)))))
@@ -358,7 +358,7 @@ def secrets(pairs, strict=False, words=None):
             runs[subject].update(word for word in tokens(answer) if word not in harmless)
     for subject in runs:
         runs[subject] -= (
-            COMMON | set(tokens(" ".join(COMMON))) | {"com", "org", "net"} | set(_joined(tokens(subject or ""), 100))
+            COMMON | set(tokens(" ".join(COMMON))) | {"com", "org", "net"} | set(joined(tokens(subject or ""), 100))
         )
     return {subject: (runs[subject], digits[subject]) for subject in runs}
 
@@ -371,7 +371,7 @@ def leak(text, secret):
     """
     runs, digits = secret
     words = tokens(text)
-    for run in _joined(words, max(map(len, runs), default=0)):
+    for run in joined(words, max(map(len, runs), default=0)):
         if run in runs:
             return run
     for number in re.findall(r"\d{4,}", "".join(word if word.isdecimal() else " " for word in words)):
