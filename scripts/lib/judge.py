@@ -6,6 +6,7 @@ KFR = mean[E < 0.3 or NLI(answer → reference) = contradiction], KRR = mean[E >
 
 import re
 
+from lib import leak
 from lib.entailment import LABELS, Entailment, beside, denied, like, swapped
 from lib.entities import (
     EMPTY,
@@ -21,7 +22,6 @@ from lib.entities import (
     stems,
 )
 from lib.files import fail, mean
-from lib import leak
 from lib.leak import states
 from lib.rouge import rouge_scorer
 from lib.spans import tokens
