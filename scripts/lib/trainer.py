@@ -27,8 +27,6 @@ from lib.reference import FrozenModel
 import torch
 from peft import LoraConfig, get_peft_model
 
-warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing")  # peft asks transformers in an old way
-
 
 def start(args, *columns, files=()):
     """Loads the model, puts a fresh LoRA adapter on it and prepares the batches.
@@ -78,7 +76,9 @@ def _adapted(args):
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )
-    return lora.hasten(get_peft_model(model, settings)), tokenizer
+    with warnings.catch_warnings():  # peft asks transformers in an old way
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing")
+        return lora.hasten(get_peft_model(model, settings)), tokenizer
 
 
 def refusals(pairs, seed):
@@ -247,7 +247,7 @@ class Trainer:
             apart, combine: gradients of several losses, each from `take_gradients`, and the function that makes of their sums over
             the accumulated batch (and over all processes) the list of gradients to update with.
         """
-        loss = float(loss)
+        loss = float(loss.detach() if torch.is_tensor(loss) else loss)
         if not math.isfinite(loss):
             fail(f"{self.args.out}: the loss is {loss} at update {self.done + 1}: use a lower --lr or fewer --epochs")
         if apart is not None:
