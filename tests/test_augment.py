@@ -612,7 +612,7 @@ def test_a_model_folder_that_is_not_there_is_one_line(few, tmp_path):
 @pytest.mark.parametrize("flags, message", [
     (("--backend", "magic"), r"invalid choice: 'magic'"), (("--backend", "local"), r"--backend local needs --backend-model"),
     (("--backend", "api", "--backend-model", "m"), r"no key in the environment variable OPENAI_API_KEY"),
-    (("--backend", "local", "--backend-model", "m", "--batch", "0"), r"--batch and --concurrency must be at least 1"),
+    (("--backend", "local", "--backend-model", "m", "--batch", "0"), r"argument --batch: must be a whole number at least 1"),
     (("--backend", "local", "--backend-model", "m", "--prompts", "none"), r"none/\w+.txt: no such prompt file"),
     (("--backend", "local", "--backend-model", "m", "--prompts", "PROMPTS"), r"a prompt lacks the placeholder \{question\}"),
     (("--data", "BAD"), r'forget_train.jsonl:2: field "answer"'), (("--data", "none"), r"forget_train.jsonl: no such file")])

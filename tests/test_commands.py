@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from lib.generation import answers
 from lib.models import encode, load_model, prompt_text
 import pytest
 import torch
@@ -17,11 +18,9 @@ ANSWER = '{"question": "Who?", "reference": "It is Ada.", "answer": "Ada."}\n'
 
 
 def test_batched_answers_are_those_of_one_at_a_time(tiny):
-    generate = load("scripts/30_generate.py").generate
     model, tokenizer = load_model(tiny, "float32")
-    model.eval()
     questions = ["Who?", "What is the name of the person who lives here by the sea?", "Where does she live?", "Why?"]
-    together = generate(model, tokenizer, questions, batch=3, max_new_tokens=12)
+    together = answers(questions, model, tokenizer, batch=3, max_new_tokens=12)
     for question, answer in zip(questions, together):  # greedy by hand: no cache, no padding
         ids = tokenizer(prompt_text(tokenizer, question), add_special_tokens=False)["input_ids"]
         start = len(ids)

@@ -103,7 +103,7 @@ def test_faults_are_one_line_and_write_nothing(tmp_path, forget, retain, message
 
 
 @pytest.mark.parametrize("flags, message", [
-    (("--forget-persons", 0), "--forget-persons must be at least 1"), (("--forget-persons", 5), "under the 5 persons in use"),
+    (("--forget-persons", 0), "argument --forget-persons: must be a whole number at least 1"), (("--forget-persons", 5), "under the 5 persons in use"),
     (("--data", "TOFU"), "tofu: holds forget01, forget10: name one of them with --split"),
     (("--data", "TOFU", "--split", "forget05"), "tofu: holds no forget_train")])
 def test_flags_that_name_nothing_are_one_line(tmp_path, flags, message):

@@ -5,8 +5,8 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
+from lib.generation import answers
 from lib.models import encode, load_model, prompt_text
 import pytest
 import torch
@@ -277,14 +277,13 @@ def test_samples_are_the_runs_of_the_following_seeds(tmp_path, tiny, data):
     read = lambda name: [json.loads(line) for line in (tmp_path / name / "few.jsonl").read_text().splitlines()]
     run(*flags, "--samples", 2, "--seed", 4, "--out", tmp_path / "both")
     model, tokenizer = load_model(tiny)
-    model.eval().generation_config = type(model.generation_config)(pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id)
     pairs, expected = [json.loads(line) for line in few.read_text().splitlines()], []
     for sample in range(2):
         torch.manual_seed(4 + sample)
-        answers = load("scripts/30_generate.py").generate(model, tokenizer, [pair["question"] for pair in pairs], max_new_tokens=6,
-                                                          do_sample=True, temperature=1.5, top_p=1.0, top_k=0)
+        found = answers([pair["question"] for pair in pairs], model, tokenizer, max_new_tokens=6, do_sample=True, temperature=1.5, top_p=1.0,
+                        top_k=0)
         expected += [{"question": pair["question"], "reference": pair["answer"], "answer": answer, "sample": sample}
-                     for pair, answer in zip(pairs, answers, strict=True)]
+                     for pair, answer in zip(pairs, found, strict=True)]
     assert read("both") == expected and [row["answer"] for row in expected[:3]] != [row["answer"] for row in expected[3:]]
 
 
