@@ -298,7 +298,7 @@ class Trainer:
             apart, combine: gradients of several losses, each from `take_gradients`, and the function that makes of their sums over
             the accumulated batch (and over all processes) the list of gradients to update with.
         """
-        loss = float(loss)
+        loss = float(loss.detach() if torch.is_tensor(loss) else loss)
         if not math.isfinite(loss):
             fail(f"{self.args.out}: the loss is {loss} at update {self.done + 1}: use a lower --lr or fewer --epochs")
         if apart is not None:
