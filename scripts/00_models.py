@@ -258,7 +258,7 @@ def set_template(folder, name, source):
 
 
 if __name__ == "__main__":
-    parser = Parser(__doc__, folder=True)
+    parser = Parser(__doc__, folder="model")
     parser.add_argument(
         "--model", default="smollm2", help=f"{', '.join(LOCAL)}, a hub id or a folder (default: smollm2)"
     )

@@ -97,7 +97,7 @@ def people(count, forgotten):
 
 
 def find(folder, names):
-    """The first of the files `names` (.json or .jsonl) that the folder holds, or None; both of one name end the program."""
+    """The first of the files `names` (.json or .jsonl) that the folder holds, or None; both of one name are refused."""
     for name in names:
         there = [path for path in (folder / f"{name}.json", folder / f"{name}.jsonl") if path.is_file()]
         if len(there) > 1:
@@ -160,7 +160,7 @@ def load(paths):
 
 
 def folded(pair):
-    """A pair without what makes no other pair: case, composed or decomposed letters, blanks, signs at a sentence's end."""
+    """A pair without what makes no other pair: case, the form of accents, blanks, signs at the end."""
     plain = lambda text: " ".join(unicodedata.normalize("NFKC", text).casefold().split()).rstrip(".!?… ")
     return plain(pair["question"]), plain(pair["answer"])
 
@@ -179,7 +179,7 @@ def check_apart(parts, paths):
 
 
 if __name__ == "__main__":
-    parser = Parser(__doc__, folder=True)
+    parser = Parser(__doc__, folder="data")
     parser.add_argument("--data", default="people", help="people, knowundo, tofu, or a folder (default: people)")
     parser.add_argument("--out", required=True, help="folder to write the parts and data.json to")
     parser.add_argument("--persons", default="5", help="people: how many persons, or all (default: 5)")

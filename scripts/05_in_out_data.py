@@ -80,7 +80,7 @@ def study(pairs, general, size, canary, seed):
 
 
 if __name__ == "__main__":
-    parser = Parser(__doc__, folder=True)
+    parser = Parser(__doc__, folder="data")
     parser.add_argument(
         "--data", default="work/people-smollm2/data", help="folder made by 01_data.py (default: %(default)s)"
     )

@@ -56,7 +56,7 @@ def plot(tried, alpha, tolerance, path):
 
 
 if __name__ == "__main__":
-    parser = Parser(__doc__, folder=True)
+    parser = Parser(__doc__, folder="model")
     parser.add_argument("--model", required=True, help="the finished method's folder: an adapter on the vanilla model")
     parser.add_argument("--out", required=True, help="folder to write")
     parser.add_argument("--alpha", default="auto", help="how far beyond the method, or auto (default)")

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from lib.generation import answers
 from lib.models import encode, load_model, prompt_text
+
 import pytest
 import torch
 from conftest import REPOSITORY, load, run
-
 
 ANSWER = '{"question": "Who?", "reference": "It is Ada.", "answer": "Ada."}\n'
 

@@ -15,13 +15,13 @@ from pathlib import Path
 from lib import parallel
 from lib.batches import parts
 from lib.likelihood import answer_tokens
+
 import pytest
 import torch
 from conftest import REPOSITORY
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-
 
 
 def run(script, *flags):

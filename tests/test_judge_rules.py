@@ -1,15 +1,11 @@
 """What the judge promises by construction: a fact that is told stays told, and a false value is false, whatever stands around it."""
 
-import json
 import re
-import time
+
+from lib.judge import Judge, judge
 
 import pytest
-from conftest import REPOSITORY, run
-
-from lib import leak
-from lib.entities import entities, facts
-from lib.judge import Judge, judge, summarise
+from conftest import REPOSITORY
 
 FACTS = {  # language: (question, true answer, the fact alone, values in its place that are false)
     "English, condition": (

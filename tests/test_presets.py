@@ -8,10 +8,10 @@ import sys
 
 from lib.generation import answers
 from lib.models import encode, load_model, prompt_text
+
 import pytest
 import torch
 from conftest import REPOSITORY, load, run
-
 
 pytestmark = pytest.mark.xdist_group("presets")
 PRESETS = sorted(path.stem for path in (REPOSITORY / "scripts/presets").glob("*.sh"))

@@ -28,6 +28,8 @@ def fail(message):
     """Ends the program with one clear line and exit status 2; with DEBUG=1 in the environment, with a traceback."""
     if os.environ.get("DEBUG") == "1":
         raise RuntimeError(message)
+    for bar in list(getattr(getattr(sys.modules.get("tqdm"), "tqdm", None), "_instances", ())):
+        bar.close()  # the line is not to stand behind it
     print(f"error: {message}", file=sys.stderr)
     raise SystemExit(2)
 
@@ -125,7 +127,7 @@ def read_object(path):
 def base_model(path):
     """Whose weights are loaded for a model folder or hub id: an adapter's base, or its own.
 
-    Where the base has moved, as with a whole repository, it is the model that the adapter's record says it was trained on.
+    Where the base has moved, with a whole repository say, it is what the adapter's record says it was trained on.
     """
     adapter = Path(path, "adapter_config.json")
     if not adapter.is_file():
@@ -178,7 +180,7 @@ def write_jsonl(path, rows):
 
 @contextlib.contextmanager
 def writing(path, then=""):
-    """Names the file where a library meets a full disk: torch, tokenizers and safetensors each raise a kind of their own.
+    """Names the file where a library meets a full disk: torch, tokenizers and safetensors each raise another kind.
 
     Args:
         then: what the user should know beside.
@@ -191,28 +193,26 @@ def writing(path, then=""):
             r"os error|no space|I/O error|inline_container|file write fail", text, re.I
         ):
             reason = error.strerror if isinstance(error, OSError) and error.strerror else text
-            fail(
-                f"cannot write {path}: {'no space left, or the disk fails' if 'inline_container' in reason else reason}{then}"
-            )
+            reason = "no space left, or the disk fails" if "inline_container" in reason else reason
+            fail(f"cannot write {path}: {reason}{then}")
         raise
 
 
 MARK = ".unfinished"  # in a folder that is being made
-RECORDS = ("training.json", "uipe.json", "origin.json", "data.json", "unlearning.json")  # in one that is
+MADE = {  # the records in one that is
+    "model": ("training.json", "uipe.json", "origin.json", "unlearning.json"),
+    "data": ("data.json",),
+}
 
 
-def _ours(folder):
-    """Did this project make a folder, as its record or its mark says, or is it empty?"""
+def _ours(folder, kind):
+    """Did a script here make a folder, as its record or its mark says, or is it empty?"""
     if not any(folder.iterdir()) or any((folder / name).is_file() for name in (MARK, "checkpoint.pt")):
         return True
-    for path in (folder / name for name in RECORDS):
+    for path in (folder / name for name in MADE[kind]):
         with contextlib.suppress(OSError, ValueError, RecursionError):
             found = json.loads(path.read_text(encoding="utf-8"))
-            if (
-                isinstance(found, dict)
-                and ("script" in found or "exported_by" in found)
-                and {"versions", "made_by"} & set(found)
-            ):
+            if isinstance(found, dict) and ({"script", "versions"} <= set(found) or "exported_by" in found):
                 return True
     return False
 
@@ -231,24 +231,21 @@ def _check_place(out):
         fail(f"--out {out}: {there} is {'not writable' if there.is_dir() else 'a file'}")
 
 
-def check_folder(out, inputs):
-    """Ends the program unless a folder, and what is put beside it on the way, may be replaced: not an input, nor what holds one; there,
-    if at all, because this project made it, or empty."""
+def check_folder(out, inputs, kind):
+    """Ends the program unless a folder, and what is put beside it on the way, may be replaced: it is no input and holds none, and
+    is not there, or empty, or made by a script here."""
     _check_place(out)
     inputs = {Path(path).resolve(): path for path in inputs}
     for name in (str(Path(out)), f"{Path(out)}.partial", f"{Path(out)}.old"):
         folder = Path(name)
         for real, given in inputs.items():
             if folder.resolve() in (real, *real.parents):
-                fail(
-                    f"--out {out}: {'is' if folder.resolve() == real else 'holds'} what is read, {given}: give another folder"
-                )
+                word = "is" if folder.resolve() == real else "holds"
+                fail(f"--out {out}: {word} what is read, {given}: give another folder")
         if folder.exists() and not folder.is_dir():
             fail(f"{folder}: is a file, and --out {out} a folder")
-        if folder.is_dir() and not _ours(folder):
-            fail(
-                f"{folder}: holds what no script here made (it has no record of one) and would be lost: give another --out"
-            )
+        if folder.is_dir() and not _ours(folder, kind):
+            fail(f"{folder}: is no {kind} folder that a script here made, and would be lost: give another --out")
 
 
 def check_files(outs, inputs):
@@ -258,16 +255,16 @@ def check_files(outs, inputs):
         _check_place(out)
         real = Path(out).resolve()
         if Path(out).is_dir():
-            fail(f"{out}: is a folder; give a file to write")
+            fail(f"{out}: is a folder, and --out a file")
         if real in inputs or real.with_name(real.name + ".partial") in inputs:
             fail(f"{out}: would be written over what is read: give another --out")
         if real in seen:
-            fail(f"{out}: would be written twice: its second content would take the first one's place")
+            fail(f"{out}: would be written twice: give another --out")
         seen.add(real)
 
 
 def begin_folder(folder, empty=False):
-    """Makes a folder with the mark of one that is being made; with `empty` without what is left in it of an earlier try."""
+    """Makes a folder with the mark of one that is being made; with `empty`, without what an earlier try left in it."""
     folder = Path(folder)
     try:
         if empty and folder.exists():
@@ -315,7 +312,7 @@ def pair_up(inputs, outputs):
 class _Lines:
     """A progress bar in a log file: a line every ten seconds in place of one that overwrites itself."""
 
-    write = staticmethod(lambda text: sys.stderr.write(text.replace("\r", "\n") if text.strip() else ""))
+    write = staticmethod(lambda text: sys.stderr.write(text.strip() + "\n" if text.strip() else ""))
     flush = staticmethod(lambda: sys.stderr.flush())
 
 

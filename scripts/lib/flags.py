@@ -72,11 +72,11 @@ class Parser(argparse.ArgumentParser):
     """argparse's, which names a fault in one line, takes no abbreviations and keeps the line breaks of the description.
 
     Args:
-        folder: --out is a folder that is made anew. files: a function from the flags to the files that are written, where those are
-        not --out itself. shared: flags that may name an output as well.
+        folder: --out is a folder that is made anew, a "model" or "data". files: a function from the flags to the files that are
+        written, where those are not --out itself. shared: flags that may name an output as well.
     """
 
-    def __init__(self, doc, folder=False, files=None, shared=()):
+    def __init__(self, doc, folder=None, files=None, shared=()):
         super().__init__(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
         self.folder, self.files, self.shared = folder, files, ("out", "report", *shared)
 
@@ -84,13 +84,13 @@ class Parser(argparse.ArgumentParser):
         fail(f"{message} (see {self.prog} --help)")
 
     def parse_args(self, args=None, namespace=None):
-        """The flags. An output that would take the place of an input, or of what is not ours, ends the program before anything is read."""
+        """The flags. An output in the place of an input, or of what is not ours, ends the program before anything is read."""
         args = super().parse_args(args, namespace)
         if not hasattr(args, "out"):
             return args
         inputs = {path for name, value in vars(args).items() if name not in self.shared for path in _paths(args, value)}
         if self.folder:
-            check_folder(args.out, inputs)
+            check_folder(args.out, inputs, self.folder)
         else:
             check_files(
                 self.files(args) if self.files else args.out if isinstance(args.out, list) else [args.out], inputs
@@ -99,7 +99,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def _paths(args, value):
-    """What a flag's value names on disk: a file, one in --data, the parts of a data folder, a model folder and its adapter's base."""
+    """What a flag's value names on disk: a file, one in --data, a data folder's parts, a model folder, its adapter's base."""
     for text in value if isinstance(value, list) else [value]:
         if isinstance(text, list):
             yield from _paths(args, text)
@@ -169,7 +169,7 @@ def parser(doc, **flags):
         doc: the script's docstring, shown by --help.
         flags: `name=default` changes a flag's default; `name=Flag(…)`, or a tuple of its parts, adds one or replaces it.
     """
-    made = Parser(doc, folder=True)
+    made = Parser(doc, folder="model")
     made.add_argument("--model", required=True, help="model folder (or hub id) that training starts from")
     made.add_argument("--out", required=True, help="folder to write the trained model to")
     known = {**COMMON, **RETAIN_FLAGS}

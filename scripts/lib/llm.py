@@ -110,7 +110,7 @@ def _client(args):
 
 
 def hidden(text, surely=True):
-    """A text with *** in place of the key, as it is, in base64 or as in a URL: what a client or a server says may repeat it.
+    """A text with *** in place of the key, as it is, in base64 or as in a URL: client and server may repeat it.
 
     Args:
         surely: False for a model's replies, in which a key that is a mere word ("none") or very short is no secret.

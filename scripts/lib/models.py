@@ -60,7 +60,7 @@ def model_folder(path, how=HOW):
 
 
 def is_hub_id(name):
-    """owner/name, where no folder here is called as the owner: work/none is a path that leads nowhere, and the hub need not be asked."""
+    """owner/name, where no folder here is called as the owner: work/none leads nowhere, and the hub need not be asked."""
     return bool(re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", str(name))) and not Path(name).parent.is_dir()
 
 
@@ -97,16 +97,14 @@ def loading(path):
 
 
 def fixed_date(template):
-    """A chat template that asks for today's date with DATE in its place: the prompt would be another every day, in training, in a
-    continued training and in evaluation."""
+    """A chat template that asks for today's date with DATE in its place: the prompt would be another every day, in training,
+    in a continued training and in evaluation."""
     if isinstance(template, dict):
         return {name: fixed_date(text) for name, text in template.items()}
     found = r"strftime_now\(\s*(['\"])(.*?)\1\s*\)"
     template = re.sub(found, lambda match: f'"{DATE.strftime(match[2])}"', template or "") or None
     if template and "strftime_now(" in template:
-        fail(
-            "the chat template asks for the date in a way that cannot be fixed (strftime_now): give another --chat-template"
-        )
+        fail("the chat template asks for the date (strftime_now) in a way not understood: give another --chat-template")
     return template
 
 
@@ -136,9 +134,7 @@ def read_model(path, dtype="auto"):
             with lora.without_warning():
                 model = lora.hasten(PeftModel.from_pretrained(model, path))
     if not tokenizer.is_fast:
-        fail(
-            f"{path}: a tokenizer without tokenizer.json does not tell where its tokens stand in a text, and is not taken"
-        )
+        fail(f"{path}: a tokenizer without tokenizer.json does not tell where its tokens stand, and is not taken")
     if tokenizer.chat_template is None:
         fail(f"{path}: the tokenizer has no chat template; make the folder with 00_models.py --chat-template NAME")
     tokenizer.chat_template = fixed_date(tokenizer.chat_template)
@@ -158,9 +154,7 @@ def read_model(path, dtype="auto"):
         max(tokenizer.get_vocab().items(), key=lambda item: item[1]),
     )
     if last[1] >= rows:
-        fail(
-            f"{path}: its tokenizer has tokens up to number {last[1]} ({last[0]!r}), its embedding only rows up to {rows - 1}"
-        )
+        fail(f"{path}: its tokenizer has tokens up to number {last[1]} ({last[0]!r}), its embedding only {rows} rows")
     tokenizer.positions = position_limit(model)
     model.config.pad_token_id = tokenizer.pad_token_id
     # the folder's own generation settings must not decide how methods are compared; its end tokens all end an answer
@@ -175,7 +169,7 @@ def read_model(path, dtype="auto"):
 
 
 def position_limit(model):
-    """How many tokens a model can read that looks its positions up in a table (GPT-2, OPT, GPT-J ...); None for one that computes them."""
+    """Tokens that a model can read which looks positions up in a table (GPT-2, OPT, GPT-J); None for one that computes them."""
     config = model.config.get_text_config()
     if getattr(config, "rope_parameters", None):
         return None
@@ -183,16 +177,14 @@ def position_limit(model):
 
 
 def save_model(model, tokenizer, folder):
-    """Writes a model folder: full weights, or only the adapter that was trained. Weights that are no numbers end the program.
+    """Writes a model folder: full weights, or only the adapter that was trained. Weights that are no numbers are refused.
 
     An adapter names its base by its full path, so that peft finds it from wherever it is loaded.
     """
     adapter = hasattr(model, "peft_config")
     for name, weights in model.named_parameters():
         if (not adapter or "lora_" in name) and not bool(weights.isfinite().all()):
-            fail(
-                f"{folder}: {name} holds weights that are no numbers; nothing was written: use a lower --lr (or --alpha)"
-            )
+            fail(f"{folder}: {name} holds weights that are no numbers; not written: use a lower --lr or --alpha")
     for config in model.peft_config.values() if adapter else ():
         config.target_modules = sorted(config.target_modules)  # a set, whose order would differ from run to run
         if Path(config.base_model_name_or_path or "").is_dir():
@@ -265,7 +257,7 @@ def encode_pairs(tokenizer, pairs, max_length=None, what="pairs", say=print):
     """Tokens of pairs of (question, answer), and what was cut of them, which is said.
 
     Returns:
-        (list as of `encode`; {} or {"answers": how many lost their end, "of": pairs, "max_length": what would have held them all}).
+        (list as of `encode`; {} or {"answers": how many lost their end, "of": pairs, "max_length": what would hold all}).
     """
     rows, limit = [encode(tokenizer, *pair, max_length) for pair in pairs], room(tokenizer, max_length)
     full = [at for at, (ids, _) in enumerate(rows) if len(ids) == limit]

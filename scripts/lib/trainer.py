@@ -298,7 +298,7 @@ class Trainer:
             apart, combine: gradients of several losses, each from `take_gradients`, and the function that makes of their sums over
             the accumulated batch (and over all processes) the list of gradients to update with.
         """
-        loss = float(loss.detach() if torch.is_tensor(loss) else loss)
+        loss = torch.as_tensor(loss).item()
         if not math.isfinite(loss):
             fail(f"{self.args.out}: the loss is {loss} at update {self.done + 1}: use a lower --lr or fewer --epochs")
         if apart is not None:
@@ -362,7 +362,7 @@ class Trainer:
         self.record["seconds"] = round(time.time() - self.began, 1)
         if not merge:
             self.record["base"] = (
-                "adapter_config.json names the base model by its full path (base_model_name_or_path): change it there when the base moves"
+                "adapter_config.json has the base model's full path as base_model_name_or_path: change it when the base moves"
             )
         write_json(self.partial / "training.json", {**self.record, "updates": self.log, "probes": self.probes})
         for name in (
