@@ -56,8 +56,8 @@ unlearn() {  # NAME SCRIPT FLAGS...
 }
 tune() {  # NAME SCRIPT FLAGS...: in place of that with --tune
   step tune-$1 reads $data/{forget,retain}_{train,tune}.jsonl scripts/30_generate.py eval/01_kfr_krr.py data/nli \
-    ${also[$2]:-} runs scripts/tools/tune.py --name $1 --rates $rates --model $R/models/vanilla --data $data \
-    --out $R/tune/$1 --generate " $GENERATE" --judge " ${judge[*]@Q}" -- "${@:2}"
+    ${also[$2]:-} "${judge[@]}" runs scripts/tools/tune.py --name $1 --rates $rates --model $R/models/vanilla \
+    --data $data --out $R/tune/$1 --generate " $GENERATE" --judge " ${judge[*]@Q}" -- "${@:2}"
 }
 method GA               10_ga.py       --retain none
 method GA+GDR           10_ga.py       --retain gdr
