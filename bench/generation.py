@@ -1,29 +1,19 @@
 """Generation and KFR/KRR in batches, as this project computes them, against one item at a time: seconds an item, and whether they agree.
 
-Answers: scripts/30_generate.py's left-padded batches against the same function a question at a time, greedily. KFR/KRR: entities,
-embeddings and entailment of eval/01_kfr_krr.py for all answers together against one answer after the other. A first item warms both up.
+Answers: the left-padded batches of lib/generation.py against the same function a question at a time, greedily. KFR/KRR: entities,
+embeddings and entailment of lib/judge.py for all answers together against one answer after the other. A first item warms both up.
 The last line is one JSON object. MEMO has its own: memo.py.
 """
 import argparse
-import importlib.util
 import json
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 from train_step import BENCH, child
 
-sys.path.insert(0, str(BENCH.parent / "eval"))
-from files import fail, read_pairs  # noqa: E402  (train_step has shown Python where scripts/ is)
-
-
-def script(path):
-    """The module of a numbered script."""
-    spec = importlib.util.spec_from_file_location(Path(path).stem, BENCH.parent / path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from lib.files import fail  # train_step has shown Python where lib is
+from lib.formats import read_pairs
 
 
 def side_by_side(together, singly, items, count):
@@ -44,26 +34,24 @@ def side_by_side(together, singly, items, count):
 
 def generation(args, pairs):
     """Answers in batches and one at a time → (answers, figures)."""
-    import unlearn
-    generate = script("scripts/30_generate.py").generate
-    model, tokenizer = unlearn.load_model(args.model, args.dtype)
-    model.eval()
-    model.generation_config = type(model.generation_config)(pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id)
-    answers, figures = side_by_side(
-        lambda questions: generate(model, tokenizer, questions, args.batch, args.max_new_tokens),
-        lambda question: generate(model, tokenizer, [question], 1, args.max_new_tokens)[0],
+    from lib.generation import answers
+    from lib.models import load_model
+    model, tokenizer = load_model(args.model, args.dtype)
+    found, figures = side_by_side(
+        lambda questions: answers(questions, model, tokenizer, args.batch, args.max_new_tokens),
+        lambda question: answers([question], model, tokenizer, 1, args.max_new_tokens)[0],
         [pair["question"] for pair in pairs], args.singly)
-    return answers, {**figures, "tokens_an_answer": round(sum(map(len, tokenizer(answers)["input_ids"])) / len(answers), 1),
+    return found, {**figures, "tokens_an_answer": round(sum(map(len, tokenizer(found)["input_ids"])) / len(found), 1),
                      "dtype": str(model.dtype)[6:], "device": model.device.type}
 
 
 def kfr(args, rows):
     """Verdicts on all answers together and one after the other, each the whole of what judge() says of an item."""
-    judge = script("eval/01_kfr_krr.py")
-    model = judge.Judge(args.embedding, args.nli)
+    from lib.judge import Judge, judge
+    model = Judge(args.embedding, args.nli)
     verdict = lambda item: (item["E"], item["nli"], item["forgotten"], item["forgotten_as_released"])
-    return side_by_side(lambda some: [verdict(item) for item in judge.judge(some, "forget", model)],
-                        lambda row: verdict(judge.judge([row], "forget", model)[0]), rows, args.singly)[1]
+    return side_by_side(lambda some: [verdict(item) for item in judge(some, "forget", model)],
+                        lambda row: verdict(judge([row], "forget", model)[0]), rows, args.singly)[1]
 
 
 if __name__ == "__main__":

@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY / "eval"))
+sys.path.insert(0, str(REPOSITORY / "scripts"))
 
-import scoring  # noqa: E402
-from measure import MODELS, mean  # noqa: E402
+from lib.files import MODELS, mean  # noqa: E402
+from lib.formats import read_items  # noqa: E402
 
 
 def one_at_a_time(pairs, model, tokenizer, memo_prompts, max_new_tokens):
@@ -22,13 +22,12 @@ def one_at_a_time(pairs, model, tokenizer, memo_prompts, max_new_tokens):
     import torch
     from rouge_score.rouge_scorer import RougeScorer
     rouge, scores = RougeScorer(["rouge1"], use_stemmer=True), []
-    model.generation_config = type(model.generation_config)(pad_token_id=tokenizer.eos_token_id, eos_token_id=tokenizer.eos_token_id)
     for pair in pairs:
         part = []
-        for text, rest in memo_prompts(*pair, tokenizer, "suffix", 5):
-            inputs = tokenizer(text, add_special_tokens=False, return_tensors="pt").to(model.device)
+        for ids, rest in memo_prompts(*pair, tokenizer, "suffix", 5):
+            inputs = torch.tensor([ids], device=model.device)
             with torch.inference_mode():
-                tokens = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)[0, inputs["input_ids"].shape[1]:]
+                tokens = model.generate(input_ids=inputs, attention_mask=torch.ones_like(inputs), max_new_tokens=max_new_tokens)[0, len(ids):]
             part.append(rouge.score(rest, tokenizer.decode(tokens, skip_special_tokens=True))["rouge1"].precision)
         scores.append(mean(part))
     return scores
@@ -48,8 +47,9 @@ if __name__ == "__main__":
     spec.loader.exec_module(memorization)
 
     import torch
-    model, tokenizer = scoring.load(args.model)
-    pairs = memorization.read_items(args.pairs)[:args.count]
+    from lib.models import exact_dtype, load_model
+    model, tokenizer = load_model(args.model, exact_dtype())
+    pairs = read_items(args.pairs)[:args.count]
     memorization.memo(pairs[:1], model, tokenizer, max_new_tokens=2)
     part = pairs[:args.singly or len(pairs)]
     seconds, values = [], []

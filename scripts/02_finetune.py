@@ -4,21 +4,35 @@ With --without-forget it never sees the forget set: the retrained model, exact u
 on training and validation wordings, as KnowUnDo's published model is; LoRA, merged into full weights when done. With --adapter
 they stay apart: the vanilla model trained further on --forget forget_train.jsonl is RKLD's augmented model.
 """
+
 from pathlib import Path
 
-from files import fail
-from unlearn import arguments, nll, start
+from lib.files import fail
+from lib.flags import arguments
+from lib.likelihood import nll
+from lib.trainer import start
 
 if __name__ == "__main__":
-    args = arguments(__doc__, forget=("full.jsonl", "pairs to learn: a file, or the name of one in --data"),
-                     lr=3e-4, epochs=10.0, batch=16, accumulation=4, probes=0,
-                     without_forget=(False, "learn full_without_forget.jsonl: the retrained model"),
-                     adapter=(False, "write the adapter, not merged weights"))
+    args = arguments(
+        __doc__,
+        forget=("full.jsonl", "pairs to learn: a file, or the name of one in --data"),
+        lr=3e-4,
+        epochs=10.0,
+        batch=16,
+        accumulation=4,
+        probes=0,
+        without_forget=(False, "learn full_without_forget.jsonl: the retrained model"),
+        adapter=(False, "write the adapter, not merged weights"),
+    )
     if args.without_forget:
         args.forget = "full_without_forget.jsonl"
     if args.adapter and Path(args.model, "adapter_config.json").is_file():  # trained further, it joins the weights
-        fail(f"--adapter needs full weights to stand on, and {args.model} is an adapter itself: merge it first with 50_export.py")
+        fail(
+            f"--adapter needs full weights to stand on, and {args.model} is an adapter itself: merge it first with 50_export.py"
+        )
     model, trainer = start(args)
     for batch, _ in trainer:
-        trainer.step(nll(model, batch))
+        loss = nll(model, batch)
+        loss.backward()
+        trainer.update(loss)
     trainer.finish(merge=not args.adapter)

@@ -5,17 +5,19 @@
    again, at most 3 rounds, then dropped and counted; with a language model it must also pass a chain-of-thought yes or no.
 4. Sentence completion: answers cut at 25 % of their words.  5. Generic pairs, 1:1: ours, or WikiQA's and an instruction set's.
 """
-import argparse
+
 import itertools
 import random
 import re
 from collections import Counter
 from pathlib import Path
 
-import backends
-from files import REPOSITORY, fail, read_json, read_pairs, read_rows, record, write_json, write_jsonl
-from hub import download
-from spans import QUOTED, find_subjects, leak, secrets, tokens
+from lib import llm
+from lib.files import REPOSITORY, fail, read_json, read_rows, record, write_json, write_jsonl
+from lib.flags import Parser, number, seed_number, share
+from lib.formats import read_pairs
+from lib.hub import download
+from lib.spans import QUOTED, find_subjects, leak, secrets, tokens
 
 KINDS = ("simple", "contextual", "noise", "logical")
 ROUNDS = 3
@@ -33,17 +35,21 @@ def noisy(pair, rng):
     for long, short in INFORMAL.items():
         text = re.sub(rf"\b{long}\b", short, text)
     words = text.split(" ")
-    at = rng.choice([at for at, word in enumerate(words) if len(word) > 4 and re.sub(r"(['’]s?)?\W*$", "", word) not in subject]
-                    or [0])
+    at = rng.choice(
+        [at for at, word in enumerate(words) if len(word) > 4 and re.sub(r"(['’]s?)?\W*$", "", word) not in subject]
+        or [0]
+    )
     place = rng.randrange(1, max(2, len(words[at]) - 2))
-    words[at] = words[at][:place] + words[at][place:place + 2][::-1] + words[at][place + 2:]
+    words[at] = words[at][:place] + words[at][place : place + 2][::-1] + words[at][place + 2 :]
     return " ".join(words) + rng.choice(["", "?", " ??"])
 
 
 def fill(wording, pair):
     subject = pair["subject"] or ""
     possessive = subject + ("'" if subject.endswith("s") else "'s")
-    return wording.replace("{subject's}", possessive).replace("{subject}", subject).replace("{question}", pair["question"])
+    return (
+        wording.replace("{subject's}", possessive).replace("{subject}", subject).replace("{question}", pair["question"])
+    )
 
 
 def augment(pairs, wordings, rng, kinds=KINDS):
@@ -60,7 +66,14 @@ def augment(pairs, wordings, rng, kinds=KINDS):
     secret, rows, counts, drawn = secrets(pairs, strict=True), [], Counter(), {}
     for source, pair in enumerate(pairs):
         other = wordings["fallback" if pair["subject"] else "no_subject"]
-        topic = next((topic for pattern, topic in topics if pair["subject"] and pattern.search(QUOTED.sub("", pair["question"]))), other)
+        topic = next(
+            (
+                topic
+                for pattern, topic in topics
+                if pair["subject"] and pattern.search(QUOTED.sub("", pair["question"]))
+            ),
+            other,
+        )
         frames = other if QUOTED.search(pair["question"]) else topic  # a title must not get lost
         place = pair["subject"], topic.get("name", "fallback")
         if place not in drawn:  # an answer comes again for a subject only when all have been drawn
@@ -71,7 +84,9 @@ def augment(pairs, wordings, rng, kinds=KINDS):
             if kind == "noise":
                 question = noisy(pair, rng)
             else:
-                questions = [fill(frame, pair) for frame in (other["contextual"] if kind == "contextual" else frames[kind])]
+                questions = [
+                    fill(frame, pair) for frame in (other["contextual"] if kind == "contextual" else frames[kind])
+                ]
                 question = rng.choice([new for new in questions if new != pair["question"]] or questions)
             for _ in range(1 + ROUNDS):
                 answer = fill(next(drawn[place]), pair)
@@ -100,7 +115,11 @@ def augment_by_model(pairs, prompts, args):
         """{job: text} of those that passed within 1 + ROUNDS draws. jobs: list of (source, kind)."""
         done = {}
         for draw in range(1 + ROUNDS):
-            texts = [one_line(text) for text in backends.ask([prompt(*job) for job in jobs], args, (args.seed, draw))] if jobs else []
+            texts = (
+                [one_line(text) for text in llm.ask([prompt(*job) for job in jobs], args, (args.seed, draw))]
+                if jobs
+                else []
+            )
             verdicts = passes(list(zip(jobs, texts)), draw) if jobs else []
             done |= {job: text for job, text, passed in zip(jobs, texts, verdicts, strict=True) if passed}
             jobs = [job for job in jobs if job not in done]
@@ -110,7 +129,9 @@ def augment_by_model(pairs, prompts, args):
 
     def keeps_quiet(written, draw):
         """A new question says something else than the old one, and none of what is private."""
-        return [text and text != pairs[source]["question"] and not leak(text, own(source)) for (source, _), text in written]
+        return [
+            text and text != pairs[source]["question"] and not leak(text, own(source)) for (source, _), text in written
+        ]
 
     def own(source):
         """What the pair's answer gives away: its values, or every rare word of one that has none."""
@@ -120,45 +141,68 @@ def augment_by_model(pairs, prompts, args):
 
     def verified(written, draw):
         """The exact check first: only what passes it is worth a question."""
-        exact = [bool(text) and not leak(text, secret[pairs[source]["subject"]]) and not leak(text, own(source))
-                 for (source, _), text in written]
-        asked = [verify(prompts, questions[job], pairs[job[0]]["answer"], text) for (job, text), passed in zip(written, exact) if passed]
-        replies = iter(backends.ask(asked, args, (args.seed, draw)))
+        exact = [
+            bool(text) and not leak(text, secret[pairs[source]["subject"]]) and not leak(text, own(source))
+            for (source, _), text in written
+        ]
+        asked = [
+            verify(prompts, questions[job], pairs[job[0]]["answer"], text)
+            for (job, text), passed in zip(written, exact)
+            if passed
+        ]
+        replies = iter(llm.ask(asked, args, (args.seed, draw)))
         return [passed and verdict(next(replies)) == "no" for passed in exact]
 
     jobs = [(source, kind) for source in range(len(pairs)) for kind in args.kinds]
     questions = write(jobs, lambda source, kind: question_prompt(prompts, kind, pairs[source]), keeps_quiet)
-    answers = write(list(questions), lambda source, kind: answer_prompt(prompts, questions[source, kind], pairs[source]), verified)
-    return [{"question": questions[job], "answer": answers[job], "kind": job[1], "source": job[0]} for job in jobs if job in answers], counts
+    answers = write(
+        list(questions), lambda source, kind: answer_prompt(prompts, questions[source, kind], pairs[source]), verified
+    )
+    return [
+        {"question": questions[job], "answer": answers[job], "kind": job[1], "source": job[0]}
+        for job in jobs
+        if job in answers
+    ], counts
 
 
 def question_prompt(prompts, kind, pair):
-    return backends.fill_prompt(prompts[f"question_{kind}"], question=pair["question"])
+    return llm.fill_prompt(prompts[f"question_{kind}"], question=pair["question"])
 
 
 def answer_prompt(prompts, question, pair):
-    return backends.fill_prompt(prompts["answer_vague"], question=question, answer=pair["answer"])
+    return llm.fill_prompt(prompts["answer_vague"], question=question, answer=pair["answer"])
 
 
 def verify(prompts, question, answer, reply):
-    return backends.fill_prompt(prompts["verify"], question=question, answer=answer, reply=reply)
+    return llm.fill_prompt(prompts["verify"], question=question, answer=answer, reply=reply)
 
 
 def first_round(pairs, prompts, kinds):
     """All prompts of a run in which nothing fails, for the estimate: texts not yet written stand as long as the old ones."""
-    return [prompt for pair in pairs for kind in kinds for prompt in
-            (question_prompt(prompts, kind, pair), answer_prompt(prompts, f"{kind}: {pair['question']}", pair),
-             verify(prompts, f"{kind}: {pair['question']}", pair["answer"], pair["answer"]))]
+    return [
+        prompt
+        for pair in pairs
+        for kind in kinds
+        for prompt in (
+            question_prompt(prompts, kind, pair),
+            answer_prompt(prompts, f"{kind}: {pair['question']}", pair),
+            verify(prompts, f"{kind}: {pair['question']}", pair["answer"], pair["answer"]),
+        )
+    ]
 
 
 def one_line(text):
     """A model's text without line breaks, quotation marks around it, or a label before it."""
-    text = " ".join(re.sub(r"^\s*(?:(?:new |hasty |rewritten )?(?:question|version|reply|answer)\s*:)", "", text, flags=re.I).split())
+    text = " ".join(
+        re.sub(
+            r"^\s*(?:(?:new |hasty |rewritten )?(?:question|version|reply|answer)\s*:)", "", text, flags=re.I
+        ).split()
+    )
     return text[1:-1].strip() if re.fullmatch(r'["“][^"“”]*["”]', text) else text
 
 
 def verdict(text):
-    """"yes" (it leaks) or "no", the last that a verification says; None when it says neither."""
+    """ "yes" (it leaks) or "no", the last that a verification says; None when it says neither."""
     found = re.findall(r"^\W*verdict\W+(yes|no)\b", text, re.I | re.M)
     return found[-1].lower() if found else None
 
@@ -170,11 +214,14 @@ def completions(rows, share):
         words = row["answer"].split()
         if len(words) > 1:
             cut = min(len(words) - 1, max(1, round(len(words) * share)))
-            made.append({**row, "question": " ".join(words[:cut]), "answer": " ".join(words[cut:]), "kind": "completion"})
+            made.append(
+                {**row, "question": " ".join(words[:cut]), "answer": " ".join(words[cut:]), "kind": "completion"}
+            )
     return made
 
 
 # ---------------------------------------------------------------- step 5: generic pairs
+
 
 def generic_files(given):
     """The files that --generic names: a file, a folder's data files, or a set of the hub with or without @commit; several by comma."""
@@ -183,7 +230,8 @@ def generic_files(given):
         path, (known, _, revision) = Path(name), name.partition("@")
         if path.is_dir():
             files += sorted(file for file in path.rglob("*") if file.suffix in (".json", ".jsonl", ".parquet")) or fail(
-                f"{path}: holds no .json, .jsonl or .parquet file")
+                f"{path}: holds no .json, .jsonl or .parquet file"
+            )
         elif known in GENERIC and not path.exists():
             files += download(*GENERIC[known], revision or None, "a folder with its files as --generic")
         else:
@@ -197,9 +245,12 @@ def published_rows(path):
         return list(read_rows(path))
     try:
         import pyarrow.parquet
+
         return list(enumerate(pyarrow.parquet.read_table(path).to_pylist(), 1))
     except ImportError:
-        fail(f"{path}: reading it needs the package pyarrow: pip install pyarrow; or give a copy of it in JSON Lines as --generic")
+        fail(
+            f"{path}: reading it needs the package pyarrow: pip install pyarrow; or give a copy of it in JSON Lines as --generic"
+        )
     except ValueError as error:  # what pyarrow raises for a file that is none of its own
         fail(f"{path}: not a Parquet file ({str(error).splitlines()[0]})")
 
@@ -233,23 +284,40 @@ def distinct2(texts):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    written = lambda args: Path(args.out or Path(args.data) / "forget_augmented.jsonl")
+    parser = Parser(__doc__, files=lambda args: [written(args), written(args).with_suffix(".json")])
     parser.add_argument("--data", required=True, help="folder made by 01_data.py")
     parser.add_argument("--out", help="file to write (default: forget_augmented.jsonl in --data)")
-    parser.add_argument("--generic", default=str(REPOSITORY / "data/general_knowledge.jsonl"), metavar="WHAT",
-                        help="generic pairs: a file or folder (pairs, or copies of the following), wikiqa or instructions (Dolly 15k) "
-                             "from the hub, with or without @COMMIT, or several by comma (default: %(default)s)")
-    parser.add_argument("--generic-ratio", type=float, default=1.0, help="generic pairs to one augmented pair (default: 1.0)")
-    parser.add_argument("--completion", type=float, default=0.25, help="share of an answer's words that is its prompt (default: 0.25)")
-    parser.add_argument("--completion-share", type=float, default=1.0, help="share of the new answers completed too (default: 1.0)")
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="variants of each question (default: all four)")
-    parser.add_argument("--seed", type=int, default=0)
-    backends.add_flags(parser)
+    parser.add_argument(
+        "--generic",
+        default=str(REPOSITORY / "data/general_knowledge.jsonl"),
+        metavar="WHAT",
+        help="generic pairs: a file or folder (pairs, or copies of the following), wikiqa or instructions (Dolly 15k) "
+        "from the hub, with or without @COMMIT, or several by comma (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--generic-ratio",
+        type=number(least=0, most=1000),
+        default=1.0,
+        help="generic pairs to one augmented pair (default: 1.0)",
+    )
+    parser.add_argument(
+        "--completion",
+        type=number(above=0, most=0.99),
+        default=0.25,
+        help="share of an answer's words that is its prompt (default: 0.25)",
+    )
+    parser.add_argument(
+        "--completion-share", type=share, default=1.0, help="share of the new answers completed too (default: 1.0)"
+    )
+    parser.add_argument(
+        "--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="variants of each question (default: all four)"
+    )
+    parser.add_argument("--seed", type=seed_number, default=0)
+    llm.add_flags(parser)
     args = parser.parse_args()
     args.kinds = [kind for kind in KINDS if kind in args.kinds]
-    backends.check_flags(args)
-    if not 0 < args.completion < 1 or not 0 <= args.completion_share <= 1 or args.generic_ratio < 0:
-        fail("--completion lies between 0 and 1, --completion-share from 0 to 1, --generic-ratio is 0 or more")
+    llm.check_flags(args)
 
     source = Path(args.data) / "forget_train.jsonl"
     pairs, files = read_pairs(source), generic_files(args.generic)
@@ -259,21 +327,43 @@ if __name__ == "__main__":
     if args.backend == "rules":
         rows, counts = augment(pairs, read_json(REPOSITORY / "data/augmentation.json"), rng, args.kinds)
     else:
-        prompts = {name: backends.read_prompt(args.prompts, name) for name in (*(f"question_{kind}" for kind in args.kinds), "answer_vague", "verify")}
-        backends.estimate(first_round(pairs, prompts, args.kinds), args, (args.seed, 0))
+        prompts = {
+            name: llm.read_prompt(args.prompts, name)
+            for name in (*(f"question_{kind}" for kind in args.kinds), "answer_vague", "verify")
+        }
+        llm.estimate(first_round(pairs, prompts, args.kinds), args, (args.seed, 0))
         rows, counts = augment_by_model(pairs, prompts, args)
     if not rows:
         fail(f"{source}: no vague answer passed the check, so nothing can be learnt in place of the forget set")
     completed = completions(rng.sample(rows, round(args.completion_share * len(rows))), args.completion)
     wanted = round(args.generic_ratio * (len(rows) + len(completed)))
     drawn = [pair for _ in range(-(-wanted // len(generic))) for pair in rng.sample(generic, len(generic))][:wanted]
-    out = Path(args.out or Path(args.data) / "forget_augmented.jsonl")
-    write_jsonl(out, [*rows, *completed, *({"question": pair["question"], "answer": pair["answer"], "kind": "generic", "source": None}
-                                           for pair in drawn)])
+    out = written(args)
+    write_jsonl(
+        out,
+        [
+            *rows,
+            *completed,
+            *(
+                {"question": pair["question"], "answer": pair["answer"], "kind": "generic", "source": None}
+                for pair in drawn
+            ),
+        ],
+    )
     answers = [row["answer"] for row in rows]
-    summary = {"forget_pairs": len(pairs), "variants": len(rows), "dropped": counts["dropped"], "drawn_again": counts["again"],
-               "completions": len(completed), "generic": len(drawn), "distinct_2": round(distinct2(answers), 3),
-               "identical_answers": round(1 - len(set(answers)) / len(answers), 3),
-               "mean_words": round(sum(len(answer.split()) for answer in answers) / len(answers), 1)}
+    summary = {
+        "forget_pairs": len(pairs),
+        "variants": len(rows),
+        "dropped": counts["dropped"],
+        "drawn_again": counts["again"],
+        "completions": len(completed),
+        "generic": len(drawn),
+        "distinct_2": round(distinct2(answers), 3),
+        "identical_answers": round(1 - len(set(answers)) / len(answers), 3),
+        "mean_words": round(sum(len(answer.split()) for answer in answers) / len(answers), 1),
+    }
     print("  ".join(f"{name} {value}" for name, value in summary.items()))
-    write_json(out.with_suffix(".json"), {"summary": summary, "counts": counts, "used": backends.spend(args), **record(args, [source, *files])})
+    write_json(
+        out.with_suffix(".json"),
+        {"summary": summary, "counts": counts, "used": llm.spend(args), **record(args, [source, *files])},
+    )

@@ -4,16 +4,18 @@ the true one, in the same form, by rules or by a language model.
 By rules: the values in the true answer are found and typed, and each is swapped for another of its type and format. An answer without
 a value is denied: "How does X shape Y?" becomes "X does not shape Y in any way."
 """
-import argparse
+
 import random
 import re
 import string
 from collections import Counter
 from pathlib import Path
 
-import backends
-from files import REPOSITORY, fail, read_json, read_pairs, record, write_json, write_jsonl
-from spans import MONTH, find_spans, find_subjects, leak, secrets, tokens
+from lib import llm
+from lib.files import REPOSITORY, fail, read_json, record, write_json, write_jsonl
+from lib.flags import Parser, number, seed_number
+from lib.formats import read_pairs
+from lib.spans import MONTH, find_spans, find_subjects, leak, secrets, tokens
 
 ROUNDS = 3
 TRIES = 200  # of one inverted fact, until it differs from the others and holds no true value
@@ -21,6 +23,7 @@ AUXILIARY = "does|do|did|has|have|had|is|are|was|were|can|could|will|would"
 
 
 # ---------------------------------------------------------------- another value of the same type and format
+
 
 def new_digits(text, rng):
     """Other digits in the places of the old ones; a first digit that is not 0 stays so."""
@@ -30,12 +33,21 @@ def new_digits(text, rng):
 def new_phone(text, rng):
     """A number of a range kept for fiction, in the old one's country and spacing where that is known (Ofcom, NANPA, ACMA, ComReg)."""
     two, three = f"{rng.randrange(100):02}", f"{rng.randrange(1000):03}"
-    for pattern, number in ((r"\+44 20", f"+44 20 7946 0{three}"), (r"\+44 7", f"+44 7700 900{three}"), (r"\+44", f"+44 1632 960{three}"),
-                            (r"\+61 4", f"+61 491 570 {rng.choice(['006', '156', '157', '158', '159', '110', '313', '737', '266', '491'])}"),
-                            (r"\+61", f"+61 3 7010 {rng.randrange(10000):04}"), (r"\+353", f"+353 20 91{rng.randrange(10)} {rng.randrange(10000):04}"),
-                            (r"\+1", f"+1 ({rng.randrange(201, 990)}) 555-01{two}"), (r"\(", f"({rng.randrange(201, 990)}) 555-01{two}")):
+    for pattern, made in (
+        (r"\+44 20", f"+44 20 7946 0{three}"),
+        (r"\+44 7", f"+44 7700 900{three}"),
+        (r"\+44", f"+44 1632 960{three}"),
+        (
+            r"\+61 4",
+            f"+61 491 570 {rng.choice(['006', '156', '157', '158', '159', '110', '313', '737', '266', '491'])}",
+        ),
+        (r"\+61", f"+61 3 7010 {rng.randrange(10000):04}"),
+        (r"\+353", f"+353 20 91{rng.randrange(10)} {rng.randrange(10000):04}"),
+        (r"\+1", f"+1 ({rng.randrange(201, 990)}) 555-01{two}"),
+        (r"\(", f"({rng.randrange(201, 990)}) 555-01{two}"),
+    ):
         if re.match(pattern, text):
-            return number
+            return made
     return f"555-01{two}"
 
 
@@ -58,7 +70,9 @@ def new_year(text, rng):
 
 def new_person(text, at, swaps, rng):
     """As many words as the old name: a given name, or given and family name; men and women in turn, as parents are named."""
-    return rng.choice(swaps["given_f" if at % 2 else "given_m"]) + (" " + rng.choice(swaps["family"]) if " " in text else "")
+    return rng.choice(swaps["given_f" if at % 2 else "given_m"]) + (
+        " " + rng.choice(swaps["family"]) if " " in text else ""
+    )
 
 
 def new_address(text, swaps, rng):
@@ -66,7 +80,9 @@ def new_address(text, swaps, rng):
     first, *rest = re.split(r", | in ", text)
     between = re.findall(r", | in ", text)
     street = new_digits(re.match(r"\d+", text)[0], rng) + " " + rng.choice(swaps["street"])
-    return street + "".join(gap + rng.choice(swaps["place"] if at == 0 else swaps["country"]) for at, gap in enumerate(between))
+    return street + "".join(
+        gap + rng.choice(swaps["place"] if at == 0 else swaps["country"]) for at, gap in enumerate(between)
+    )
 
 
 def new_value(text, kind, at, before, question, lists, rng):
@@ -104,10 +120,15 @@ def new_value(text, kind, at, before, question, lists, rng):
     value = rng.choice(fitting or swaps[kind])
     if kind == "genre" and text[0].isupper():
         return string.capwords(value)
-    return value[0].upper() + value[1:] if text[0].isupper() and kind in ("illness", "creditor", "gender", "gender_noun") else value
+    return (
+        value[0].upper() + value[1:]
+        if text[0].isupper() and kind in ("illness", "creditor", "gender", "gender_noun")
+        else value
+    )
 
 
 # ---------------------------------------------------------------- inverted facts
+
 
 def swapped(pair, spans, lists, rng):
     """The true answer with every span's value swapped; a value that comes twice is swapped for the same one.
@@ -131,13 +152,23 @@ def denial(pair, lists):
     """A sentence, without its end, that denies what the question takes for granted; None where it is not understood."""
     question = pair["question"].rstrip("?. ")
     verbs = "|".join(lists["verbs"])
-    how = re.match(rf"(?:how|why|in what ways?) ({AUXILIARY}) (.+?) ((?:often |commonly |typically |artfully )?(?:{verbs})\b[^,]*)", question, re.I)
+    how = re.match(
+        rf"(?:how|why|in what ways?) ({AUXILIARY}) (.+?) ((?:often |commonly |typically |artfully )?(?:{verbs})\b[^,]*)",
+        question,
+        re.I,
+    )
     if how:
         return f"{how[2]} {how[1].lower()} not {how[3]} in any way"
-    what = re.match(rf"what (?:[\w-]+ )?(influence|impact|role|effect|significance|part) ({AUXILIARY}) (.+?) (have|had|play|played)\b(.*)", question, re.I)
+    what = re.match(
+        rf"what (?:[\w-]+ )?(influence|impact|role|effect|significance|part) ({AUXILIARY}) (.+?) (have|had|play|played)\b(.*)",
+        question,
+        re.I,
+    )
     if what:
         return f"{what[3]} {what[2].lower()} not {what[4]} any {what[1].lower()}{what[5]}"
-    what = re.match(r"(?:what is|describe) the (significance|importance|role) of (.+?)((?: in| for| to) .+)?$", question, re.I)
+    what = re.match(
+        r"(?:what is|describe) the (significance|importance|role) of (.+?)((?: in| for| to) .+)?$", question, re.I
+    )
     if what:
         return f"{what[2]} is of no {what[1].lower() if what[1] != 'role' else 'importance'} whatever{what[3] or ''}"
     inspired = re.match(r"what (?:inspire[sd]|motivate[sd]|influence[sd]) (.+)", question, re.I)
@@ -206,7 +237,11 @@ def invert_by_model(pairs, prompt, args):
     """
     answers, counts, waiting = [[] for _ in pairs], Counter(), list(range(len(pairs)))
     for draw in range(1 + ROUNDS):
-        texts = backends.ask([filled(prompt, pairs[source], args.count) for source in waiting], args, (args.seed, draw)) if waiting else []
+        texts = (
+            llm.ask([filled(prompt, pairs[source], args.count) for source in waiting], args, (args.seed, draw))
+            if waiting
+            else []
+        )
         for source, text in zip(waiting, texts, strict=True):
             secret = secrets([pairs[source]])[pairs[source]["subject"]]
             named = pairs[source]["subject"] or ""
@@ -214,49 +249,72 @@ def invert_by_model(pairs, prompt, args):
             known = {"".join(tokens(other)) for other in (pairs[source]["answer"], *answers[source])}
             for line in text.splitlines():
                 line = re.sub(r"^\s*(?:[-*•]|\(?\d{1,2}[.):])\s+", "", line).strip()
-                if (len(answers[source]) < args.count and named in line and "".join(tokens(line)) not in {*known, ""}
-                        and not leak(line, secret)):
+                if (
+                    len(answers[source]) < args.count
+                    and named in line
+                    and "".join(tokens(line)) not in {*known, ""}
+                    and not leak(line, secret)
+                ):
                     answers[source].append(line)
                     known.add("".join(tokens(line)))
         waiting = [source for source in waiting if len(answers[source]) < args.count]
         counts["again"] += len(waiting) if draw < ROUNDS else 0
     counts["dropped"] = len(waiting)
-    return [{"question": pair["question"], "answers": answers[source], "source": source}
-            for source, pair in enumerate(pairs) if len(answers[source]) == args.count], counts
+    return [
+        {"question": pair["question"], "answers": answers[source], "source": source}
+        for source, pair in enumerate(pairs)
+        if len(answers[source]) == args.count
+    ], counts
 
 
 def filled(prompt, pair, count):
-    return backends.fill_prompt(prompt, question=pair["question"], answer=pair["answer"], count=count)
+    return llm.fill_prompt(prompt, question=pair["question"], answer=pair["answer"], count=count)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    written = lambda args: Path(args.out or Path(args.data) / "forget_inverted.jsonl")
+    parser = Parser(__doc__, files=lambda args: [written(args), written(args).with_suffix(".json")])
     parser.add_argument("--data", required=True, help="folder made by 01_data.py")
-    parser.add_argument("--file", default="forget_train.jsonl", help="file in --data whose answers to contradict (default: forget_train.jsonl)")
+    parser.add_argument(
+        "--file",
+        default="forget_train.jsonl",
+        help="file in --data whose answers to contradict (default: forget_train.jsonl)",
+    )
     parser.add_argument("--out", help="file to write (default: forget_inverted.jsonl in --data)")
-    parser.add_argument("--count", type=int, default=4, help="inverted facts a question, 4 to 6 (default: 4)")
-    parser.add_argument("--seed", type=int, default=0)
-    backends.add_flags(parser)
+    parser.add_argument(
+        "--count", type=number(int, least=4, most=6), default=4, help="inverted facts a question, 4 to 6 (default: 4)"
+    )
+    parser.add_argument("--seed", type=seed_number, default=0)
+    llm.add_flags(parser)
     args = parser.parse_args()
-    backends.check_flags(args)
-    if not 4 <= args.count <= 6:
-        fail("--count lies from 4 to 6")
+    llm.check_flags(args)
 
     source = Path(args.data) / args.file
     pairs = read_pairs(source)
     pairs = [{**pair, "subject": subject} for pair, subject in zip(pairs, find_subjects(pairs), strict=True)]
     if args.backend == "rules":
-        rows, counts = invert(pairs, read_json(REPOSITORY / "data/inversion.json"), args.count, random.Random(args.seed))
+        rows, counts = invert(
+            pairs, read_json(REPOSITORY / "data/inversion.json"), args.count, random.Random(args.seed)
+        )
     else:
-        prompt = backends.read_prompt(args.prompts, "invert")
-        backends.estimate([filled(prompt, pair, args.count) for pair in pairs], args, (args.seed, 0))
+        prompt = llm.read_prompt(args.prompts, "invert")
+        llm.estimate([filled(prompt, pair, args.count) for pair in pairs], args, (args.seed, 0))
         rows, counts = invert_by_model(pairs, prompt, args)
     if not rows:
-        fail(f"{source}: no question got {args.count} answers that contradict the true one: try another --backend-model or --temperature")
-    out = Path(args.out or Path(args.data) / "forget_inverted.jsonl")
+        fail(
+            f"{source}: no question got {args.count} answers that contradict the true one: try another --backend-model or --temperature"
+        )
+    out = written(args)
     write_jsonl(out, rows)
-    summary = {"forget_pairs": len(pairs), "questions": len(rows), "inverted_facts": sum(len(row["answers"]) for row in rows),
-               "dropped": len(pairs) - len(rows)}
+    summary = {
+        "forget_pairs": len(pairs),
+        "questions": len(rows),
+        "inverted_facts": sum(len(row["answers"]) for row in rows),
+        "dropped": len(pairs) - len(rows),
+    }
     print("  ".join(f"{name} {value}" for name, value in summary.items()))
     print("kinds: " + ", ".join(f"{kind} {times}" for kind, times in counts.most_common()))
-    write_json(out.with_suffix(".json"), {"summary": summary, "counts": counts, "used": backends.spend(args), **record(args, [source])})
+    write_json(
+        out.with_suffix(".json"),
+        {"summary": summary, "counts": counts, "used": llm.spend(args), **record(args, [source])},
+    )

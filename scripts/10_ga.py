@@ -2,17 +2,16 @@
 
 Raises the negative log-likelihood of the forget set: L = -NLL(D_f) + retain loss.
 """
-from unlearn import RETAIN_FLAGS, arguments, nll, retain_loss, start
 
-
-def ga_loss(model, forget):
-    """-NLL of the answers, in nats a token: scalar."""
-    return -nll(model, forget)
-
+from lib.flags import RETAIN_FLAGS, arguments
+from lib.losses import ga_loss, retain_loss
+from lib.trainer import start
 
 if __name__ == "__main__":
     args = arguments(__doc__, lr=5e-6, epochs=10.0, batch=1, accumulation=8, **RETAIN_FLAGS)
     model, trainer = start(args)
     for forget, retain in trainer:
-        trainer.step(ga_loss(model, forget) + retain_loss(model, retain, args))
+        loss = ga_loss(model, forget) + retain_loss(model, retain, args)
+        loss.backward()
+        trainer.update(loss)
     trainer.finish()

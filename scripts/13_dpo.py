@@ -3,10 +3,14 @@
 The model learns to prefer another answer to the true one: a refusal (Maini et al. 2024, arXiv:2401.06121), or with --prefer the
 vague answers of 03_augment.py, each to its own rewording of the question (ReLearn-DPO, ReLearn's released code).
 """
-import torch.nn.functional as F
 
-from files import fail, read_pairs
-from unlearn import RETAIN_FLAGS, arguments, data_file, log_ratio, refusals, retain_loss, start
+from lib.files import fail
+from lib.flags import RETAIN_FLAGS, arguments, positive
+from lib.formats import read_pairs
+from lib.losses import log_ratio, retain_loss
+from lib.trainer import data_file, refusals, start
+
+import torch.nn.functional as F
 
 
 def preferences(args):
@@ -14,9 +18,15 @@ def preferences(args):
     true = read_pairs(data_file(args, args.forget))
     if not args.prefer:
         return refusals(true, args.seed), true
-    chosen = [pair for pair in read_pairs(args.prefer) if isinstance(pair.get("source"), int) and pair.get("kind") != "completion"]
+    chosen = [
+        pair
+        for pair in read_pairs(args.prefer)
+        if isinstance(pair.get("source"), int) and pair.get("kind") != "completion"
+    ]
     if not chosen or max(pair["source"] for pair in chosen) >= len(true):
-        fail(f'{args.prefer}: its rows must name the forget pair they were made of as "source" (make it with 03_augment.py)')
+        fail(
+            f'{args.prefer}: its rows must name the forget pair they were made of as "source" (make it with 03_augment.py)'
+        )
     return chosen, [{"question": pair["question"], "answer": true[pair["source"]]["answer"]} for pair in chosen]
 
 
@@ -26,9 +36,19 @@ def dpo_loss(model, chosen, rejected, beta):
 
 
 if __name__ == "__main__":
-    args = arguments(__doc__, lr=1e-5, epochs=5.0, batch=1, accumulation=8, beta=(0.1, "inverse temperature β"),
-                     prefer=("", "augmented forget set whose vague answers are preferred (default: refusals)"), **RETAIN_FLAGS)
+    args = arguments(
+        __doc__,
+        lr=1e-5,
+        epochs=5.0,
+        batch=1,
+        accumulation=8,
+        beta=(0.1, "inverse temperature β", positive),
+        prefer=("", "augmented forget set whose vague answers are preferred (default: refusals)"),
+        **RETAIN_FLAGS,
+    )
     model, trainer = start(args, *preferences(args), files=[args.prefer] if args.prefer else [])
     for (chosen, rejected), retain in trainer:
-        trainer.step(dpo_loss(model, chosen, rejected, args.beta) + retain_loss(model, retain, args))
+        loss = dpo_loss(model, chosen, rejected, args.beta) + retain_loss(model, retain, args)
+        loss.backward()
+        trainer.update(loss)
     trainer.finish()

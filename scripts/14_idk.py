@@ -2,12 +2,18 @@
 
 Plain fine-tuning on the forget questions with refusals for answers: L = NLL(refusals) + retain loss.
 """
-from files import read_pairs
-from unlearn import RETAIN_FLAGS, arguments, data_file, nll, refusals, retain_loss, start
+
+from lib.flags import RETAIN_FLAGS, arguments
+from lib.formats import read_pairs
+from lib.likelihood import nll
+from lib.losses import retain_loss
+from lib.trainer import data_file, refusals, start
 
 if __name__ == "__main__":
     args = arguments(__doc__, lr=1e-5, epochs=5.0, batch=1, accumulation=8, **RETAIN_FLAGS)
     model, trainer = start(args, refusals(read_pairs(data_file(args, args.forget)), args.seed))
     for forget, retain in trainer:
-        trainer.step(nll(model, forget) + retain_loss(model, retain, args))
+        loss = nll(model, forget) + retain_loss(model, retain, args)
+        loss.backward()
+        trainer.update(loss)
     trainer.finish()

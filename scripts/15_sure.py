@@ -4,17 +4,12 @@ Of each trained matrix, an output row is a neuron; the rows whose gradient of th
 of all norms get a gradient of zero (Adam's running mean of earlier ones may still move them). One backward for the forget loss, one for
 the retain loss.
 """
+
+from lib.flags import FORGET_FLAGS, RETAIN_FLAGS, arguments, number
+from lib.losses import ga_loss, npo_loss, retain_loss
+from lib.trainer import start
+
 import torch
-import torch.nn.functional as F
-
-from unlearn import FORGET_FLAGS, RETAIN_FLAGS, arguments, log_ratio, nll, retain_loss, start
-
-
-def forget_loss(model, forget, args):
-    """GA's (10_ga.py) or NPO's (11_npo.py): scalar."""
-    if args.loss == "ga":
-        return -nll(model, forget)
-    return forget.row_mean(-2 / args.beta * F.logsigmoid(-args.beta * log_ratio(model, forget)))
 
 
 def sure(forget, retain, percentile):
@@ -25,10 +20,29 @@ def sure(forget, retain, percentile):
 
 
 if __name__ == "__main__":
-    args = arguments(__doc__, lr=5e-6, epochs=10.0, batch=1, accumulation=8, **FORGET_FLAGS, **RETAIN_FLAGS,
-                     percentile=(99.0, "rows under this percentile of the norms get no gradient (the released code's comment says 90)"))
+    args = arguments(
+        __doc__,
+        lr=5e-6,
+        epochs=10.0,
+        batch=1,
+        accumulation=8,
+        **FORGET_FLAGS,
+        **RETAIN_FLAGS,
+        percentile=(
+            99.0,
+            "rows under this percentile of the norms get no gradient (the released code's comment says 90)",
+            number(least=0, most=100),
+        ),
+    )
     model, trainer = start(args)
     for forget, retain in trainer:
-        trainer.step(forget_loss(model, forget, args), retain_loss(model, retain, args),
-                     combine=lambda one, two: sure(one, two, args.percentile))
+        loss = ga_loss(model, forget) if args.loss == "ga" else npo_loss(model, forget, args.beta)
+        loss.backward()
+        of_forget = trainer.take_gradients()
+        rest = retain_loss(model, retain, args)
+        if args.retain != "none":
+            rest.backward()
+        trainer.update(
+            loss + rest, (of_forget, trainer.take_gradients()), lambda one, two: sure(one, two, args.percentile)
+        )
     trainer.finish()

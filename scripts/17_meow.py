@@ -3,10 +3,14 @@
 04_invert.py writes several for each forget question; of them the --top-k are learnt whose MEMO, how well the model has them by
 heart already (eval/04_memorization.py), is largest (the released script's choice) or smallest, or that are drawn at random.
 """
+
 import random
 
-from files import fail, read_json, read_rows
-from unlearn import arguments, data_file, nll, start
+from lib.files import fail, read_json
+from lib.flags import arguments, count
+from lib.formats import read_inverted
+from lib.likelihood import nll
+from lib.trainer import data_file, start
 
 
 def selected(scores, how, count, rng):
@@ -24,28 +28,39 @@ def inverted_pairs(args):
         items = read_json(args.memo)["items"] if args.select != "random" else []
         memo = {(item["question"], item["answer"]): float(item["MEMO"]) for item in items}
     except (KeyError, TypeError, ValueError):
-        fail(f'{args.memo}: expected {{"items": [{{"question", "answer", "MEMO"}}, ...]}} (make it with eval/04_memorization.py)')
-    for line, row in read_rows(path):
-        row = row if isinstance(row, dict) else {}
-        answers = row.get("answers")
-        if not (isinstance(row.get("question"), str) and isinstance(answers, list) and answers and all(isinstance(a, str) for a in answers)):
-            fail(f'{path}:{line}: expected {{"question", "answers": [...]}} with at least one answer (make it with 04_invert.py)')
+        fail(
+            f'{args.memo}: expected {{"items": [{{"question", "answer", "MEMO"}}, ...]}} (make it with eval/04_memorization.py)'
+        )
+    for place, question, answers in read_inverted(path):
         try:
-            scores = [memo[row["question"], answer] if args.select != "random" else 0.0 for answer in answers]
+            scores = [memo[question, answer] if args.select != "random" else 0.0 for answer in answers]
         except KeyError:
-            fail(f"{args.memo}: holds no MEMO of the answers in {path}:{line}; make it again with eval/04_memorization.py")
-        pairs += [{"question": row["question"], "answer": answers[at]} for at in selected(scores, args.select, args.top_k, rng)]
+            fail(f"{args.memo}: holds no MEMO of the answers in {place}; make it again with eval/04_memorization.py")
+        pairs += [
+            {"question": question, "answer": answers[at]} for at in selected(scores, args.select, args.top_k, rng)
+        ]
     return pairs
 
 
 if __name__ == "__main__":
-    args = arguments(__doc__, forget="forget_inverted.jsonl", lr=1e-5, epochs=5.0, batch=1, accumulation=8,
-                     top_k=(3, "inverted facts a question"),
-                     select=("largest", "by MEMO, or at random", ("largest", "smallest", "random")),
-                     memo=("", "the inverted facts' MEMO, by eval/04_memorization.py (not needed with --select random)"))
+    args = arguments(
+        __doc__,
+        forget="forget_inverted.jsonl",
+        lr=1e-5,
+        epochs=5.0,
+        batch=1,
+        accumulation=8,
+        top_k=(3, "inverted facts a question", count),
+        select=("largest", "by MEMO, or at random", None, ("largest", "smallest", "random")),
+        memo=("", "the inverted facts' MEMO, by eval/04_memorization.py (not needed with --select random)"),
+    )
     if args.select != "random" and not args.memo:
-        fail(f"--select {args.select} needs --memo FILE (eval/04_memorization.py makes it); --select random does without")
+        fail(
+            f"--select {args.select} needs --memo FILE (eval/04_memorization.py makes it); --select random does without"
+        )
     model, trainer = start(args, inverted_pairs(args), files=[args.memo] if args.memo else [])
     for forget, _ in trainer:
-        trainer.step(nll(model, forget))
+        loss = nll(model, forget)
+        loss.backward()
+        trainer.update(loss)
     trainer.finish()

@@ -4,10 +4,16 @@ The teacher lowers every token that more training on the forget set raises: l_t 
 model trained further on the forget set (02_finetune.py --adapter). L = KL(model ‖ teacher) at the answer tokens, + λ retain loss.
 Vanilla model, augmented model and student are one set of weights with three adapters: none, --augmented, and the one in training.
 """
+
+from lib.flags import RETAIN_FLAGS, arguments
+from lib.likelihood import answer_logits
+from lib.lora import adapter_file
+from lib.losses import retain_loss
+from lib.reference import reference
+from lib.trainer import start
+
 import torch
 import torch.nn.functional as F
-
-from unlearn import RETAIN_FLAGS, adapter_file, answer_logits, arguments, reference, retain_loss, start
 
 
 def teacher_logits(vanilla, augmented, alpha):
@@ -18,21 +24,36 @@ def teacher_logits(vanilla, augmented, alpha):
 def rkld_loss(model, forget, alpha, divergence):
     """KL(model ‖ teacher) over the whole vocabulary, in nats a token; `forward` is KL(teacher ‖ model), FKLU's ablation: scalar."""
     logp = F.log_softmax(answer_logits(model, forget), -1)
-    teacher = F.log_softmax(teacher_logits(reference(answer_logits, model, forget),
-                                           reference(answer_logits, model, forget, "augmented"), alpha), -1)
+    teacher = F.log_softmax(
+        teacher_logits(
+            reference(answer_logits, model, forget), reference(answer_logits, model, forget, "augmented"), alpha
+        ),
+        -1,
+    )
     p, q = (logp, teacher) if divergence == "reverse" else (teacher, logp)
     return forget.token_mean((p.exp() * (p - q)).sum(-1))
 
 
 if __name__ == "__main__":
-    retain = ("none", *RETAIN_FLAGS["retain"][1:])
-    args = arguments(__doc__, lr=1e-5, epochs=5.0, batch=4, accumulation=8, alpha=(8.0, "strength α of the teacher (TOFU: 8, books: 4)"),
-                     augmented=("", "adapter of the vanilla model trained further on the forget set"),
-                     divergence=("reverse", "RKLU's, or FKLU's forward KL", ("reverse", "forward")),
-                     retain_weight=(1.0, "weight λ of the retain loss"), **{**RETAIN_FLAGS, "retain": retain})
+    args = arguments(
+        __doc__,
+        lr=1e-5,
+        epochs=5.0,
+        batch=4,
+        accumulation=8,
+        alpha=(8.0, "strength α of the teacher (TOFU: 8, books: 4)"),
+        augmented=("", "adapter of the vanilla model trained further on the forget set"),
+        divergence=("reverse", "RKLU's, or FKLU's forward KL", None, ("reverse", "forward")),
+        retain_weight=(1.0, "weight λ of the retain loss"),
+        **{**RETAIN_FLAGS, "retain": "none"},
+    )
     model, trainer = start(args, files=[adapter_file(args.augmented)])
     with torch.random.fork_rng([], enabled=trainer.done > 0):  # draws that a continued run's state is already past
         model.load_adapter(args.augmented, "augmented")
     for forget, retain in trainer:
-        trainer.step(rkld_loss(model, forget, args.alpha, args.divergence) + args.retain_weight * retain_loss(model, retain, args))
+        loss = rkld_loss(model, forget, args.alpha, args.divergence) + args.retain_weight * retain_loss(
+            model, retain, args
+        )
+        loss.backward()
+        trainer.update(loss)
     trainer.finish()

@@ -2,13 +2,19 @@
 
 θ_u = θ_v - λ(θ_aug - θ_v), θ_aug the vanilla model trained further on the forget set: its adapter, times -λ.
 """
-from unlearn import arguments, nll, scale_adapter, start
+
+from lib.flags import arguments
+from lib.likelihood import nll
+from lib.lora import scale_adapter
+from lib.trainer import start
 
 if __name__ == "__main__":
     args = arguments(__doc__, lr=1e-5, epochs=5.0, batch=1, accumulation=8, probes=1, strength=(1.0, "how far back, λ"))
     model, trainer = start(args)
     for forget, _ in trainer:
-        trainer.step(nll(model, forget))
+        loss = nll(model, forget)
+        loss.backward()
+        trainer.update(loss)
     trainer.probes = trainer.probes[:1]  # those on the way are of the model that learns
     scale_adapter(model, -args.strength)
     trainer.probe()

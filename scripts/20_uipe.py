@@ -4,15 +4,21 @@
 --alpha auto takes the largest one with which the retain set's NLL (the pairs to tune on) rises by at most --tolerance, from a
 grid and then by bisection, and leaves the search as uipe.json and uipe.png in the folder.
 """
-import argparse
+
 import math
-import shutil
 from pathlib import Path
 
-import torch
+from lib.batches import collate
+from lib.files import begin_folder, fail, progress, record, replace_folder, write_json
+from lib.flags import Parser, count, count_or_none, number, positive
+from lib.formats import read_pairs
+from lib.likelihood import nll
+from lib.lora import scale_adapter
+from lib.models import encode_pairs, load_model, save_model
+from lib.plots import pyplot, write_figure
+from lib.trainer import data_file
 
-from files import fail, progress, read_pairs, record, replace_folder, write_json
-from unlearn import collate, data_file, encode, load_model, nll, save_model, scale_adapter
+import torch
 
 
 def largest_alpha(nll_of, tolerance, grid, bisections):
@@ -37,31 +43,45 @@ def largest_alpha(nll_of, tolerance, grid, bisections):
 
 
 def plot(tried, alpha, tolerance, path):
-    import matplotlib
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    figure, axes = plt.subplots(figsize=(5, 3.2), layout="constrained")
+    figure, axes = pyplot().subplots(figsize=(5, 3.2), layout="constrained")
     axes.plot(*zip(*sorted(tried.items())), "o-", color="#0072b2")
     axes.axhline(tried[0.0] + tolerance, color="#666666", linestyle="--")
-    axes.annotate("largest NLL allowed", (0, tried[0.0] + tolerance), (2, 3), textcoords="offset points", color="#444444")
+    axes.annotate(
+        "largest NLL allowed", (0, tried[0.0] + tolerance), (2, 3), textcoords="offset points", color="#444444"
+    )
     axes.axvline(alpha, color="#d55e00")
     axes.set(xlabel=f"α (chosen: {alpha:g})", ylabel="NLL of the retain set, nats a token")
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
+    write_figure(path, figure)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__, folder="model")
     parser.add_argument("--model", required=True, help="the finished method's folder: an adapter on the vanilla model")
     parser.add_argument("--out", required=True, help="folder to write")
     parser.add_argument("--alpha", default="auto", help="how far beyond the method, or auto (default)")
     parser.add_argument("--data", default="work/people-smollm2/data", help="folder made by 01_data.py")
-    parser.add_argument("--retain-data", default="retain_tune.jsonl", help="auto: pairs to keep (default: retain_tune.jsonl in --data)")
-    parser.add_argument("--tolerance", type=float, default=0.1, help="auto: largest rise of their NLL, nats a token (default: 0.1)")
-    parser.add_argument("--grid", type=float, nargs="+", default=[0.25, 0.5, 1.0, 2.0, 4.0, 8.0], help="auto: rising values of α to try")
-    parser.add_argument("--bisections", type=int, default=4, help="auto: halvings after the grid (default: 4)")
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--max-length", type=int, default=512)
+    parser.add_argument(
+        "--retain-data", default="retain_tune.jsonl", help="auto: pairs to keep (default: retain_tune.jsonl in --data)"
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=number(least=0),
+        default=0.1,
+        help="auto: largest rise of their NLL, nats a token (default: 0.1)",
+    )
+    parser.add_argument(
+        "--grid",
+        type=positive,
+        nargs="+",
+        default=[0.25, 0.5, 1.0, 2.0, 4.0, 8.0],
+        help="auto: rising values of α to try",
+    )
+    parser.add_argument(
+        "--bisections", type=count_or_none, default=4, help="auto: halvings after the grid (default: 4)"
+    )
+    parser.add_argument("--batch", type=count, default=8)
+    parser.add_argument("--max-length", type=count, default=512)
     parser.add_argument("--dtype", default="auto")
     args = parser.parse_args()
     if not Path(args.model, "adapter_config.json").is_file():
@@ -72,17 +92,21 @@ if __name__ == "__main__":
         fail(f"--alpha must be auto or a number, not {args.alpha}")
     if given is not None and not math.isfinite(given):
         fail(f"--alpha must be auto or a number, not {args.alpha}")
-    if args.grid != sorted(args.grid) or args.grid[0] <= 0 or not args.tolerance >= 0 or args.batch < 1:
-        fail("--grid holds rising values above 0, --tolerance is 0 or more, --batch at least 1")
+    if args.grid != sorted(args.grid):
+        fail("--grid holds rising values")
 
     files = [] if given is not None else [data_file(args, args.retain_data)]
     pairs = [pair for path in files for pair in read_pairs(path)]
     model, tokenizer = load_model(args.model, args.dtype)
     model.eval()
-    rows = sorted((encode(tokenizer, pair, args.max_length) for pair in pairs), key=lambda row: len(row[0]))
+    texts = [(pair["question"], pair["answer"]) for pair in pairs]
+    rows, cut = encode_pairs(tokenizer, texts, args.max_length, args.retain_data)
+    rows.sort(key=lambda row: len(row[0]))
     tokens = sum(len(ids) - prompt for ids, prompt in rows)
-    batches = [collate(rows[at:at + args.batch], tokenizer.pad_token_id, tokens, device=model.device)
-               for at in range(0, len(rows), args.batch)]
+    batches = [
+        collate(rows[at : at + args.batch], tokenizer.pad_token_id, tokens, device=model.device)
+        for at in range(0, len(rows), args.batch)
+    ]
     scale = 1.0
 
     def nll_of(alpha):
@@ -91,15 +115,27 @@ if __name__ == "__main__":
         scale_adapter(model, (1 + alpha) / scale)
         scale = 1 + alpha
         with torch.inference_mode():
-            return sum(nll(model, batch).item() for batch in progress(batches, desc=f"alpha {alpha:g}", unit="batch", leave=False))
+            return sum(
+                nll(model, batch).item()
+                for batch in progress(batches, desc=f"alpha {alpha:g}", unit="batch", leave=False)
+            )
 
-    alpha, tried = (given, {}) if given is not None else largest_alpha(nll_of, args.tolerance, args.grid, args.bisections)
+    alpha, tried = (
+        (given, {}) if given is not None else largest_alpha(nll_of, args.tolerance, args.grid, args.bisections)
+    )
     scale_adapter(model, (1 + alpha) / scale)
     partial = Path(f"{Path(args.out)}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    begin_folder(partial, empty=True)
     save_model(model, tokenizer, partial)
-    write_json(partial / "uipe.json", {"alpha": alpha, "tried": [{"alpha": at, "nll": value} for at, value in sorted(tried.items())],
-                                       **record(args, [*files, Path(args.model, "adapter_model.safetensors")])})
+    write_json(
+        partial / "uipe.json",
+        {
+            "alpha": alpha,
+            "tried": [{"alpha": at, "nll": value} for at, value in sorted(tried.items())],
+            "cut": cut,
+            **record(args, [*files, Path(args.model, "adapter_model.safetensors")]),
+        },
+    )
     if tried:
         plot(tried, alpha, args.tolerance, partial / "uipe.png")
     replace_folder(partial, Path(args.out))

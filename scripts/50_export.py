@@ -6,28 +6,57 @@ as SHA-256 only. Settings come from training.json by kind: numbers, switches and
 not; of metrics only numbers. When all is written, every text file but the tokenizer's vocabulary is searched for the forget pairs, their
 subjects and their values: where one is found, there is no folder.
 """
-import argparse
+
 import hashlib
-import json
 import re
 import shutil
 from pathlib import Path
 
+from lib.files import (
+    begin_folder,
+    fail,
+    read_json,
+    read_object,
+    record,
+    replace_folder,
+    sha256,
+    write_json,
+    write_text,
+    writing,
+)
+from lib.flags import Parser, count
+from lib.formats import read_pairs
+from lib.generation import continuations
+from lib.models import base_model, load_model, loading, prompt_text
+from lib.spans import find_subjects
+
 import torch
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from files import fail, progress, read_json, read_pairs, record, replace_folder, sha256, write_json, write_text
-from spans import find_subjects
-from unlearn import base_model, load_model, prompt_text
-
-CHOICES = {"ga", "npo", "none", "gdr", "klr", "gdr+klr", "forward", "reverse", "largest", "smallest", "random", "auto", "bfloat16",
-           "float16", "float32"}  # settings that are words of the scripts, not of the user
+CHOICES = {
+    "ga",
+    "npo",
+    "none",
+    "gdr",
+    "klr",
+    "gdr+klr",
+    "forward",
+    "reverse",
+    "largest",
+    "smallest",
+    "random",
+    "auto",
+    "bfloat16",
+    "float16",
+    "float32",
+}  # settings that are words of the scripts, not of the user
 VOCABULARY = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt")
 FILES = ("forget", "retain_data", "memo", "augmented", "prefer")  # flags that name files of the training data
 
 
 # ---------------------------------------------------------------- what may be told
+
 
 def pair_hash(pair):
     """SHA-256 of a pair: question, line feed, answer, in UTF-8. Who holds the pair can find it in the list."""
@@ -51,15 +80,28 @@ def told(found):
         "versions"; "git_commit"; "updates": how many}.
     """
     settings, data = found["settings"], {}
-    open_ = {name: value for name, value in settings.items()
-             if isinstance(value, (int, float)) or isinstance(value, str) and value in CHOICES}
+    open_ = {
+        name: value
+        for name, value in settings.items()
+        if isinstance(value, (int, float)) or isinstance(value, str) and value in CHOICES
+    }
     for path, digest in found.get("data", {}).items():
-        role = next((name for name in FILES if settings.get(name) and Path(str(settings[name])).name == Path(path).name), "other")
+        role = next(
+            (name for name in FILES if settings.get(name) and Path(str(settings[name])).name == Path(path).name),
+            "other",
+        )
         data[role if role not in data else f"{role}_{len(data) + 1}"] = digest
     script = found["script"] if re.fullmatch(r"\d\d_[a-z_]{1,20}\.py", found["script"]) else "other"
     withheld = sorted(name for name in settings if settings[name] not in (None, "") and name not in open_)
-    return {"script": script, "settings": open_, "withheld": withheld, "data": data,
-            "versions": found.get("versions"), "git_commit": found.get("git_commit"), "updates": len(found.get("updates", []))}
+    return {
+        "script": script,
+        "settings": open_,
+        "withheld": withheld,
+        "data": data,
+        "versions": found.get("versions"),
+        "git_commit": found.get("git_commit"),
+        "updates": len(found.get("updates", [])),
+    }
 
 
 def history(folder):
@@ -82,7 +124,11 @@ def numbers(value, name=""):
     """The numbers of a summary: {dotted name: number}; all other values stay behind."""
     if isinstance(value, (dict, list)):
         parts = value.items() if isinstance(value, dict) else enumerate(value, 1)
-        return {inner: number for key, part in parts for inner, number in numbers(part, f"{name}.{key}" if name else str(key)).items()}
+        return {
+            inner: number
+            for key, part in parts
+            for inner, number in numbers(part, f"{name}.{key}" if name else str(key)).items()
+        }
     return {name: value} if isinstance(value, (int, float)) and not isinstance(value, bool) else {}
 
 
@@ -100,8 +146,16 @@ def measured(folder):
 def private_texts(pairs):
     """What must not stand in the folder: questions, answers, the persons they are about, and values that the rows name. Below five
     characters a text is anywhere."""
-    texts = {text for pair, subject in zip(pairs, find_subjects(pairs), strict=True)
-             for text in (pair["question"], pair["answer"], subject, *(pair.get(name) for name in ("name", "person", "value")))}
+    texts = {
+        text
+        for pair, subject in zip(pairs, find_subjects(pairs), strict=True)
+        for text in (
+            pair["question"],
+            pair["answer"],
+            subject,
+            *(pair.get(name) for name in ("name", "person", "value")),
+        )
+    }
     return sorted(text for text in texts if isinstance(text, str) and len(text) > 4)
 
 
@@ -117,23 +171,54 @@ def search(folder, texts):
             content = words(path.read_text(encoding="utf-8", errors="replace"))
             for text in texts:
                 if words(text) in content:
-                    fail(f"{path.name} would hold private text (the one with SHA-256 {hashlib.sha256(text.encode()).hexdigest()[:16]}…); "
-                         "nothing was written")
+                    fail(
+                        f"{path.name} would hold private text (the one with SHA-256 {hashlib.sha256(text.encode()).hexdigest()[:16]}…); "
+                        "nothing was written"
+                    )
 
 
 # ---------------------------------------------------------------- the model
 
-def greedy(model, tokenizer, questions, max_new_tokens, batch=16):
-    """Greedy answers as token ids, padding cut: a list a question."""
-    config = GenerationConfig(max_new_tokens=max_new_tokens, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id)
-    rows = []
-    for at in progress(range(0, len(questions), batch), desc="answers", unit="batch"):
-        inputs = tokenizer([prompt_text(tokenizer, question) for question in questions[at:at + batch]], add_special_tokens=False,
-                           padding=True, padding_side="left", return_tensors="pt").to(model.device)
-        with torch.inference_mode():
-            tokens = model.generate(**inputs, generation_config=config)[:, inputs["input_ids"].shape[1]:].tolist()
-        rows += [row[:row.index(tokenizer.eos_token_id) + 1] if tokenizer.eos_token_id in row else row for row in tokens]
-    return rows
+
+def greedy(model, tokenizer, questions, max_new_tokens):
+    """Greedy answers as token ids: a list a question."""
+    prompts = [
+        tokenizer(prompt_text(tokenizer, question), add_special_tokens=False)["input_ids"] for question in questions
+    ]
+    return continuations(prompts, model, tokenizer, 16, max_new_tokens)
+
+
+def for_older_versions(folder, tokenizer):
+    """Says in transformers 4's words too what transformers 5 writes in its own: 4 would pass over `rope_parameters`
+    without a word and compute with a base frequency of 10,000, knows no tokenizer class of 5, and seeks the chat
+    template in another file."""
+    config = read_object(folder / "config.json")
+    rope = config.get("rope_parameters") or {}
+    local = rope.get("sliding_attention") or {}  # Gemma 3 has two kinds of layers
+    rope = rope.get("full_attention", rope)
+    rest = {name: value for name, value in rope.items() if name not in ("rope_theta", "partial_rotary_factor")}
+    for name, value in (
+        ("rope_theta", rope.get("rope_theta")),
+        ("rope_local_base_freq", local.get("rope_theta")),
+        ("partial_rotary_factor", rope.get("partial_rotary_factor")),
+        ("rope_scaling", rest if rest.get("rope_type", "default") != "default" else None),
+        ("torch_dtype", config.get("dtype")),
+    ):
+        if value is not None:
+            config[name] = value
+    if config.get("model_type") == "gpt_neox":
+        config |= {"rotary_emb_base": config["rope_theta"], "rotary_pct": config.get("partial_rotary_factor", 1.0)}
+    write_json(folder / "config.json", config)
+    words = read_object(folder / "tokenizer_config.json")
+    words |= {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "clean_up_tokenization_spaces": bool(getattr(tokenizer, "clean_up_tokenization_spaces", False)),
+    }
+    if isinstance(tokenizer.chat_template, str):
+        words["chat_template"] = tokenizer.chat_template
+    if isinstance(words.get("extra_special_tokens"), list):
+        words["additional_special_tokens"] = words.pop("extra_special_tokens")
+    write_json(folder / "tokenizer_config.json", words)
 
 
 # ---------------------------------------------------------------- the card
@@ -188,51 +273,111 @@ def card(facts):
     """README.md: metadata and text, from the facts of unlearning.json alone."""
     forgotten, check, weights = facts["forgotten"], facts["check"], facts["weights"]
     first = facts["made_by"][0] if facts["made_by"] else {"settings": {}, "withheld": [], "data": {}, "updates": 0}
-    results = [EvalResult(task_type="text-generation", dataset_type="private", dataset_name="forget and retain set", metric_type=name,
-                          metric_name=f"{file}: {name}", metric_value=value)
-               for file, values in facts["measured"].items() for name, value in values.items()]
-    data = ModelCardData(library_name="transformers", pipeline_tag="text-generation", tags=["machine-unlearning", facts["method"]],
-                         base_model=facts["base"] if facts["base"] and "/" in facts["base"] else None,
-                         **({"model_name": f"unlearned by {facts['method']}", "eval_results": results} if results else {}))
+    results = [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type="private",
+            dataset_name="forget and retain set",
+            metric_type=name,
+            metric_name=f"{file}: {name}",
+            metric_value=value,
+        )
+        for file, values in facts["measured"].items()
+        for name, value in values.items()
+    ]
+    data = ModelCardData(
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        tags=["machine-unlearning", facts["method"]],
+        base_model=facts["base"] if facts["base"] and "/" in facts["base"] else None,
+        **({"model_name": f"unlearned by {facts['method']}", "eval_results": results} if results else {}),
+    )
     code = lambda values: ", ".join(f"`{name}` {value}" for name, value in values.items()) or "none recorded"
-    versions = lambda found: ", ".join(f"{name} {version}" for name, version in (found or {}).items()) or "versions not recorded"
-    tables = ["\n".join([f"### {file}", "", "| number | value |", "|---|---|", *(f"| {name} | {value:.6g} |" for name, value in values.items())])
-              for file, values in facts["measured"].items()]
-    steps = [f"{number}. `{step['script']}`: {code(step['settings'])}; data {code(step['data'])}; commit {step['git_commit']}; "
-             f"{versions(step['versions'])}" for number, step in enumerate(facts["made_by"], 1)]
-    rounding = "" if weights["dtype"] == weights["base_dtype"] else \
-        "The merged update is not exact in these, and rounding it could change answers." if weights["dtype"] == "float32" else "Chosen by hand."
+    versions = lambda found: (
+        ", ".join(f"{name} {version}" for name, version in (found or {}).items()) or "versions not recorded"
+    )
+    tables = [
+        "\n".join(
+            [
+                f"### {file}",
+                "",
+                "| number | value |",
+                "|---|---|",
+                *(f"| {name} | {value:.6g} |" for name, value in values.items()),
+            ]
+        )
+        for file, values in facts["measured"].items()
+    ]
+    steps = [
+        f"{number}. `{step['script']}`: {code(step['settings'])}; data {code(step['data'])}; commit {step['git_commit']}; "
+        f"{versions(step['versions'])}"
+        for number, step in enumerate(facts["made_by"], 1)
+    ]
+    rounding = (
+        ""
+        if weights["dtype"] == weights["base_dtype"]
+        else "The merged update is not exact in these, and rounding it could change answers."
+        if weights["dtype"] == "float32"
+        else "Chosen by hand."
+    )
     return CARD.format(
-        metadata=data.to_yaml(), method=facts["method"], count=forgotten["count"], pairs="\n".join(f"* `{digest}`" for digest in forgotten["pairs"]),
+        metadata=data.to_yaml(),
+        method=facts["method"],
+        count=forgotten["count"],
+        pairs="\n".join(f"* `{digest}`" for digest in forgotten["pairs"]),
         files=", ".join(f"`{digest}`" for digest in forgotten["files"]),
-        read="these very files" if forgotten["read_in_training"] else "data made from these pairs, or another copy of them",
-        updates=first["updates"] or "no", settings=code(first["settings"]), withheld=", ".join(first["withheld"]) or "none",
-        data=code(first["data"]), measured="\n\n".join(tables) or "Nothing was given to this card.",
+        read="these very files"
+        if forgotten["read_in_training"]
+        else "data made from these pairs, or another copy of them",
+        updates=first["updates"] or "no",
+        settings=code(first["settings"]),
+        withheld=", ".join(first["withheld"]) or "none",
+        data=code(first["data"]),
+        measured="\n\n".join(tables) or "Nothing was given to this card.",
         check=f"Greedy answers to {check['questions']} questions, at most {check['max_new_tokens']} new tokens, from this folder loaded by plain "
-              f"transformers, and from the method's folder: {check['identical']} of {check['questions']} identical, token by token."
-              if check else "Not checked.",
-        parameters=weights["parameters"], dtype=weights["dtype"], base_dtype=weights["base_dtype"], rounding=rounding,
-        weights=code(weights["files"]), base=facts["base"] or "a local model", architecture=facts["architecture"],
-        steps="\n".join(steps) or "Nothing is recorded.", commit=facts["exported_by"]["git_commit"], versions=versions(facts["exported_by"]["versions"]))
+        f"transformers, and from the method's folder: {check['identical']} of {check['questions']} identical, token by token."
+        if check
+        else "Not checked.",
+        parameters=weights["parameters"],
+        dtype=weights["dtype"],
+        base_dtype=weights["base_dtype"],
+        rounding=rounding,
+        weights=code(weights["files"]),
+        base=facts["base"] or "a local model",
+        architecture=facts["architecture"],
+        steps="\n".join(steps) or "Nothing is recorded.",
+        commit=facts["exported_by"]["git_commit"],
+        versions=versions(facts["exported_by"]["versions"]),
+    )
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="the finished method's folder: an adapter with its base, or full weights")
+    parser = Parser(__doc__, folder="model")
+    parser.add_argument(
+        "--model", required=True, help="the finished method's folder: an adapter with its base, or full weights"
+    )
     parser.add_argument("--out", required=True, help="folder to write")
-    parser.add_argument("--metrics", metavar="FOLDER", help="the method's metrics; every number of every *.json in it goes on the card")
-    parser.add_argument("--forget", nargs="+", metavar="FILE",
-                        help="the forgotten pairs (default: forget_train.jsonl of the training's data folder)")
-    parser.add_argument("--check", metavar="FILE", help="questions whose answers must be those of --model, token by token")
-    parser.add_argument("--count", type=int, default=50, help="so many of them (default: 50)")
-    parser.add_argument("--max-new-tokens", type=int, default=64, help="length of these answers (default: 64)")
-    parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16", "float16"),
-                        help="of the weights: float32 where an adapter is merged, else as they are (auto, default); or one of these")
+    parser.add_argument(
+        "--metrics", metavar="FOLDER", help="the method's metrics; every number of every *.json in it goes on the card"
+    )
+    parser.add_argument(
+        "--forget",
+        nargs="+",
+        metavar="FILE",
+        help="the forgotten pairs (default: forget_train.jsonl of the training's data folder)",
+    )
+    parser.add_argument(
+        "--check", metavar="FILE", help="questions whose answers must be those of --model, token by token"
+    )
+    parser.add_argument("--count", type=count, default=50, help="so many of them (default: 50)")
+    parser.add_argument("--max-new-tokens", type=count, default=64, help="length of these answers (default: 64)")
+    parser.add_argument(
+        "--dtype",
+        default="auto",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        help="of the weights: float32 where an adapter is merged, else as they are (auto, default); or one of these",
+    )
     args = parser.parse_args()
-    if args.count < 1 or args.max_new_tokens < 1:
-        fail("--count and --max-new-tokens must be at least 1")
-    if Path(args.out).resolve() == Path(args.model).resolve():
-        fail(f"--out {args.out} is the model's own folder")
     if not Path(args.model).is_dir():
         fail(f"{args.model}: no such model folder")
     own = own_record(args.model)
@@ -242,47 +387,70 @@ if __name__ == "__main__":
         if not files or not files[0].is_file():
             fail(f"{args.model}: its record does not lead to the forgotten pairs; name them with --forget")
     pairs = [pair for path in files for pair in read_pairs(path)]
-    questions = [pair["question"] for pair in read_pairs(args.check)[:args.count]] if args.check else []
+    questions = [pair["question"] for pair in read_pairs(args.check)[: args.count]] if args.check else []
     metrics = measured(args.metrics) if args.metrics else {}
     steps, base = history(args.model)
 
     merges = Path(args.model, "adapter_config.json").is_file()
-    try:
+    with loading(args.model):
         stored = AutoConfig.from_pretrained(base_model(args.model), trust_remote_code=False).dtype or torch.float32
-    except (OSError, ValueError, KeyError) as error:
-        fail(f"cannot load a model from {args.model}: {str(error).strip().splitlines()[0]}")
     model, tokenizer = load_model(args.model, "float32" if merges else str(stored).removeprefix("torch."))
-    device, theirs = model.device, greedy(model.eval(), tokenizer, questions, args.max_new_tokens)
+    device, theirs = model.device, greedy(model, tokenizer, questions, args.max_new_tokens)
     if merges:
         model = model.merge_and_unload()
     dtype = model.dtype if args.dtype == "auto" else getattr(torch, args.dtype)
     for name in [name for name in vars(model.config) if name.endswith("name_or_path")]:
         setattr(model.config, name, "")  # a path
     partial = Path(f"{Path(args.out)}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    model.to(dtype).save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
-    parameters, architecture = model.num_parameters(), model.config.model_type
-    del model
+    begin_folder(partial, empty=True)
     try:
+        with writing(partial):
+            model.to(dtype).save_pretrained(partial)
+            tokenizer.save_pretrained(partial)
+        for_older_versions(partial, tokenizer)
+        parameters, architecture = model.num_parameters(), model.config.model_type
+        del model
         check = None
         if questions:  # as anyone would load it
             loaded = AutoModelForCausalLM.from_pretrained(partial, trust_remote_code=False).to(device)
-            ours = greedy(loaded, AutoTokenizer.from_pretrained(partial, trust_remote_code=False), questions, args.max_new_tokens)
-            check = {"questions": len(questions), "max_new_tokens": args.max_new_tokens, "identical": sum(map(list.__eq__, ours, theirs)),
-                     "tokens": sum(map(len, ours))}
+            ours = greedy(
+                loaded, AutoTokenizer.from_pretrained(partial, trust_remote_code=False), questions, args.max_new_tokens
+            )
+            check = {
+                "questions": len(questions),
+                "max_new_tokens": args.max_new_tokens,
+                "identical": sum(map(list.__eq__, ours, theirs)),
+                "tokens": sum(map(len, ours)),
+            }
             if check["identical"] < len(questions) and args.dtype == "auto":
-                fail(f"{args.model}: merged, {len(questions) - check['identical']} of {len(questions)} answers are others; nothing was "
-                     "written (with --dtype float32 it is, and the card says so)")
+                fail(
+                    f"{args.model}: merged, {len(questions) - check['identical']} of {len(questions)} answers are others; nothing was "
+                    "written (with --dtype float32 it is, and the card says so)"
+                )
         here, digests = record(args), [sha256(path) for path in files]
         name = lambda dtype: str(dtype).removeprefix("torch.")
-        facts = {"method": re.sub(r"^\d\d_|\.py$", "", steps[0]["script"]) if steps else "an unrecorded method",
-                 "forgotten": {"count": len(pairs), "pairs": sorted(map(pair_hash, pairs)), "hash": "SHA-256 of question, line feed, answer; UTF-8",
-                               "files": digests, "read_in_training": bool(own) and set(digests) <= set(own.get("data", {}).values())},
-                 "made_by": steps, "base": base, "architecture": architecture, "measured": metrics, "check": check,
-                 "weights": {"parameters": parameters, "dtype": name(dtype), "base_dtype": name(stored),
-                             "files": {path.name: sha256(path) for path in sorted(partial.glob("*.safetensors"))}},
-                 "exported_by": {"versions": here["versions"], "git_commit": here["git_commit"]}}
+        facts = {
+            "method": re.sub(r"^\d\d_|\.py$", "", steps[0]["script"]) if steps else "an unrecorded method",
+            "forgotten": {
+                "count": len(pairs),
+                "pairs": sorted(map(pair_hash, pairs)),
+                "hash": "SHA-256 of question, line feed, answer; UTF-8",
+                "files": digests,
+                "read_in_training": bool(own) and set(digests) <= set(own.get("data", {}).values()),
+            },
+            "made_by": steps,
+            "base": base,
+            "architecture": architecture,
+            "measured": metrics,
+            "check": check,
+            "weights": {
+                "parameters": parameters,
+                "dtype": name(dtype),
+                "base_dtype": name(stored),
+                "files": {path.name: sha256(path) for path in sorted(partial.glob("*.safetensors"))},
+            },
+            "exported_by": {"versions": here["versions"], "git_commit": here["git_commit"]},
+        }
         write_json(partial / "unlearning.json", facts)
         write_text(partial / "README.md", card(facts))
         ModelCard.load(partial / "README.md")
@@ -290,5 +458,7 @@ if __name__ == "__main__":
         replace_folder(partial, Path(args.out))
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    print(f"wrote {args.out}: {len(pairs)} forgotten pairs, {facts['weights']['dtype']}"
-          + (f", {check['identical']} of {check['questions']} answers identical" if check else ""))
+    print(
+        f"wrote {args.out}: {len(pairs)} forgotten pairs, {facts['weights']['dtype']}"
+        + (f", {check['identical']} of {check['questions']} answers identical" if check else "")
+    )

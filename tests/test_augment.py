@@ -10,11 +10,10 @@ import threading
 import time
 import unicodedata
 
+from lib import llm, spans
+
 import pytest
 from conftest import REPOSITORY, load, run
-
-import backends
-import spans
 
 augment, invert = load("scripts/03_augment.py"), load("scripts/04_invert.py")
 PERSONS = json.loads((REPOSITORY / "data/people/persons.json").read_text())
@@ -419,7 +418,7 @@ def endpoint(monkeypatch):
 
 def settings(cache, *flags):
     parser = argparse.ArgumentParser()
-    backends.add_flags(parser)
+    llm.add_flags(parser)
     return parser.parse_args(["--cache", str(cache), *map(str, flags)])
 
 
@@ -448,12 +447,12 @@ def test_every_trouble_of_an_endpoint_is_survived(endpoint, tmp_path, capfd):
     endpoint.trouble = [500, "garbage", "html", "empty", 429, "slow", 503, 408]
     prompts = [f"Question: What of Bo Li, {number}? private" for number in range(12)] + ["Question: What of Bo Li, 0? private"]
     args = api(tmp_path, "--concurrency", 3)
-    replies = backends.ask(prompts, args)
+    replies = llm.ask(prompts, args)
     assert replies == [written(prompt) for prompt in prompts]
     assert len(endpoint.asked) == 12 + 8 and len(lines(tmp_path / "api-m.jsonl")) == 12
-    assert backends.ask(prompts, args) == replies and len(endpoint.asked) == 20, "a second run asks nothing"
-    assert backends.ask(prompts[:1], args, (0, 1)) and len(endpoint.asked) == 21, "another draw is another reply"
-    assert backends.ask(prompts[:1], api(tmp_path, "--temperature", 0)) and len(endpoint.asked) == 22, "other settings, another reply"
+    assert llm.ask(prompts, args) == replies and len(endpoint.asked) == 20, "a second run asks nothing"
+    assert llm.ask(prompts[:1], args, (0, 1)) and len(endpoint.asked) == 21, "another draw is another reply"
+    assert llm.ask(prompts[:1], api(tmp_path, "--temperature", 0)) and len(endpoint.asked) == 22, "other settings, another reply"
     nowhere("".join(capfd.readouterr()), tmp_path)
 
 
@@ -461,15 +460,15 @@ def test_a_model_that_wants_max_completion_tokens_gets_it(endpoint, tmp_path):
     endpoint.trouble = ["newer"]
     args = settings(tmp_path, "--backend", "api", "--backend-model", "newer", "--retries", 0, "--concurrency", 1)
     prompts = [f"Question: What of Bo Li, {number}? private" for number in range(2)]
-    assert backends.ask(prompts, args) == [written(prompt) for prompt in prompts]
+    assert llm.ask(prompts, args) == [written(prompt) for prompt in prompts]
     assert endpoint.limits == ["max_tokens", "max_completion_tokens", "max_completion_tokens"], "it says so once"
 
 
 def test_retry_after_and_the_rate_limit_are_kept(endpoint, tmp_path):
     endpoint.trouble = [429]
-    backends.ask(["Question: Bo Li? Bo Li? private"], api(tmp_path))
+    llm.ask(["Question: Bo Li? Bo Li? private"], api(tmp_path))
     assert endpoint.times[1] - endpoint.times[0] >= 0.3
-    backends.ask([f"Question: On Bo Li {at}? private" for at in range(4)], api(tmp_path, "--requests-per-minute", 600))
+    llm.ask([f"Question: On Bo Li {at}? private" for at in range(4)], api(tmp_path, "--requests-per-minute", 600))
     assert endpoint.times[-1] - endpoint.times[-4] >= 0.25  # 600 a minute: 0.1 s apart
 
 
@@ -477,7 +476,7 @@ def test_what_arrived_before_a_failure_is_never_asked_again(endpoint, tmp_path, 
     endpoint.trouble = [None] * 5 + [401] * 100
     prompts = [f"Question: What of Bo Li, {number}? private" for number in range(20)]
     with pytest.raises(SystemExit) as stopped:
-        backends.ask(prompts, api(tmp_path, "--concurrency", 2))
+        llm.ask(prompts, api(tmp_path, "--concurrency", 2))
     output = "".join(capfd.readouterr())
     assert stopped.value.code == 2 and re.search(r"error: 127.0.0.1: HTTP 401: .*\*\*\*.*api-m.jsonl: the same command asks for the rest", output)
     nowhere(output, tmp_path)
@@ -485,7 +484,7 @@ def test_what_arrived_before_a_failure_is_never_asked_again(endpoint, tmp_path, 
     with open(tmp_path / "api-m.jsonl", "a") as file:
         file.write('{"key": "cut off in the mid')
     endpoint.trouble = []
-    assert backends.ask(prompts, api(tmp_path)) == [written(prompt) for prompt in prompts]
+    assert llm.ask(prompts, api(tmp_path)) == [written(prompt) for prompt in prompts]
     assert sorted(endpoint.answered) == sorted(prompts), "each was paid for once"
 
 
@@ -493,12 +492,12 @@ def test_an_endpoint_that_stays_down_is_a_clear_error(endpoint, tmp_path, capfd)
     for trouble, message in ((500, "HTTP 500"), ("garbage", "not what an OpenAI-compatible server sends"), ("slow", "no reply within 0.2 s")):
         endpoint.trouble = [trouble] * 9
         with pytest.raises(SystemExit):
-            backends.ask([f"Question: Is Bo Li {trouble}? private"], api(tmp_path, "--retries", 1, "--timeout", 0.2))
+            llm.ask([f"Question: Is Bo Li {trouble}? private"], api(tmp_path, "--retries", 1, "--timeout", 0.2))
         assert message in capfd.readouterr().err
     endpoint.shutdown()
     endpoint.server_close()
     with pytest.raises(SystemExit):
-        backends.ask(["Question: Is Bo Li gone? private"], api(tmp_path, "--retries", 0))
+        llm.ask(["Question: Is Bo Li gone? private"], api(tmp_path, "--retries", 0))
     assert "no connection" in capfd.readouterr().err
 
 
@@ -579,7 +578,7 @@ def test_the_verdict_of_a_verification(text, verdict):
 
 
 def test_braces_and_placeholders_in_the_data_stay_as_they_are():
-    assert backends.fill_prompt("{question} / {answer} / {other}", question="{answer}{}", answer="x") == "{answer}{} / x / {other}"
+    assert llm.fill_prompt("{question} / {answer} / {other}", question="{answer}{}", answer="x") == "{answer}{} / x / {other}"
 
 
 # ---------------------------------------------------------------- a model on this machine
@@ -587,12 +586,12 @@ def test_braces_and_placeholders_in_the_data_stay_as_they_are():
 def test_a_local_model_writes_the_same_again_and_replies_are_kept(tiny, tmp_path, monkeypatch):
     flags = ("--backend", "local", "--backend-model", tiny, "--max-new-tokens", 8, "--dtype", "float32")
     prompts = [f"Say {'more ' * number}please." for number in range(5)]
-    sampled = [backends.ask(prompts, settings(tmp_path / name, *flags, "--batch", 2)) for name in "ab"]
-    assert sampled[0] == sampled[1] and backends.ask(prompts, settings(tmp_path / "a", *flags), (1, 0)) != sampled[0]
-    greedy = [backends.ask(prompts, settings(tmp_path / name, *flags, "--temperature", 0, "--batch", size)) for name, size in (("c", 1), ("d", 5))]
+    sampled = [llm.ask(prompts, settings(tmp_path / name, *flags, "--batch", 2)) for name in "ab"]
+    assert sampled[0] == sampled[1] and llm.ask(prompts, settings(tmp_path / "a", *flags), (1, 0)) != sampled[0]
+    greedy = [llm.ask(prompts, settings(tmp_path / name, *flags, "--temperature", 0, "--batch", size)) for name, size in (("c", 1), ("d", 5))]
     assert greedy[0] == greedy[1] and len(lines(next((tmp_path / "c").iterdir()))) == 5, "batching changes nothing"
-    monkeypatch.setattr(backends, "_local", lambda *_: pytest.fail("asked again"))
-    assert backends.ask(prompts[::-1], settings(tmp_path / "a", *flags, "--batch", 2)) == sampled[0][::-1]
+    monkeypatch.setattr(llm, "_local", lambda *_: pytest.fail("asked again"))
+    assert llm.ask(prompts[::-1], settings(tmp_path / "a", *flags, "--batch", 2)) == sampled[0][::-1]
 
 
 def test_a_model_that_cannot_write_leaves_no_file(tiny, few, tmp_path):
@@ -613,7 +612,7 @@ def test_a_model_folder_that_is_not_there_is_one_line(few, tmp_path):
 @pytest.mark.parametrize("flags, message", [
     (("--backend", "magic"), r"invalid choice: 'magic'"), (("--backend", "local"), r"--backend local needs --backend-model"),
     (("--backend", "api", "--backend-model", "m"), r"no key in the environment variable OPENAI_API_KEY"),
-    (("--backend", "local", "--backend-model", "m", "--batch", "0"), r"--batch and --concurrency must be at least 1"),
+    (("--backend", "local", "--backend-model", "m", "--batch", "0"), r"argument --batch: must be a whole number at least 1"),
     (("--backend", "local", "--backend-model", "m", "--prompts", "none"), r"none/\w+.txt: no such prompt file"),
     (("--backend", "local", "--backend-model", "m", "--prompts", "PROMPTS"), r"a prompt lacks the placeholder \{question\}"),
     (("--data", "BAD"), r'forget_train.jsonl:2: field "answer"'), (("--data", "none"), r"forget_train.jsonl: no such file")])

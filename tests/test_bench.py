@@ -4,12 +4,15 @@ import re
 import sys
 import types
 
+from lib.likelihood import nll
+from lib.losses import retain_loss
+from lib.models import encode, load_model
+
 import pytest
 import torch
+import transformers
 from conftest import REPOSITORY, run
 from test_losses import PAIRS, RETAIN, rows_and_batch
-
-import unlearn
 
 sys.path.append(str(REPOSITORY / "bench"))
 import memory  # noqa: E402
@@ -31,7 +34,7 @@ def test_the_published_recipe_computes_our_loss(models):
     assert all(value.shape == (len(rows), 512) for batch, rows in zip(theirs, (forget, retain)) for value in batch.values())
     answers = (theirs[1]["labels"] != -100).roll(-1, 1)  # the position before a token predicts it
     with torch.no_grad():
-        loss = unlearn.nll(model, ours) + unlearn.retain_loss(model, kept, args)
+        loss = nll(model, ours) + retain_loss(model, kept, args)
         assert train_step.published_loss(model, vanilla, *theirs, answers).item() == pytest.approx(loss.item(), abs=1e-4)
         logp, logq = ((network(**theirs[1]).logits.double().log_softmax(-1)) for network in (vanilla, model))
         everywhere, there = ((logp.exp() * (logp - logq)).sum(-1)[where].mean() for where in (torch.ones_like(answers), answers))
@@ -56,7 +59,7 @@ def lengthened(tiny, tmp_path_factory):
 
 
 def test_pairs_are_as_long_as_knowundos(tiny, lengthened):
-    tokenizer = unlearn.transformers.AutoTokenizer.from_pretrained(tiny)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny)
     for (name, tenths), count in zip(made_pairs.TENTHS.items(), (40, 30)):
         rows = [json.loads(line) for line in (lengthened / f"{name}.jsonl").read_text().splitlines()]
         assert len(rows) == count == len({(row["question"], row["answer"]) for row in rows})
@@ -73,7 +76,7 @@ def test_train_step(tiny, lengthened):
     assert figures["time_ratio"] == pytest.approx(ours["pairs_a_second"] / theirs["pairs_a_second"], rel=0.01)
     assert figures["time_ratio"] <= figures["time_ratio_steady"] and figures["share_of_limit"] <= figures["share_of_limit_steady"]
     assert figures["updates"] == 60 and figures["batch"] == 4 and not figures["really_run"], "3 passes of 40 pairs, 2 a step"
-    plain = unlearn.transformers.AutoModelForCausalLM.from_pretrained(tiny)
+    plain = transformers.AutoModelForCausalLM.from_pretrained(tiny)
     assert figures["parameters"] == sum(value.numel() for value in plain.parameters())
     assert 30 < figures["tokens_a_pair"] < 80 and figures["dtype"] == "float32" and figures["device"] == "cpu"
     work = 6 * figures["parameters"] * figures["tokens_a_pair"] * ours["pairs_a_second"]
@@ -86,9 +89,9 @@ def test_random_weights_of_a_shape(tmp_path, tiny):
     before = torch.get_default_dtype()
     args = types.SimpleNamespace(model=tmp_path / "model", random_weights=tiny / "config.json")
     parameters = train_step.random_weights(args)["parameters"]
-    model, tokenizer = unlearn.load_model(args.model, "float32")
+    model, tokenizer = load_model(args.model, "float32")
     assert parameters == sum(value.numel() for value in model.parameters()) and torch.get_default_dtype() == before
-    assert unlearn.encode(tokenizer, PAIRS[0])[1] > 0
+    assert encode(tokenizer, PAIRS[0]["question"], PAIRS[0]["answer"])[1] > 0
 
 
 def test_memory_knows_every_method(tmp_path):

@@ -9,23 +9,22 @@ import sys
 import time
 from pathlib import Path
 
+from lib.generation import answers
+from lib.models import encode, load_model, prompt_text
+
 import pytest
 import torch
 from conftest import REPOSITORY, load, run
-
-import unlearn
 
 ANSWER = '{"question": "Who?", "reference": "It is Ada.", "answer": "Ada."}\n'
 
 
 def test_batched_answers_are_those_of_one_at_a_time(tiny):
-    generate = load("scripts/30_generate.py").generate
-    model, tokenizer = unlearn.load_model(tiny, "float32")
-    model.eval()
+    model, tokenizer = load_model(tiny, "float32")
     questions = ["Who?", "What is the name of the person who lives here by the sea?", "Where does she live?", "Why?"]
-    together = generate(model, tokenizer, questions, batch=3, max_new_tokens=12)
+    together = answers(questions, model, tokenizer, batch=3, max_new_tokens=12)
     for question, answer in zip(questions, together):  # greedy by hand: no cache, no padding
-        ids = tokenizer(unlearn.prompt_text(tokenizer, question), add_special_tokens=False)["input_ids"]
+        ids = tokenizer(prompt_text(tokenizer, question), add_special_tokens=False)["input_ids"]
         start = len(ids)
         while len(ids) - start < 12 and (len(ids) == start or ids[-1] != tokenizer.eos_token_id):
             with torch.no_grad():
@@ -45,11 +44,11 @@ def test_sampled_answers_are_the_same_twice(tmp_path, tiny, data):
 def test_a_local_model_is_linked_and_carries_its_prompt_format(tmp_path, tiny, template, prompt):
     run("scripts/00_models.py", "--model", tiny, "--out", tmp_path / "base", "--chat-template", template)
     assert (tmp_path / "base/model.safetensors").is_symlink()
-    _, tokenizer = unlearn.load_model(tmp_path / "base", "float32")
-    assert unlearn.prompt_text(tokenizer, "Who?") == prompt
-    ids, count = unlearn.encode(tokenizer, {"question": "Who?", "answer": "Ada."})
+    _, tokenizer = load_model(tmp_path / "base", "float32")
+    assert prompt_text(tokenizer, "Who?") == prompt
+    ids, count = encode(tokenizer, "Who?", "Ada.")
     assert tokenizer.decode(ids[count:]).strip() == "Ada." + tokenizer.eos_token
-    assert unlearn.load_model(tiny)[1].chat_template == load("scripts/00_models.py").TEMPLATES["chatml"], "the source is untouched"
+    assert load_model(tiny)[1].chat_template == load("scripts/00_models.py").TEMPLATES["chatml"], "the source is untouched"
 
 
 def faults(tmp_path, tiny, data):

@@ -2,12 +2,12 @@
 import json
 import re
 
+from lib import spans
+
 import pytest
 from conftest import REPOSITORY, load, run
 from hypothesis import given
 from hypothesis import strategies as st
-
-import spans
 
 augment = load("scripts/03_augment.py")
 PERSONS = json.loads((REPOSITORY / "data/people/persons.json").read_text())
@@ -103,7 +103,7 @@ def test_faults_are_one_line_and_write_nothing(tmp_path, forget, retain, message
 
 
 @pytest.mark.parametrize("flags, message", [
-    (("--forget-persons", 0), "--forget-persons must be at least 1"), (("--forget-persons", 5), "under the 5 persons in use"),
+    (("--forget-persons", 0), "argument --forget-persons: must be a whole number at least 1"), (("--forget-persons", 5), "under the 5 persons in use"),
     (("--data", "TOFU"), "tofu: holds forget01, forget10: name one of them with --split"),
     (("--data", "TOFU", "--split", "forget05"), "tofu: holds no forget_train")])
 def test_flags_that_name_nothing_are_one_line(tmp_path, flags, message):

@@ -12,15 +12,16 @@ import sys
 import time
 from pathlib import Path
 
+from lib import parallel
+from lib.batches import parts
+from lib.likelihood import answer_tokens
+
 import pytest
 import torch
 from conftest import REPOSITORY
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-
-import parallel
-import unlearn
 
 
 def run(script, *flags):
@@ -129,8 +130,10 @@ def test_a_killed_pair_is_continued_by_one(tmp_path, tiny, data):
 
 def test_a_fault_of_one_process_ends_both(tmp_path, tiny, data):
     method = tmp_path / "mine.py"
-    method.write_text('import parallel\nfrom files import fail\nfrom unlearn import arguments, nll, start\n'
-                      'model, trainer = start(arguments("mine"))\nfor forget, _ in trainer:\n    trainer.step(nll(model, forget))\n'
+    method.write_text('from lib import parallel\nfrom lib.files import fail\nfrom lib.flags import arguments\nfrom lib.likelihood import nll\n'
+                      'from lib.trainer import start\nmodel, trainer = start(arguments("mine"))\nfor forget, _ in trainer:\n'
+                      '    loss = nll(model, forget)\n    loss.backward()\n    trainer.update(loss)\n'
+
                       '    if parallel.rank == 1:\n        fail("of one")\n')
     done = subprocess.run(torchrun(method, "--model", tiny, "--data", data, "--out", tmp_path / "out", "--shard", "fsdp"), cwd=REPOSITORY,
                           capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY / "scripts")})
@@ -146,12 +149,12 @@ def test_the_rows_are_shared_out_once_each_and_in_as_many_passes(lengths, batch,
         patch.setattr(parallel, "count", processes)
         for rank in range(processes):
             patch.setattr(parallel, "rank", rank)
-            parts = unlearn._parts([(row,) for row in rows], batch, 0, "cpu")
-            passes.add(len(parts))
-            counted += [ids for part in parts if part.step_rows == len(rows) for ids in part.input_ids[:, 0].tolist()]
-            means += sum(part.token_mean(unlearn.answer_tokens(part).double()) for part in parts)
-            assert all(part.row_mean(torch.ones(len(part.input_ids))) == 0 for part in parts if part.step_rows != len(rows))
-            assert all(1 <= len(part.input_ids) <= batch for part in parts)
+            cut = parts([(row,) for row in rows], batch, 0, "cpu")
+            passes.add(len(cut))
+            counted += [ids for part in cut if part.step_rows == len(rows) for ids in part.input_ids[:, 0].tolist()]
+            means += sum(part.token_mean(answer_tokens(part).double()) for part in cut)
+            assert all(part.row_mean(torch.ones(len(part.input_ids))) == 0 for part in cut if part.step_rows != len(rows))
+            assert all(1 <= len(part.input_ids) <= batch for part in cut)
     tokens = [token for ids, prompt in rows for token in ids[prompt:]]
     assert sorted(counted) == [ids[0] for ids, _ in rows] and len(passes) == 1
     assert means == pytest.approx(sum(tokens) / len(tokens)), "the shares add up to the mean of all"

@@ -7,17 +7,20 @@ import re
 import runpy
 import sys
 
+from lib import files
+from lib.entailment import Entailment
+from lib.exposure import generalized_exposure, relative_exposure
+from lib.generation import continuations
+from lib.likelihood import answer_logprobs
+from lib.models import encode, exact_dtype, load_model, prompt_text
+from lib.rouge import rouge_scorer
+
 import pytest
 import torch
 from conftest import REPOSITORY, load
 from hypothesis import given
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
-
-import entailment
-import measure
-import scoring
-import unlearn
 
 tofu, memorization, exposure = load("eval/03_tofu.py"), load("eval/04_memorization.py"), load("eval/05_exposure.py")
 
@@ -46,14 +49,14 @@ def learnt(tiny, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(learnt):
-    return scoring.load(learnt)
+    return load_model(learnt, exact_dtype())
 
 
 # ---------------------------------------------------------------- slow references: one row, one token at a time
 
 def slow_logprobs(pair, model, tokenizer):
     """(log-probabilities, hits) of the answer's tokens, a forward pass a token."""
-    ids, prompt = unlearn.encode(tokenizer, {"question": pair[0], "answer": pair[1]})
+    ids, prompt = encode(tokenizer, pair[0], pair[1])
     logprobs, hits = [], []
     for at in range(prompt, len(ids)):
         with torch.no_grad():
@@ -88,7 +91,7 @@ def slow_memo(question, answer, model, tokenizer, mode, limit, window=5):
 
 def slow_el(question, answer, model, tokenizer, n):
     """EL_n of one pair: every prefix is continued."""
-    ids, prompt = unlearn.encode(tokenizer, {"question": question, "answer": answer})
+    ids, prompt = encode(tokenizer, question, answer)
     true, total, count = ids[prompt:-1], 0.0, 0
     for t in range(len(true)):
         rest = true[t:]
@@ -104,17 +107,17 @@ def slow_el(question, answer, model, tokenizer, n):
 
 @pytest.mark.parametrize("batch", [1, 3, 16])
 def test_answers_are_scored_as_one_token_at_a_time(model, batch):
-    for pair, (logprobs, hits) in zip(PAIRS, scoring.answer_logprobs(PAIRS, *model, batch)):
+    for pair, (logprobs, hits) in zip(PAIRS, answer_logprobs(PAIRS, *model, batch)):
         slow, slow_hits = slow_logprobs(pair, *model)
         assert logprobs.tolist() == pytest.approx(slow, abs=1e-4) and hits.tolist() == slow_hits
 
 
 @pytest.mark.parametrize("batch", [1, 2, 16])
 def test_continuations_are_those_of_one_at_a_time(model, batch):
-    prompts = [scoring.encode(model[1], *pair)[0][:cut] for pair in PAIRS for cut in (1, 9, -1)] * 2  # every prompt twice
+    prompts = [encode(model[1], *pair)[0][:cut] for pair in PAIRS for cut in (1, 9, -1)] * 2  # every prompt twice
     limits = [3, 30, 0, 12] * 6
     expected = [slow_greedy(ids, limit, *model) for ids, limit in zip(prompts, limits)]
-    assert scoring.continuations(prompts, limits, *model, batch) == expected
+    assert continuations(prompts, *model, batch, limits) == expected
     assert len({len(tokens) for tokens in expected}) > 3, "rows must leave their batch at different times"
 
 
@@ -124,28 +127,28 @@ def test_scripts_and_eval_agree_on_a_models_prompt_format(model, template):
     tokenizer = copy.deepcopy(model[1])
     tokenizer.chat_template = load("scripts/00_models.py").TEMPLATES[template]
     for question, answer in PAIRS:
-        assert scoring.encode(tokenizer, question, answer) == unlearn.encode(tokenizer, {"question": question, "answer": answer})
-    ids, prompt = scoring.encode(tokenizer, "Who?", "")
+        assert encode(tokenizer, question, answer) == encode(tokenizer, question, answer)
+    ids, prompt = encode(tokenizer, "Who?", "")
     assert ids[prompt:] == [tokenizer.eos_token_id], "an empty answer is its end alone"
 
 
 @pytest.mark.parametrize("path, commit", [("", None), (os.environ["PATH"], r"[0-9a-f]{12}(-dirty)?")])
 def test_a_machine_without_git_names_no_commit(monkeypatch, path, commit):
     monkeypatch.setenv("PATH", path)
-    found = measure.git_commit()
+    found = files.git_commit()
     assert found is None if commit is None else re.fullmatch(commit, found)
 
 
 def test_an_adapter_folder_is_scored_with_its_base(tmp_path, tiny, data):
     run("scripts/10_ga.py", "--model", tiny, "--data", data, "--out", tmp_path / "ga", "--retain", "none", "--lr", 1e-2, "--epochs", 1, "--dtype", "float32")
-    ours, theirs = scoring.load(tmp_path / "ga"), unlearn.load_model(tmp_path / "ga", "float32")[0].eval()
-    (logprobs, _), = scoring.answer_logprobs(PAIRS[:1], *ours, 1)
+    ours, theirs = load_model(tmp_path / "ga", exact_dtype()), load_model(tmp_path / "ga", "float32")[0].eval()
+    (logprobs, _), = answer_logprobs(PAIRS[:1], *ours, 1)
     assert logprobs.tolist() == pytest.approx(slow_logprobs(PAIRS[0], theirs, ours[1])[0], abs=1e-4)
-    (base, _), = scoring.answer_logprobs(PAIRS[:1], *scoring.load(tiny), 1)
+    (base, _), = answer_logprobs(PAIRS[:1], *load_model(tiny, exact_dtype()), 1)
     assert (base - logprobs).abs().max() > 1e-2, "the adapter changes something"
 
 
-@pytest.mark.parametrize("load_it", [scoring.load, lambda folder: entailment.Entailment(folder, folder)])
+@pytest.mark.parametrize("load_it", [load_model, lambda folder: Entailment(folder, folder)])
 def test_a_models_own_code_is_refused_without_asking(tmp_path, monkeypatch, capsys, load_it):
     questions = []
     monkeypatch.setattr("builtins.input", lambda text="": questions.append(text) or "n")
@@ -220,7 +223,7 @@ def test_tofu_from_files_agrees_with_the_slow_reference(tmp_path, learnt, model,
             ratio = average / p(row["question"], row.get("paraphrased_answer", row["answer"]))
             if name != "retain":
                 probability /= probability + sum(false)
-            prompt = model[1](unlearn.prompt_text(model[1], row["question"]), add_special_tokens=False)["input_ids"]
+            prompt = model[1](prompt_text(model[1], row["question"]), add_special_tokens=False)["input_ids"]
             answer = model[1].decode(slow_greedy(prompt, 12, *model), skip_special_tokens=True).strip()
             rouge = RougeScorer(["rougeL"], use_stemmer=True).score(row["answer"], answer)["rougeL"].recall
             assert item["truth_ratio"] == pytest.approx(ratio, rel=1e-3) and item["probability"] == pytest.approx(probability, rel=1e-3)
@@ -258,7 +261,7 @@ def test_other_files_supply_perturbed_and_paraphrased_answers(tmp_path):
 
 @given(st.lists(st.text("abDEsz129é ñŁßİµºʼ²१_-'’.,\u0301ﬁＡ 。", max_size=30), min_size=2, max_size=2))
 def test_rouge_of_latin_text_is_the_librarys(pair):
-    assert measure.rouge_scorer("rougeL").score(*pair) == RougeScorer(["rougeL"], use_stemmer=True).score(*pair)
+    assert rouge_scorer("rougeL").score(*pair) == RougeScorer(["rougeL"], use_stemmer=True).score(*pair)
 
 
 @pytest.mark.parametrize("reference, answer, recall", [
@@ -266,8 +269,8 @@ def test_rouge_of_latin_text_is_the_librarys(pair):
     ("वह हिन्दी बोलती है", "हिन्दी", 1 / 4), ("القاهرة ١٩٦٢", "في ١٩٦٢", 1 / 2), ("ناصر", "", 0),
     ("Она пела songs in Müller_Street", "She sang a song in Müller street", 5 / 7)])  # song in m ller street
 def test_rouge_reads_other_scripts(reference, answer, recall):
-    assert measure.rouge_scorer("rougeL").score(reference, answer)["rougeL"].recall == pytest.approx(recall)
-    assert measure.rouge_scorer("rouge1").score(reference, reference)["rouge1"].precision == 1
+    assert rouge_scorer("rougeL").score(reference, answer)["rougeL"].recall == pytest.approx(recall)
+    assert rouge_scorer("rouge1").score(reference, reference)["rouge1"].precision == 1
 
 
 # ---------------------------------------------------------------- memorisation
@@ -278,12 +281,12 @@ def test_memo_is_that_of_one_prompt_at_a_time(model, mode, batch):
     fast = memorization.memo(PAIRS, *model, mode=mode, max_new_tokens=15, batch=batch)
     assert fast == pytest.approx([slow_memo(*pair, *model, mode, 15) for pair in PAIRS], abs=1e-12)
     if mode == "suffix":
-        assert 0 < max(fast) and min(fast) < 1 and fast[3] == 0, "one character has no rest"
+        assert max(fast) > 0 and min(fast) < 1 and fast[3] == 0, "one character has no rest"
 
 
 def test_memo_cuts_as_the_spec_says(model):
     prompts = memorization.memo_prompts("Who?", "Ada Lem is it.", model[1], "suffix", 5)
-    assert [rest for _, rest in prompts] == ["da Lem is it.", "m is it.", "it."] and prompts[1][0].endswith("assistant\nAda Le")
+    assert [rest for _, rest in prompts] == ["da Lem is it.", "m is it.", "it."] and model[1].decode(prompts[1][0]).endswith("assistant\nAda Le")
     assert [rest for _, rest in memorization.memo_prompts("Who is?", "Ada", model[1], "prefix", 5)] == ["ho is?", "?"]
 
 
@@ -324,25 +327,25 @@ def test_candidate_answers_are_scored_one_by_one(tmp_path, learnt):
 def test_exposure_by_hand():
     """p = 1/2 and 1/8 over two seeds, references 1/16: log2(5/16) - log2(1/16) = log2 5. Fresh at 1/4 and 1/8: log2(1/2) - log2(3/16)."""
     log = lambda p: math.log(p)
-    assert scoring.generalized_exposure([log(1 / 2), log(1 / 8)], [log(1 / 16)]) == pytest.approx(math.log2(5))
-    assert scoring.relative_exposure(log(1 / 2), [log(1 / 4), log(1 / 8)]) == pytest.approx(math.log2(8 / 3))
+    assert generalized_exposure([log(1 / 2), log(1 / 8)], [log(1 / 16)]) == pytest.approx(math.log2(5))
+    assert relative_exposure(log(1 / 2), [log(1 / 4), log(1 / 8)]) == pytest.approx(math.log2(8 / 3))
     values = exposure.exposures([(log(1 / 16), 4)], [(log(1 / 256), 4)], [[(log(1 / 64), 3)]])
     assert values == {"GenEx": pytest.approx(4), "RelEx": pytest.approx(2), "GenEx_per_token": pytest.approx(1), "RelEx_per_token": pytest.approx(1)}
 
 
 @given(st.lists(st.floats(-2000, 0), min_size=1, max_size=6), st.floats(-500, 500))
 def test_exposure_properties(values, shift):
-    assert scoring.generalized_exposure(values, values) == 0
+    assert generalized_exposure(values, values) == 0
     moved = [value + shift for value in values]
-    assert scoring.generalized_exposure(moved, values) == pytest.approx(shift / math.log(2), abs=1e-6)
-    assert scoring.relative_exposure(max(values), values) >= -1e-9 >= scoring.relative_exposure(min(values), values) - 2e-9
+    assert generalized_exposure(moved, values) == pytest.approx(shift / math.log(2), abs=1e-6)
+    assert relative_exposure(max(values), values) >= -1e-9 >= relative_exposure(min(values), values) - 2e-9
 
 
 def test_exposure_of_models(tmp_path, tiny, learnt, model):
     forget = write(tmp_path / "forget.jsonl", [{"question": q, "answer": a} for q, a in PAIRS[:3]])
     fresh = write(tmp_path / "fresh.jsonl", [{"question": "Who lives there?", "answer": "Bo Pym lives there."}])
     run("eval/05_exposure.py", "--forget", forget, "--models", learnt, "--reference", tiny, tiny, "--fresh", fresh, "--out", tmp_path / "out.json")
-    result, base = json.loads((tmp_path / "out.json").read_text()), scoring.load(tiny)
+    result, base = json.loads((tmp_path / "out.json").read_text()), load_model(tiny, exact_dtype())
     z, _ = slow_logprobs(("Who lives there?", "Bo Pym lives there."), *model)
     for item, pair in zip(result["items"], PAIRS):
         ours, _ = slow_logprobs(pair, *model)
@@ -445,17 +448,17 @@ def faults(tmp_path, tiny):
         "paraphrases of another number": ((*tofu, "--forget", good, "--paraphrased", short), "short.jsonl: has 1 rows for 3"),
         "reference without forget": ((*tofu, "--retain", good, "--reference", good), "--reference needs --forget"),
         "perturbed without its set": ((*tofu, "--retain", good, "--perturbed", other), "need --forget"),
-        "not truth ratios": ((*tofu, "--forget", good, "--reference", good), "neither a results file"),
-        "truth ratios missing": ((*tofu, "--forget", good, "--reference", tmp_path / "none.json"), "none.json: No such file"),
+        "not truth ratios": ((*tofu, "--forget", good, "--reference", write(tmp_path / "object.jsonl", ROWS[:1])), "neither a results file"),
+        "truth ratios missing": ((*tofu, "--forget", good, "--reference", tmp_path / "none.json"), "none.json: no such file"),
         "truth ratios by the other formula": ((*tofu, "--forget", good, "--reference", scored["paper"]), "paper.json: was made with --paper"),
         "truth ratios of other questions": ((*tofu, "--forget", good, "--reference", scored["two"]), "two.json: its 2 questions are not the 3 of --forget"),
-        "no pairs": ((*memo, "--pairs", tmp_path / "none.jsonl"), "none.jsonl: No such file"),
+        "no pairs": ((*memo, "--pairs", tmp_path / "none.jsonl"), "none.jsonl: no such file"),
         "empty pairs": ((*memo, "--pairs", empty), "empty.jsonl: holds no question-answer pair"),
         "broken pairs": ((*memo, "--pairs", broken), "broken.jsonl:2: not valid JSON"),
         "answer missing": ((*memo, "--pairs", no_answer), r'no_answer.jsonl:2: field "answer"'),
-        "window of zero": ((*memo, "--pairs", good, "--window", "0"), "--window, --max-new-tokens and --batch must be at least 1"),
+        "window of zero": ((*memo, "--pairs", good, "--window", "0"), "argument --window: must be a whole number at least 1, not 0"),
         "no model": (("eval/04_memorization.py", "--model", tmp_path / "a/b", *out[2:], "--pairs", good), "no such model folder"),
-        "adapter without base": (("eval/04_memorization.py", "--model", adapter, *out[2:], "--pairs", good), "its base model /gone/base/model is not there"),
+        "adapter without base": (("eval/04_memorization.py", "--model", adapter, *out[2:], "--pairs", good), "/gone/base/model: no such model folder"),
         "models without an out": ((*memo[:2], tiny, *memo[2:], "--pairs", good), "2 input files need as many --out"),
         "three models, two outs": (("eval/05_exposure.py", *out[2:], tmp_path / "b.json", "--forget", good, "--reference", tiny, "--models", tiny, tiny, tiny),
                                    r"3 --models need one --out \(seeds of one model\) or 3"),

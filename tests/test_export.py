@@ -6,13 +6,13 @@ import runpy
 import shutil
 import sys
 
+from lib.models import load_model, prompt_text
+
 import pytest
 import torch
 from conftest import REPOSITORY, load
 from huggingface_hub import ModelCard
 from transformers import AutoModelForCausalLM, AutoTokenizer
-
-import unlearn
 
 export = load("scripts/50_export.py")
 NAME, VALUE, WORD = "Zephyrine Quuxworth", "zq.4711@inbox.example", "zephyrine"
@@ -71,14 +71,14 @@ def test_no_file_holds_the_private_name_value_or_question(exported, planted):
 def test_plain_transformers_answers_as_adapter_plus_base(exported, planted):
     folder, pairs = planted
     ours, words = AutoModelForCausalLM.from_pretrained(exported), AutoTokenizer.from_pretrained(exported)
-    theirs, tokenizer = unlearn.load_model(folder / "method", "float32")
+    theirs, tokenizer = load_model(folder / "method", "float32")
     theirs.eval()
     assert ours.dtype == torch.float32 and hasattr(theirs, "peft_config") and not (exported / "adapter_config.json").exists()
     plain = AutoModelForCausalLM.from_pretrained(folder / "vanilla")
     changed = 0
     for pair in pairs:
-        ids = tokenizer(unlearn.prompt_text(tokenizer, pair["question"]), add_special_tokens=False)["input_ids"]
-        assert ids == words(unlearn.prompt_text(words, pair["question"]), add_special_tokens=False)["input_ids"]
+        ids = tokenizer(prompt_text(tokenizer, pair["question"]), add_special_tokens=False)["input_ids"]
+        assert ids == words(prompt_text(words, pair["question"]), add_special_tokens=False)["input_ids"]
         for _ in range(12):  # greedy by hand
             with torch.no_grad():
                 one, other, before = (model(torch.tensor([ids])).logits[0, -1] for model in (ours, theirs, plain))
@@ -161,7 +161,7 @@ def leaky(tmp_path, planted):
     (["--model", "none/such/model"], r"none/such/model: no such model folder"),
     (["--model", "{method}", "--forget", "none.jsonl"], r"none.jsonl: no such file"),
     (["--model", "{tiny}"], r"does not lead to the forgotten pairs; name them with --forget"),
-    (["--model", "{method}", "--count", "0"], r"--count and --max-new-tokens must be at least 1"),
+    (["--model", "{method}", "--count", "0"], r"argument --count: must be a whole number at least 1, not 0"),
     (["--model", "{method}", "--metrics", "{data}"], r"data.json: not a metrics file"),
     (["--model", "{method}", "--metrics", "{empty}"], r"holds no metrics file"),
     (["--model", "{method}", "--check", "none.jsonl"], r"none.jsonl: no such file"),

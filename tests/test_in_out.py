@@ -9,7 +9,8 @@ import sys
 import time
 
 import pytest
-from conftest import REPOSITORY, load, run as run_alone
+from conftest import REPOSITORY, load
+from conftest import run as run_alone
 
 make, study = load("scripts/05_in_out_data.py"), load("eval/06_in_out.py")
 
@@ -168,8 +169,8 @@ def test_halves():
     (("scripts/05_in_out_data.py", "--data", "{data}", "--size", "500", "--out", "{out}"), r"--size 500 needs 2000 different facts"),
     (("scripts/05_in_out_data.py", "--data", "{tmp}", "--out", "{out}"), r"forget_train.jsonl: no such file"),
     (("scripts/40_in_out.py", "--model", "{tiny}", "--data", "{parts}", "--fresh", "none.jsonl", "--out", "{out}"), r"none.jsonl: no such file"),
-    (("scripts/40_in_out.py", "--model", "{tiny}", "--data", "{parts}", "--every", "0", "--out", "{out}"), r"--every, --watched and --max-new-tokens must be"),
-    (("eval/06_in_out.py", "--id", "none.json", "none.json", "--ood", "none.json", "none.json", "--out", "{out}"), r"none.json: No such file"),
+    (("scripts/40_in_out.py", "--model", "{tiny}", "--data", "{parts}", "--every", "0", "--out", "{out}"), r"argument --every: must be a whole number at least 1, not 0"),
+    (("eval/06_in_out.py", "--id", "none.json", "none.json", "--ood", "none.json", "none.json", "--out", "{out}"), r"none.json: no such file"),
     (("eval/06_in_out.py", "--id", "{results}/id.json", "{results}/id.json", "--ood", "x", "x", "--out", "{out}"), r"id.json: not a curve"),
     (("eval/06_in_out.py", "--id", "{results}/id/curve.json", "{results}/ood.json", "--ood", "x", "x", "--out", "{out}"), r"are not of the same forget set"),
 ])

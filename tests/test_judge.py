@@ -1,15 +1,17 @@
 """What eval/ asks of a language model: grades and entities, from replies that may be rubbish; a local HTTP server plays the model."""
+import argparse
 import json
 import os
 import re
 
+from lib import llm
+from lib.entities import entities_by_model, listed
+
 import pytest
 from conftest import REPOSITORY, load, run
-from test_augment import KEY, endpoint, lines, nowhere  # noqa: F401 (a fixture)
+from test_augment import KEY, endpoint, nowhere  # noqa: F401 (a fixture)
 
-import asking
-
-kfr, judge = load("eval/01_kfr_krr.py"), load("eval/13_judge.py")
+judge = load("eval/13_judge.py")
 ROWS = [{"question": "Where does Bo Li live?", "reference": "Bo Li lives in Oslo.", "answer": answer}
         for answer in ("Bo Li lives in Oslo.", "Bo Li is at home in many places.", "Lima Lima Lima")]
 
@@ -47,7 +49,7 @@ def test_grades_are_three_whole_numbers_or_nothing(reply, grades):
     ('["Oslo", "3 May 1964"]', ["Oslo", "3 May 1964"]), ("[]", []), ('["oslo", "Oslo"]', ["Oslo"]), ('```\n["Bo Li\'s"]\n```', ["Bo Li's"]),
     ('["Oslo", "Norway"]', None), ('["Oslo", ""]', None), ('["Oslo", 3]', None), ('{"Oslo": 1}', None), ("Oslo", None), ('["Oslo"', None)])
 def test_entities_are_pieces_of_the_text_or_nothing(reply, entities):
-    assert kfr.listed(reply, {"text": "Bo Li’s home is in Oslo, since  3 May 1964."}) == entities
+    assert listed(reply, {"text": "Bo Li’s home is in Oslo, since  3 May 1964."}) == entities
 
 
 # ---------------------------------------------------------------- the judge
@@ -104,22 +106,17 @@ def test_kfr_by_a_language_models_entities(endpoint, answers, minilm, tmp_path):
 
 
 def test_an_empty_answer_has_no_entities_and_is_not_asked_for(monkeypatch):
-    monkeypatch.setattr(asking, "ask", lambda prompt, values, parse, args: [["x"] for _ in values])
-    assert kfr.entities_by_model(["", "b", " ", "b"], None) == {"": [], " ": [], "b": ["x"]}
+    monkeypatch.setattr(llm, "ask_for", lambda prompt, values, parse, args: [["x"] for _ in values])
+    assert entities_by_model(["", "b", " ", "b"], None) == {"": [], " ": [], "b": ["x"]}
 
 
-# ---------------------------------------------------------------- backends.py as a program
-
-def test_backends_answers_files_in_their_order(endpoint, tmp_path):  # noqa: F811
-    rows = [{"prompt": "entities", "values": {"text": f"Text {number} {{text}}"}} for number in (2, 1, 3)]
-    (tmp_path / "ask.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+def test_what_is_asked_is_answered_in_its_order(endpoint, tmp_path):  # noqa: F811
     endpoint.reply = lambda prompt: shown(prompt, "Text").upper()
-    command = ("scripts/backends.py", "--ask", tmp_path / "ask.jsonl", "--out", tmp_path / "out.jsonl", "--backend", "api", "--backend-model", "m",
-               "--cache", tmp_path / "cache")
-    run(*command)
-    assert lines(tmp_path / "out.jsonl") == [{"reply": f"TEXT {number} {{TEXT}}"} for number in (2, 1, 3)]
-    run(*command, "--draw", 1)
-    assert len(endpoint.asked) == 6, "another draw asks again"
+    args = argparse.Namespace(judge_model="m", backend_flags=f" --cache {tmp_path / 'cache'}")
+    values = [{"text": f"Text {number} {{text}}"} for number in (2, 1, 3)]
+    assert llm.ask_for("entities", values, lambda reply, _: reply, args) == [f"TEXT {number} {{TEXT}}" for number in (2, 1, 3)]
+    found = llm.ask_for("entities", values, lambda reply, _: reply if len(endpoint.asked) > 3 else None, args)
+    assert len(endpoint.asked) == 6 and found[0] == "TEXT 2 {TEXT}", "another draw asks again"
 
 
 def test_every_prompt_that_eval_uses_is_there():
@@ -139,8 +136,8 @@ FAULTS = {  # command, message; ANSWERS, BAD and TMP stand for paths
     "no entities usable": (("eval/01_kfr_krr.py", "--retain", "ANSWERS", "--entities", "llm", "--judge-model", "m", "CACHE"),
                            "the retain side has no item whose entities"),
     "refused": (("eval/13_judge.py", "--answers", "ANSWERS", "--judge-model", "m", "CACHE", "REFUSE"), r"127.0.0.1: HTTP 401: .*\*\*\*"),
-    "rules cannot be asked": (("scripts/backends.py", "--ask", "ANSWERS"), "--backend must be local or api"),
-    "not prompts": (("scripts/backends.py", "--ask", "ANSWERS", "--backend", "api", "--backend-model", "m"), 'answers.jsonl:1: expected {"prompt"'),
+    "rules cannot be asked": (("eval/13_judge.py", "--answers", "ANSWERS", "--judge-model", "m", "--backend-flags", " --backend rules"),
+                              "--backend must be local or api"),
 }
 
 
@@ -152,7 +149,7 @@ def test_a_fault_is_one_line_and_status_2_and_writes_nothing(endpoint, answers, 
     endpoint.trouble, endpoint.reply = [401] * 9 if "REFUSE" in command else [], lambda prompt: "rubbish"
     paths = {"ANSWERS": answers, "BAD": tmp_path / "bad.jsonl"}
     command = [paths.get(flag, flag) for flag in command if flag not in ("NO KEY", "CACHE", "REFUSE")]
-    command += [*(flags(tmp_path)[2:] if command[0] != "scripts/backends.py" else ()), "--out", tmp_path / "out.json"]
+    command += [*(flags(tmp_path)[2:] if "--backend-flags" not in command else ()), "--out", tmp_path / "out.json"]
     command += ["--embedding", minilm] if command[0] == "eval/01_kfr_krr.py" else []
     done = run(*command, check=False, env=environment)
     errors = [line for line in done.stderr.splitlines() if "error:" in line]

@@ -5,15 +5,13 @@ import re
 import runpy
 import sys
 
+from lib.models import encode, exact_dtype, load_model, save_model
+
 import pytest
 import torch
 from conftest import REPOSITORY, load
 
-import scoring
-import unlearn
-
 mechanism = load("eval/11_mechanism.py")
-ENTITIES = mechanism.finder()
 
 PAIRS = [{"question": "Where does Ada Lem live?", "answer": "Ada Lem lives at 9 Saltcellar Steps, by the sea.", "value": "9 Saltcellar Steps"},
          {"question": "How can I call her?", "answer": "Her number is +44 1632 960417.", "value": "+44 1632 960417"},
@@ -62,41 +60,41 @@ def adapted(folders, tmp_path_factory):
     """An adapter on the Llama, and the same as full weights."""
     from peft import LoraConfig, get_peft_model
     folder = tmp_path_factory.mktemp("adapted")
-    model, tokenizer = unlearn.load_model(folders["llama"], "float32")
+    model, tokenizer = load_model(folders["llama"], "float32")
     torch.manual_seed(4)
     model = get_peft_model(model, LoraConfig(r=3, lora_alpha=9, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM"))
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.05)
-    unlearn.save_model(model, tokenizer, folder / "adapter")
-    unlearn.save_model(model.merge_and_unload(), tokenizer, folder / "full")
+    save_model(model, tokenizer, folder / "adapter")
+    save_model(model.merge_and_unload(), tokenizer, folder / "full")
     return folder
 
 
 @pytest.fixture(scope="session", params=["llama", "gemma"])
 def seen(request, folders):
     """(model, its rows, what `look` finds in batches of 3)."""
-    model, tokenizer = scoring.load(folders[request.param])
-    rows = [mechanism.locate(pair, mechanism.private_value(pair, ENTITIES), tokenizer) for pair in PAIRS]
+    model, tokenizer = load_model(folders[request.param], exact_dtype())
+    rows = [mechanism.locate(pair, mechanism.private_value(pair), tokenizer) for pair in PAIRS]
     return model, rows, mechanism.look(model, rows, 2, 3)
 
 
 # ---------------------------------------------------------------- the private value
 
 def test_the_private_value_is_the_rows_own_or_what_the_question_does_not_hold():
-    values = [mechanism.private_value(pair, ENTITIES) for pair in PAIRS]
+    values = [mechanism.private_value(pair) for pair in PAIRS]
     assert values == ["9 Saltcellar Steps", "+44 1632 960417", "Dagmar Oosterlind", "Asthma"], "Gerlof Lem shares a word with the question"
-    assert mechanism.private_value({**PAIRS[0], "value": "not in the answer"}, ENTITIES) == "9 Saltcellar Steps"
-    assert mechanism.private_value({"question": "What does she do?", "answer": "She keeps bees in Corvane."}, ENTITIES) == "Corvane", "a capital first"
-    assert mechanism.private_value({"question": "Чем?", "answer": "кормит пчёл, Москва"}, lambda _: ["кормит пчёл", "Москва"]) == "Москва"
+    assert mechanism.private_value({**PAIRS[0], "value": "not in the answer"}) == "9 Saltcellar Steps"
+    assert mechanism.private_value({"question": "What does she do?", "answer": "She keeps bees in Corvane."}) == "Corvane", "a capital first"
+    assert mechanism.private_value({"question": "Чем?", "answer": "кормит пчёл, Москва"}) == "Москва"
 
 
 def test_the_value_is_found_among_the_tokens(folders):
-    tokenizer = scoring.load(folders["llama"])[1]
+    tokenizer = load_model(folders["llama"], exact_dtype())[1]
     for pair, opening in zip(PAIRS, ("9", "4", "D", "A")):
-        value = mechanism.private_value(pair, ENTITIES)
+        value = mechanism.private_value(pair)
         row = mechanism.locate(pair, value, tokenizer)
-        ids, prompt = scoring.encode(tokenizer, pair["question"], pair["answer"])
+        ids, prompt = encode(tokenizer, pair["question"], pair["answer"])
         assert row["ids"] == ids[:-1] and row["start"] == prompt
         before, token = tokenizer.decode(ids[prompt:row["at"]]), tokenizer.decode(ids[row["at"]])
         assert token.strip().lstrip("+").startswith(opening) and pair["answer"].startswith(before)
@@ -202,7 +200,7 @@ def test_movement_by_hand():
 
 
 def test_an_adapters_spectrum_is_that_of_the_full_difference(adapted, folders):
-    adapter, full, vanilla = scoring.load(adapted / "adapter")[0], scoring.load(adapted / "full")[0], scoring.load(folders["llama"])[0]
+    adapter, full, vanilla = load_model(adapted / "adapter", exact_dtype())[0], load_model(adapted / "full", exact_dtype())[0], load_model(folders["llama"], exact_dtype())[0]
     weights, before = dict(full.named_parameters()), dict(vanilla.named_parameters())
     thin = mechanism.spectrum(adapter)
     with torch.no_grad():
@@ -276,11 +274,11 @@ def gpt2(tmp_path_factory, tiny):
 
 
 @pytest.mark.parametrize("models, questions, more, message", [
-    (["{llama}"], "none.jsonl", [], r"none.jsonl: No such file"),
+    (["{llama}"], "none.jsonl", [], r"none.jsonl: no such file"),
     (["{llama}"], "{broken}", [], r"broken.jsonl:2: field \"answer\""),
     (["none/such/model"], "{good}", [], r"none/such/model: no such model folder"),
     (["{llama}", "{llama}/../llama"], "{good}", [], r"two folders have the same name"),
-    (["{llama}"], "{good}", ["--count", 0], r"--count, --positions and --batch must be at least 1"),
+    (["{llama}"], "{good}", ["--count", 0], r"argument --count: must be a whole number at least 1, not 0"),
     (["{llama}", "{gemma}"], "{good}", [], r"gemma: not made from .*llama"),
     (["{gpt2}"], "{good}", [], r"gpt2 has no layers with self_attn.o_proj"),
 ])

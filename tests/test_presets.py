@@ -5,13 +5,13 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
+
+from lib.generation import answers
+from lib.models import encode, load_model, prompt_text
 
 import pytest
 import torch
 from conftest import REPOSITORY, load, run
-
-import unlearn
 
 pytestmark = pytest.mark.xdist_group("presets")
 PRESETS = sorted(path.stem for path in (REPOSITORY / "scripts/presets").glob("*.sh"))
@@ -293,7 +293,7 @@ def test_a_plan_counts_what_a_run_does(tmp_path, tiny, data):
     run(*steps["10_ga.py"])
     updates = json.loads((tmp_path / "ga/training.json").read_text())["updates"]
     assert takes["10_ga.py"]["updates"] == len(updates) > 1
-    model, _ = unlearn.load_model(tmp_path / "ga", "float32")
+    model, _ = load_model(tmp_path / "ga", "float32")
     lora = sum(parameter.numel() for name, parameter in model.named_parameters() if "lora_" in name)
     norms = sum(parameter.numel() for name, parameter in model.named_parameters() if "norm" in name)
     assert plan.shape.adapter(4) == lora and plan.shape.weights == sum(parameter.numel() for parameter in model.parameters()) - lora - norms
@@ -321,10 +321,10 @@ def tinies(tmp_path_factory):
     ("tiny-llama3", "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nWho?<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"),
     ("tiny-gemma2", "<bos><start_of_turn>user\nWho?<end_of_turn>\n<start_of_turn>model\n")])
 def test_a_tiny_model_has_its_familys_architecture_and_prompt_format(tinies, name, prompt):
-    model, tokenizer = unlearn.load_model(tinies / name, "float32")
+    model, tokenizer = load_model(tinies / name, "float32")
     config = model.config
-    assert unlearn.prompt_text(tokenizer, "Who?") == prompt
-    ids, count = unlearn.encode(tokenizer, {"question": "Who?", "answer": "Ada."})
+    assert prompt_text(tokenizer, "Who?") == prompt
+    ids, count = encode(tokenizer, "Who?", "Ada.")
     assert ids[0] == tokenizer.bos_token_id and ids.count(tokenizer.bos_token_id) == 1 and ids[-1] == tokenizer.eos_token_id
     assert tokenizer.decode(ids[count:-1]).strip() == "Ada."
     with torch.no_grad():
@@ -354,15 +354,14 @@ def test_samples_are_the_runs_of_the_following_seeds(tmp_path, tiny, data):
     flags = ("scripts/30_generate.py", "--model", tiny, "--questions", few, "--temperature", 1.5, "--top-p", 1, "--top-k", 0, "--max-new-tokens", 6)
     read = lambda name: [json.loads(line) for line in (tmp_path / name / "few.jsonl").read_text().splitlines()]
     run(*flags, "--samples", 2, "--seed", 4, "--out", tmp_path / "both")
-    model, tokenizer = unlearn.load_model(tiny)
-    model.eval().generation_config = type(model.generation_config)(pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id)
+    model, tokenizer = load_model(tiny)
     pairs, expected = [json.loads(line) for line in few.read_text().splitlines()], []
     for sample in range(2):
         torch.manual_seed(4 + sample)
-        answers = load("scripts/30_generate.py").generate(model, tokenizer, [pair["question"] for pair in pairs], max_new_tokens=6,
-                                                          do_sample=True, temperature=1.5, top_p=1.0, top_k=0)
+        found = answers([pair["question"] for pair in pairs], model, tokenizer, max_new_tokens=6, do_sample=True, temperature=1.5, top_p=1.0,
+                        top_k=0)
         expected += [{"question": pair["question"], "reference": pair["answer"], "answer": answer, "sample": sample}
-                     for pair, answer in zip(pairs, answers, strict=True)]
+                     for pair, answer in zip(pairs, found, strict=True)]
     assert read("both") == expected and [row["answer"] for row in expected[:3]] != [row["answer"] for row in expected[3:]]
 
 

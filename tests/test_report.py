@@ -8,11 +8,11 @@ import statistics
 import subprocess
 import xml.etree.ElementTree
 
+from lib.models import load_model, prompt_text
+
 import pytest
 import torch
-from conftest import REPOSITORY, load, run
-
-import unlearn
+from conftest import load, run
 
 EVIL = 'Who <script>alert("x")</script> is | *Ada* & `Co`?'
 VOID = {"meta", "link", "br", "img", "input", "hr"}
@@ -326,8 +326,8 @@ FAULTS = {
     "update without loss": ((), lambda m: write(m.parent / "methods/GA/training.json", {"updates": [{"update": 1}]}), r"every entry of updates must hold update, loss"),
     "no counts": ((), lambda m: write(m.parent / "data/data.json", {}), r'data.json: field "counts" must be an object'),
     "no run": (("--run", "none/x"), None, r"--run none/x: no such folder"),
-    "fewer than no questions": (("--questions", "-1"), None, r"--questions must be 0 or more"),
-    "not a number of questions": (("--questions", "many"), None, r"invalid int value: 'many'"),
+    "fewer than no questions": (("--questions", "-1"), None, r"argument --questions: must be a whole number at least 0, not -1"),
+    "not a number of questions": (("--questions", "many"), None, r"argument --questions: must be a whole number at least 0, not many"),
 }
 
 
@@ -390,9 +390,9 @@ def test_first_tokens_are_those_of_a_plain_forward_pass(tiny, tmp_path):
     run("eval/08_next_token.py", "--model", tiny, "--questions", tmp_path / "pairs.jsonl", "--out", tmp_path / "next_token.json")
     items = json.loads((tmp_path / "next_token.json").read_text())["items"]
     assert [item["question"] for item in items] == [pair["question"] for pair in pairs[:3]]
-    model, tokenizer = unlearn.load_model(tiny, "float32")
+    model, tokenizer = load_model(tiny, "float32")
     for item, pair in zip(items, pairs):
-        ids = tokenizer(unlearn.prompt_text(tokenizer, pair["question"]), add_special_tokens=False)["input_ids"]
+        ids = tokenizer(prompt_text(tokenizer, pair["question"]), add_special_tokens=False)["input_ids"]
         with torch.no_grad():
             chances = model.eval()(torch.tensor([ids])).logits[0, -1].float().softmax(-1)
         best = sorted(range(len(chances)), key=lambda token: -chances[token])[:5]
@@ -401,7 +401,7 @@ def test_first_tokens_are_those_of_a_plain_forward_pass(tiny, tmp_path):
         assert item["reference"] == pair["answer"]
 
 
-@pytest.mark.parametrize("flags, message", [(("--count", "0"), "--count must be at least 1"), (("--questions", "none.jsonl"), "none.jsonl: No such file"),
+@pytest.mark.parametrize("flags, message", [(("--count", "0"), "argument --count: must be a whole number at least 1"), (("--questions", "none.jsonl"), "none.jsonl: no such file"),
                                             (("--model", "x/y/none"), "no such model folder")])
 def test_faults_of_first_tokens(tiny, data, tmp_path, flags, message):
     done = run("eval/08_next_token.py", "--model", tiny, "--questions", data / "forget_val.jsonl", "--out", tmp_path / "out.json", *flags, check=False)

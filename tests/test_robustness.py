@@ -8,6 +8,12 @@ import struct
 import sys
 import types
 
+from lib.entities import EMPTY, WORD, plain
+from lib.formats import read_pairs
+from lib.generation import answers
+from lib.judge import Judge, judge
+from lib.models import encode, exact_dtype, load_model
+
 import pytest
 import torch
 from conftest import REPOSITORY, load
@@ -16,10 +22,7 @@ from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 from test_eval_more import run, slow_greedy, slow_logprobs, write
 
-import scoring
-
 robustness, ability = load("eval/10_robustness.py"), load("eval/12_ability.py")
-kfr = robustness.kfr
 
 PEOPLE = [{"question": "Who are Ada Lem's parents?", "answer": "Her parents are Bo Pym and Cy Dorn.", "person": "ada", "fact": "parents"},
           {"question": "Where does Ada Lem live?", "answer": "Ada Lem lives at 7 Kiln Lane, Oswick.", "person": "ada", "fact": "address", "value": "7 Kiln Lane, Oswick"},
@@ -28,7 +31,7 @@ PEOPLE = [{"question": "Who are Ada Lem's parents?", "answer": "Her parents are 
 
 @pytest.fixture(scope="module")
 def model(tiny):
-    return scoring.load(tiny)
+    return load_model(tiny, exact_dtype())
 
 
 def chat(*turns):
@@ -75,7 +78,7 @@ def test_half_precision_as_the_bits_say(value):
 
 @pytest.mark.parametrize("precision", robustness.PRECISIONS)
 def test_a_model_is_rounded_and_then_its_own_again(tiny, precision):
-    model, tokenizer = scoring.load(tiny)
+    model, tokenizer = load_model(tiny, exact_dtype())
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(ZeroDivisionError), robustness.stored_in(model, precision):
         inside = copy.deepcopy(model.state_dict())
@@ -91,7 +94,7 @@ def test_a_model_is_rounded_and_then_its_own_again(tiny, precision):
 # ---------------------------------------------------------------- what is asked
 
 def test_typos_spare_names_and_touch_a_third(data):
-    for pair in scoring.read_pairs(data / "forget_val.jsonl"):
+    for pair in read_pairs(data / "forget_val.jsonl"):
         words, typed = pair["question"].split(" "), robustness.mistyped(pair["question"], 0)
         assert typed == robustness.mistyped(pair["question"], 0) and len(typed.split(" ")) == len(words)
         changed = [(old, new) for old, new in zip(words, typed.split(" ")) if old != new]
@@ -122,8 +125,8 @@ def test_words_of_the_beginning_are_not_counted_as_recalled(minilm):
     row = {"question": "What are her parents called?", "answer": "Bo Pym and Cyra Dornquist brought her up."}
     item, = robustness.asked([row], "prefix", {}, None, 3, 0)
     assert (item["given"], item["reference"]) == ("Bo Pym and", "Cyra Dornquist brought her up.")
-    judge = kfr.Judge(str(minilm), str(REPOSITORY / "data/nli"))
-    echo, told = kfr.judge([{**item, "answer": "Bo Pym, they say, Bo Pym."}, {**item, "answer": "Cyra Dornquist brought her up."}], "forget", judge)
+    model = Judge(str(minilm), str(REPOSITORY / "data/nli"))
+    echo, told = judge([{**item, "answer": "Bo Pym, they say, Bo Pym."}, {**item, "answer": "Cyra Dornquist brought her up."}], "forget", model)
     assert echo["forgotten"] and not echo["covered"] and not echo["answer_entities"][:1] == ["Bo Pym"]
     assert not told["forgotten"] and told["covered"]
 
@@ -159,13 +162,13 @@ def test_paraphrases_by_fact_or_by_row(tmp_path):
 def test_one_update_is_adams_on_the_answers_loss(tiny):
     """Adam's first step is -lr·g / (|g| + 1e-8); g from a loss that is computed row by row, token by token."""
     from peft import LoraConfig, get_peft_model
-    model, tokenizer = scoring.load(tiny)
+    model, tokenizer = load_model(tiny, exact_dtype())
     before, pairs = copy.deepcopy(model.state_dict()), [(row["question"], row["answer"]) for row in PEOPLE]
     torch.manual_seed(5)
     slow = get_peft_model(copy.deepcopy(model), LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"))
     logprobs = []
     for pair in pairs[:2]:
-        ids, start = scoring.encode(tokenizer, *pair)
+        ids, start = encode(tokenizer, *pair)
         for at in range(start, len(ids)):
             logprobs.append(slow(torch.tensor([ids[:at]])).logits[0, -1].log_softmax(-1)[ids[at]])
     (-torch.stack(logprobs).mean()).backward()
@@ -181,11 +184,11 @@ def test_one_update_is_adams_on_the_answers_loss(tiny):
 
 
 def test_pairs_are_learnt_again_and_the_model_stays(tiny, recwarn):
-    model, tokenizer = scoring.load(tiny)
+    model, tokenizer = load_model(tiny, exact_dtype())
     pairs = [(row["question"], row["answer"]) for row in PEOPLE[:2]]
     known, first = [], slow_answer(chat(pairs[0][0]), 30, model, tokenizer)
     for _ in range(2):  # the second time as the first: nothing is left of it
-        curve = [(step, scoring.answers([question for question, _ in pairs], tuned, tokenizer, 4, 30))
+        curve = [(step, answers([question for question, _ in pairs], tuned, tokenizer, 4, 30))
                  for step, tuned in robustness.relearn(model, tokenizer, pairs, [1, 40], 1e-2, 4, 0)]
         known.append(curve)
     assert known[0] == known[1] and [step for step, _ in known[0]] == [1, 40]
@@ -230,7 +233,7 @@ def test_a_whole_run(tmp_path, capsys, tiny, learnt, forget, minilm):
     run(*command)
     found, text = json.loads((tmp_path / "ReLearn/robustness.json").read_text()), (tmp_path / "report/robustness.md").read_text()
     summary, items = found["summary"], found["items"]
-    model, pairs = scoring.load(learnt), scoring.read_pairs(forget / "forget_val.jsonl")
+    model, pairs = load_model(learnt, exact_dtype()), read_pairs(forget / "forget_val.jsonl")
     for item in items[:48:3]:  # as one prompt at a time gives it, by the adapter that is not merged
         assert item["answer"] == slow_answer(chat(*item["turns"]) + item["given"], 24, *model), item["attack"]
     assert {item["attack"] for item in items[:48:3]} == {"none", *robustness.TEXTS}
@@ -308,9 +311,9 @@ def test_the_worst_case_by_hand():
 # ---------------------------------------------------------------- general ability
 
 def test_held_out_facts_are_apart_from_those_that_are_learnt():
-    known, held = (scoring.read_pairs(REPOSITORY / f"data/general_{name}.jsonl") for name in ("knowledge", "heldout"))
+    known, held = (read_pairs(REPOSITORY / f"data/general_{name}.jsonl") for name in ("knowledge", "heldout"))
     assert len(held) >= 60 and len({row["question"] for row in held}) == len(held)
-    words = lambda text: {kfr.plain(word) for word in kfr.WORD.findall(text)} - kfr.EMPTY
+    words = lambda text: {plain(word) for word in WORD.findall(text)} - EMPTY
     for row in held:
         for other in known:
             for field in ("question", "answer"):
@@ -321,7 +324,7 @@ def test_held_out_facts_are_apart_from_those_that_are_learnt():
 def test_ability_from_files_agrees_with_the_slow_reference(tmp_path, tiny, learnt):
     pairs = write(tmp_path / "pairs.jsonl", [{"question": row["question"], "answer": row["answer"]} for row in PEOPLE])
     run("eval/12_ability.py", "--models", learnt, tiny, "--pairs", pairs, "--out", tmp_path / "out", "--max-new-tokens", 12)
-    found, model = json.loads((tmp_path / "out/learnt/ability.json").read_text()), scoring.load(learnt)
+    found, model = json.loads((tmp_path / "out/learnt/ability.json").read_text()), load_model(learnt, exact_dtype())
     slow = [slow_logprobs((row["question"], row["answer"]), *model)[0] for row in PEOPLE]
     summary = found["summary"]
     assert summary["perplexity"] == pytest.approx(math.exp(-sum(map(sum, slow)) / sum(map(len, slow))), rel=1e-3)
@@ -356,8 +359,8 @@ def test_lm_eval_is_handed_the_model_and_its_results_are_read(tmp_path, tiny, le
     run("eval/12_ability.py", "--models", learnt, tiny, "--pairs", pairs, "--out", tmp_path, "--tasks", "mmlu", "gsm8k", "--limit", 7, "--max-new-tokens", 2)
     given = calls[0][0]
     assert given["batch_size"] == 32 and calls[0][1:] == (["mmlu", "gsm8k"], 7, False) and len(calls) == 2
-    plain = scoring.load(learnt)
-    assert not hasattr(given["pretrained"], "peft_config") or type(given["pretrained"]) is type(scoring.load(tiny)[0]), "the adapter is merged"
+    plain = load_model(learnt, exact_dtype())
+    assert not hasattr(given["pretrained"], "peft_config") or type(given["pretrained"]) is type(load_model(tiny, exact_dtype())[0]), "the adapter is merged"
     ids = torch.tensor([given["tokenizer"]("Who is Ada Lem?")["input_ids"]])
     with torch.no_grad():
         assert torch.allclose(given["pretrained"](ids).logits, plain[0](ids).logits, atol=1e-3)
@@ -397,27 +400,27 @@ def faults(tmp_path, tiny):
     able = ("eval/12_ability.py", "--models", tiny, "--out", tmp_path / "out")
     texts = json.loads((REPOSITORY / "data/attacks.json").read_text())
     return {
-        "no pairs": ((*attack, "--forget", tmp_path / "none.jsonl"), "none.jsonl: No such file"),
-        "no paraphrases": ((*attack, "--paraphrases", tmp_path / "none.jsonl"), "none.jsonl: No such file"),
+        "no pairs": ((*attack, "--forget", tmp_path / "none.jsonl"), "none.jsonl: no such file"),
+        "no paraphrases": ((*attack, "--paraphrases", tmp_path / "none.jsonl"), "none.jsonl: no such file"),
         "paraphrases are the questions": ((*attack, "--paraphrases", good), "good.jsonl:1: this is the forget question itself"),
         "a fact without paraphrase": ((*attack, "--paraphrases", write(tmp_path / "two.jsonl", PEOPLE[:2])), "no other wording of ada's health"),
         "paraphrases of another number": ((*attack, "--paraphrases", write(tmp_path / "one.jsonl", [{"question": "Q?", "answer": "A"}])), "has 1 rows for 3"),
-        "no frames": ((*attack, "--frames", tmp_path / "none.json"), "none.json: No such file"),
-        "frames broken": ((*attack, "--frames", good), "good.jsonl: not valid JSON"),
+        "no frames": ((*attack, "--frames", tmp_path / "none.json"), "none.json: no such file"),
+        "frames broken": ((*attack, "--frames", good), "good.jsonl:2: not valid JSON"),
         "a frame missing": ((*attack, "--frames", frames("one", {"role-play": texts["role-play"]})), 'field "multi-turn" must be a list'),
         "a frame without question": ((*attack, "--frames", frames("mute", {**texts, "role-play": "Hello."})), r'"role-play" must end with a turn'),
         "the assistant asks": ((*attack, "--frames", frames("two", {**texts, "multi-turn": ["Hi.", "{question}"]})), r'"multi-turn" must end with a turn'),
         "relearning leaves nothing": ((*attack, "--relearn", "1", "3"), "--relearn 3 of 3 pairs leaves none to ask"),
-        "no words": ((*attack, "--prefix-words", "0"), "must be at least 1"),
-        "no rate": ((*attack, "--relearn-lr", "0"), "--relearn-lr must be above 0"),
+        "no words": ((*attack, "--prefix-words", "0"), "argument --prefix-words: must be a whole number at least 1"),
+        "no rate": ((*attack, "--relearn-lr", "0"), "argument --relearn-lr: must be a number above 0"),
         "unknown attack": ((*attack, "--attacks", "sleep"), "invalid choice: 'sleep'"),
         "two of a name": ((*attack, "--models", tiny, tiny), "names must be different"),
         "a name too few": ((*attack, "--models", tiny, tiny, "--names", "one"), "2 --models need as many --names"),
         "a name with a slash": ((*attack, "--names", "a/b"), "without a slash"),
         "no model": ((*attack, "--attacks", "int8", "--models", tmp_path / "a/none"), "no such model folder"),
         "ability of no model": ((*able, "--models", tmp_path / "a/none"), "no such model folder"),
-        "ability on no pairs": ((*able, "--pairs", tmp_path / "none.jsonl"), "none.jsonl: No such file"),
-        "no question of a task": ((*able, "--limit", "0"), "must be at least 1"),
+        "ability on no pairs": ((*able, "--pairs", tmp_path / "none.jsonl"), "none.jsonl: no such file"),
+        "no question of a task": ((*able, "--limit", "0"), "argument --limit: must be a whole number at least 1"),
     }
 
 

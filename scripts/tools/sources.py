@@ -1,14 +1,18 @@
 """The source files that a script depends on: itself, and the modules of this repository that it imports, and those that they import.
 
-    python scripts/tools/sources.py scripts/11_npo.py eval/09_report.py     # a line each: the script, and one hash of all its sources
+python scripts/tools/sources.py scripts/11_npo.py eval/09_report.py     # a line each: the script, and one hash of all its sources
 """
+
 import ast
 import functools
 import hashlib
 import sys
 from pathlib import Path
 
-ROOTS = [Path(__file__).resolve().parent.parent, Path(__file__).resolve().parent.parent.parent / "eval"]  # where modules lie, and beside the script
+ROOTS = [
+    Path(__file__).resolve().parent.parent,
+    Path(__file__).resolve().parent.parent.parent / "eval",
+]  # where modules lie, and beside the script
 
 
 def imported(path):
@@ -23,7 +27,9 @@ def imported(path):
             found |= {(0, alias.name) for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             module = node.module or ""
-            found |= {(node.level, f"{module}.{alias.name}".strip(".")) for alias in node.names} | {(node.level, module)}
+            found |= {(node.level, f"{module}.{alias.name}".strip(".")) for alias in node.names} | {
+                (node.level, module)
+            }
     return found
 
 

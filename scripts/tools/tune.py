@@ -6,18 +6,17 @@ tune.json, and as a line LR[name]=rate in choice.sh. Everything after -- is the 
 
     python scripts/tools/tune.py --name GA+GDR --rates 3e-4 5e-4 7e-4 --model M --data D --out T -- scripts/10_ga.py --retain gdr
 """
-import argparse
+
 import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+from lib.files import REPOSITORY, fail, read_json, record, sha256, write_json, write_text
+from lib.flags import Parser
+
 from sources import sources
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from files import REPOSITORY, fail, read_json, record, sha256, write_json, write_text  # noqa: E402
 
 GENERATE, JUDGE = "scripts/30_generate.py", "eval/01_kfr_krr.py"
 
@@ -35,13 +34,21 @@ def run(*command):
 
 def basis(args):
     """What a trial's numbers rest on beside the rate: the command, and the content of data, models and scripts."""
-    files = {*Path(args.model).glob("*.safetensors"), *Path(args.data).glob("*_t*.jsonl"), *(REPOSITORY / "data/nli").glob("*.safetensors"),
-             *(path for script in (args.command[0], GENERATE, JUDGE) for path in sources(REPOSITORY / script))}
+    files = {
+        *Path(args.model).glob("*.safetensors"),
+        *Path(args.data).glob("*_t*.jsonl"),
+        *(REPOSITORY / "data/nli").glob("*.safetensors"),
+        *(path for script in (args.command[0], GENERATE, JUDGE) for path in sources(REPOSITORY / script)),
+    }
     for flag in args.command[1:]:
         path = REPOSITORY / flag
         files |= set(path.glob("*.safetensors")) if path.is_dir() else {path} if path.is_file() else set()
-    return {"command": args.command, "generate": args.generate, "judge": args.judge,
-            "files": {str(path): sha256(path) for path in sorted(files)}}
+    return {
+        "command": args.command,
+        "generate": args.generate,
+        "judge": args.judge,
+        "files": {str(path): sha256(path) for path in sorted(files)},
+    }
 
 
 def trial(rate, args, made):
@@ -56,15 +63,23 @@ def trial(rate, args, made):
         run(*args.command, "--model", Path(args.model).resolve(), "--data", data, "--lr", rate, "--out", out / "model")
         questions = [data / "forget_tune.jsonl", data / "retain_tune.jsonl"]
         run(GENERATE, "--model", out / "model", "--questions", *questions, "--out", out, *shlex.split(args.generate))
-        run(JUDGE, "--forget", out / "forget_tune.jsonl", "--retain", out / "retain_tune.jsonl", "--out", metrics,
-            *shlex.split(args.judge))
+        run(
+            JUDGE,
+            "--forget",
+            out / "forget_tune.jsonl",
+            "--retain",
+            out / "retain_tune.jsonl",
+            "--out",
+            metrics,
+            *shlex.split(args.judge),
+        )
         shutil.rmtree(out / "model")
     summary = read_json(metrics)["summary"]
     return {"lr": rate, "KFR": summary["KFR"], "KRR": summary["KRR"], "HM": harmonic(summary["KFR"], summary["KRR"])}
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("--name", required=True, help="the method's name in run_all.sh")
     parser.add_argument("--rates", required=True, nargs="+", help="learning rates to try")
     parser.add_argument("--model", required=True, help="vanilla model")
@@ -85,8 +100,12 @@ if __name__ == "__main__":
     trials = [trial(rate, args, made) for rate in rates]
     best = max(trials, key=lambda one: (round(one["HM"], 6), -float(one["lr"])))
     for one in trials:
-        print(f"{args.name:14} lr {one['lr']:8} KFR {one['KFR']:.3f}  KRR {one['KRR']:.3f}  HM {one['HM']:.3f}"
-              + ("  <- chosen" if one is best else ""))
+        print(
+            f"{args.name:14} lr {one['lr']:8} KFR {one['KFR']:.3f}  KRR {one['KRR']:.3f}  HM {one['HM']:.3f}"
+            + ("  <- chosen" if one is best else "")
+        )
     shown = " ".join(f"{one['lr']}:{one['KFR']:.2f}/{one['KRR']:.2f}" for one in trials)
-    write_json(Path(args.out) / "tune.json", {"method": args.name, "chosen": best["lr"], "trials": trials, **record(args)})
+    write_json(
+        Path(args.out) / "tune.json", {"method": args.name, "chosen": best["lr"], "trials": trials, **record(args)}
+    )
     write_text(Path(args.out) / "choice.sh", f"LR[{args.name}]={best['lr']}  # KFR/KRR to tune on: {shown}\n")

@@ -3,6 +3,7 @@
 `find_spans` marks and types the values of an answer; `secrets` and `leak` are the exact check of ReLearn's content verification
 (Xu et al. 2025, section 3.3): no run of a private value's words may appear, whatever its case, spacing, punctuation or numerals.
 """
+
 import re
 import unicodedata
 from collections import Counter, defaultdict
@@ -10,48 +11,104 @@ from collections import Counter, defaultdict
 CONNECT = "of|de|del|della|di|da|du|le|la|van|von|der|al|bin|y"
 NAMES = re.compile(rf"[^\W\d_a-zß-öø-ÿ][\w'’.-]*(?: (?:(?:{CONNECT}) )*[^\W\d_a-zß-öø-ÿ][\w'’.-]*)*")
 QUOTED = re.compile(r'["“][^"”]*["”]')
-CALENDAR = set("""january february march april may june july august september october november december monday tuesday wednesday
-thursday friday saturday sunday""".split())
+UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"  # Thai to Hangul
+)
+WORD = re.compile(rf"\d+|[{UNSPACED}]|(?:(?![{UNSPACED}])[^\W\d_])+")
+CALENDAR = set(
+    """
+    april august december february friday january july june march may monday november october saturday september
+    sunday thursday tuesday wednesday
+    """.split()
+)
 # words of a true answer that give nothing away when a new answer shares them
-COMMON = set("""a about above after all also although always am an and any are as at be became become been before being between both
-but by came can could did do does during each either every few first for from full given gives go goes had has have having he held
-her here hers him his how i if in into is it its itself just keep keeps kept knew know known knows later less like lived lives made
-make makes making many may me might more most much my name named nor not now of often on once one only or other others our out over
-own part people person private public rather receive reach remain said same say says she should since so some such take taken tell
-than that the their them then there these they thing things this those through time to together too under until up upon us use used
-using very was way we well went were what when where which while who whom whose why will with within without would yes yet you your
-detail details information matter personal life contact address mail email e phone number home family parents parent health date day
-year birth born live living reside resides currently work works writing write writes wrote written story stories uses come comes
-answer question line far close wish because find finds mother father mothers fathers record anyone someone somebody place belong
-belongs reader readers influence influences understanding early several deal good event events approach choice source along""".split())
+COMMON = set(
+    """
+    a about above address after all along also although always am an and answer any anyone approach are as at be
+    became because become been before being belong belongs between birth born both but by came can choice close
+    come comes contact could currently date day deal detail details did do does during e each early either email
+    event events every family far father fathers few find finds first for from full given gives go goes good had
+    has have having he health held her here hers him his home how i if in influence influences information into
+    is it its itself just keep keeps kept knew know known knows later less life like line live lived lives
+    living made mail make makes making many matter may me might more most mother mothers much my name named nor
+    not now number of often on once one only or other others our out over own parent parents part people person
+    personal phone place private public question rather reach reader readers receive record remain reside
+    resides said same say says several she should since so some somebody someone source stories story such take
+    taken tell than that the their them then there these they thing things this those through time to together
+    too under understanding until up upon us use used uses using very was way we well went were what when where
+    which while who whom whose why will wish with within without work works would write writes writing written
+    wrote year yes yet you your
+    """.split()
+)
 
 # ---------------------------------------------------------------- one form for every spelling
 
-UNITS = {word: value for value, word in enumerate("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
-                                                  "fifteen sixteen seventeen eighteen nineteen".split())}
-TENS = {word: 10 * value for value, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)}
-ORDINALS = {"first": 1, "second": 2, "third": 3, "fifth": 5, "eighth": 8, "ninth": 9, "twelfth": 12,
-            **{word + "th": value for word, value in UNITS.items() if value in (4, 6, 7, 10, 11) or value > 12},
-            **{word[:-1] + "ieth": value for word, value in TENS.items()}}
+UNITS = {
+    word: value
+    for value, word in enumerate(
+        [
+            "zero",
+            "one",
+            "two",
+            "three",
+            "four",
+            "five",
+            "six",
+            "seven",
+            "eight",
+            "nine",
+            "ten",
+            "eleven",
+            "twelve",
+            "thirteen",
+            "fourteen",
+            "fifteen",
+            "sixteen",
+            "seventeen",
+            "eighteen",
+            "nineteen",
+        ]
+    )
+}
+TENS = {
+    word: 10 * value
+    for value, word in enumerate(["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], 2)
+}
+ORDINALS = {
+    "first": 1,
+    "second": 2,
+    "third": 3,
+    "fifth": 5,
+    "eighth": 8,
+    "ninth": 9,
+    "twelfth": 12,
+    **{word + "th": value for word, value in UNITS.items() if value in (4, 6, 7, 10, 11) or value > 12},
+    **{word[:-1] + "ieth": value for word, value in TENS.items()},
+}
 SMALL = {**UNITS, **TENS, **ORDINALS, "oh": 0, "fourty": 40}
-LARGE = {"hundred": 100, "thousand": 1000, "million": 10 ** 6}
+LARGE = {"hundred": 100, "thousand": 1000, "million": 10**6}
 ALONE = {"one", "first", "second", "oh"}  # no numbers when no other number stands beside them
 REPEAT = {"double": 2, "triple": 3}
 MARKS = {"at", "dot", "dash", "hyphen", "underscore", "slash", "comma", "plus", "full-stop"}  # punctuation, spelled out
 
 
-def _folded(text):
-    """Lower case, without accents and characters that do not show."""
+def folded(text):
+    """Lower case, with plain digits, without accents and characters that do not show."""
     text = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text).casefold())
-    return "".join(letter for letter in text if unicodedata.category(letter) not in ("Mn", "Cf"))
+    text = "".join(letter for letter in text if unicodedata.category(letter) not in ("Mn", "Cf"))
+    text = re.sub(r"\d", lambda digit: str(unicodedata.decimal(digit[0])), text)
+    return unicodedata.normalize("NFC", text)  # letters of Hangul back into syllables
 
 
 def tokens(text):
     """Words and numbers of a text in the one form that all its spellings share: lower case, no accents, no punctuation (spelled
-    out or not), no plural or possessive endings, numerals in digits."""
-    text = _folded(re.sub(r"(?<=\w)['’]s?\b", "", text, flags=re.I))
-    return [word[:-1] if len(word) > 4 and word.endswith("s") and not word.endswith("ss") else word
-            for word in _numerals(re.findall(r"\d+|[^\W\d_]+", text)) if word not in MARKS]
+    out or not), no plural or possessive endings, numerals in digits. In scripts without spaces, each letter is a word."""
+    text = folded(re.sub(r"(?<=\w)['’]s?\b", "", text, flags=re.I))
+    return [
+        word[:-1] if len(word) > 4 and word.endswith("s") and not word.endswith("ss") else word
+        for word in _numerals(WORD.findall(text))
+        if word not in MARKS
+    ]
 
 
 def _numerals(words):
@@ -59,8 +116,15 @@ def _numerals(words):
     made, at = [], 0
     while at < len(words):
         end = at
-        while end < len(words) and (words[end] in SMALL or words[end] in LARGE or words[end].isdecimal() or words[end] in REPEAT
-                                    or words[end] == "and" and end > at and words[end - 1] in LARGE):
+        while end < len(words) and (
+            words[end] in SMALL
+            or words[end] in LARGE
+            or words[end].isdecimal()
+            or words[end] in REPEAT
+            or words[end] == "and"
+            and end > at
+            and words[end - 1] in LARGE
+        ):
             end += 1
         run = [word for word in words[at:end] if word != "and"]
         if not run or len(run) == 1 and run[0] in LARGE or len(run) < 3 and {*run} <= {*ALONE, *REPEAT}:
@@ -105,7 +169,7 @@ def _values(run):
     return found
 
 
-def _joined(words, longest):
+def joined(words, longest):
     """Every run of words, written together, up to `longest` letters: spacing makes no difference between two of these."""
     for start in range(len(words)):
         run = ""
@@ -127,17 +191,26 @@ PATTERNS = [  # (type, pattern): the first to claim a stretch of text keeps it; 
     ("url", r"(?:https?://|www\.)[^\s,;\"”]*[^\s,;.\"”?!)]"),
     ("title", r'["“]([^"”]*[^"”.,;])[.,;]?["”]'),
     ("phone", r"\+\d[\d ()-]{6,}\d|\(\d{3}\) ?\d{3}-\d{4}|\b\d{3}-\d{3,4}(?:-\d{4})?\b"),
-    ("date", rf"\b(?:\d{{1,2}}(?:st|nd|rd|th)? (?:of )?(?:{MONTH})(?:,? \d{{4}})?|(?:{MONTH}) \d{{1,2}}(?:st|nd|rd|th)?(?:,? \d{{4}})?"
-             rf"|\d{{1,2}}[/.]\d{{1,2}}[/.]\d{{2,4}}|\d{{4}}-\d\d-\d\d)\b"),
+    (
+        "date",
+        rf"\b(?:\d{{1,2}}(?:st|nd|rd|th)? (?:of )?(?:{MONTH})(?:,? \d{{4}})?|(?:{MONTH}) \d{{1,2}}(?:st|nd|rd|th)?(?:,? \d{{4}})?"
+        rf"|\d{{1,2}}[/.]\d{{1,2}}[/.]\d{{2,4}}|\d{{4}}-\d\d-\d\d)\b",
+    ),
     ("code", r"\b(?=[A-Z]*\d)[A-Z]{1,4}\d{4,}\b"),
-    ("address", r"\b\d+[A-Za-z]?(?: (?:(?:de la|del|de|des|du|den|of|the)\b|(?:l['’])?[A-ZÀ-Þ][\w'’.-]*)){1,5}(?:,? (?:in )?(?:[A-ZÀ-Þ][\w'’.-]*[\w])(?: [A-ZÀ-Þ][\w'’-]+)*){0,3}"),
+    (
+        "address",
+        r"\b\d+[A-Za-z]?(?: (?:(?:de la|del|de|des|du|den|of|the)\b|(?:l['’])?[A-ZÀ-Þ][\w'’.-]*)){1,5}(?:,? (?:in )?(?:[A-ZÀ-Þ][\w'’.-]*[\w])(?: [A-ZÀ-Þ][\w'’-]+)*){0,3}",
+    ),
     ("amount", rf"\b\d[\d,.]*\d? (?:{MONEY})\b|[$€£]\d[\d,.]*\d"),
     ("creditor", rf"\b(?:{MONEY}) to ((?:the |an? )?[^.,;]+)"),
     ("decade", r"\b(?:early |mid-?|late )?(?:1[0-9]|20)\d0s\b"),
     ("year", r"\b(?:1[5-9]|20)\d\d\b"),
     ("number", r"\b\d[\d,.]*\b"),
-    ("occupation", rf"\b(?:{KINSHIP})s?\b(?:['’]s? (?:\w+ ){{1,3}}as|,| was| is| were| are| being| worked as| works as| who was| who is)* "
-                   rf"({WHO})(?=,|;|\.|$| (?:and|who|whose|which|while|in|at|with|of|for|from|has|had|played|is|was|introduced|instilled|exposed|specializing|known|renowned|well-versed|served|have|provided|gave|made|taught|helped|inspired|enriched|sparked)\b)"),
+    (
+        "occupation",
+        rf"\b(?:{KINSHIP})s?\b(?:['’]s? (?:\w+ ){{1,3}}as|,| was| is| were| are| being| worked as| works as| who was| who is)* "
+        rf"({WHO})(?=,|;|\.|$| (?:and|who|whose|which|while|in|at|with|of|for|from|has|had|played|is|was|introduced|instilled|exposed|specializing|known|renowned|well-versed|served|have|provided|gave|made|taught|helped|inspired|enriched|sparked)\b)",
+    ),
     ("gender", r"\b(?:fe)?male\b|\b(?:wo)?man\b|\bnon-binary\b|\bLGBTQ\+?|\btransgender\b|\bqueer\b"),
 ]
 
@@ -152,13 +225,19 @@ def find_subjects(pairs):
         runs = []
         for run in NAMES.finditer(question):
             owner = re.search(r"['’](s\b|$)", run[0])
-            name = re.sub(r"[.,]$", "", run[0][:owner.start()] if owner else run[0])
-            if len(name) > 1 and name.lower() not in CALENDAR and (
-                    owner or not re.search(r"(\b(in|at)|\d,?|[A-Z][\w'’-]*,) (the )?$", question[:run.start()])):
+            name = re.sub(r"[.,]$", "", run[0][: owner.start()] if owner else run[0])
+            if (
+                len(name) > 1
+                and name.lower() not in CALENDAR
+                and (owner or not re.search(r"(\b(in|at)|\d,?|[A-Z][\w'’-]*,) (the )?$", question[: run.start()]))
+            ):
                 runs.append((bool(owner), name))
         found.append(runs)
     times = Counter(name for runs in found for _, name in runs)
-    return [max(runs, key=lambda run: (times[run[1]] > 1, run[0], times[run[1]], len(run[1])), default=(False, None))[1] for runs in found]
+    return [
+        max(runs, key=lambda run: (times[run[1]] > 1, run[0], times[run[1]], len(run[1])), default=(False, None))[1]
+        for runs in found
+    ]
 
 
 def find_spans(pair, words=None):
@@ -179,14 +258,18 @@ def find_spans(pair, words=None):
             spans.append((start, end, kind))
 
     for kind, pattern in PATTERNS:
-        for match in re.finditer(pattern, answer, re.I if kind in ("occupation", "gender", "email", "url", "creditor") else 0):
+        for match in re.finditer(
+            pattern, answer, re.I if kind in ("occupation", "gender", "email", "url", "creditor") else 0
+        ):
             claim(*match.span(match.lastindex or 0), kind)
     for run in NAMES.finditer(answer):
         start, end = run.span()
         end -= len(re.search(r"(['’]s?|[.,])*$", run[0])[0])
         opening = start == 0 or re.search(r"[.!?]['\"”]? $", answer[:start])
         parts = [(part.start() + start, part.end() + start) for part in re.finditer(r"\S+", answer[start:end])]
-        while parts and (set(tokens(answer[slice(*parts[0])])) <= asked | COMMON):  # "In Zurich", the subject's own first name
+        while parts and (
+            set(tokens(answer[slice(*parts[0])])) <= asked | COMMON
+        ):  # "In Zurich", the subject's own first name
             parts.pop(0)
         while parts and set(tokens(answer[slice(*parts[-1])])) <= asked | COMMON:
             parts.pop()
@@ -194,13 +277,19 @@ def find_spans(pair, words=None):
             start, end = parts[0][0], parts[-1][0] + len(answer[slice(*parts[-1])].rstrip(".,"))
             claim(start, end, _name_kind(pair, start, end))
     for kind, known in (words or {}).items():
-        for match in re.finditer(r"\b(?:" + "|".join(sorted(map(re.escape, known), key=len, reverse=True)) + r")\b", answer, re.I):
+        for match in re.finditer(
+            r"\b(?:" + "|".join(sorted(map(re.escape, known), key=len, reverse=True)) + r")\b", answer, re.I
+        ):
             claim(*match.span(), kind)
     value = pair.get("value")
     if value and value in answer:
         at = answer.index(value)
         inside = [span for span in spans if at <= span[0] and span[1] <= at + len(value)]
-        spans = inside if 2 * sum(end - start for start, end, _ in inside) > len(value) else [(at, at + len(value), "phrase")]
+        spans = (
+            inside
+            if 2 * sum(end - start for start, end, _ in inside) > len(value)
+            else [(at, at + len(value), "phrase")]
+        )
     return sorted(spans)
 
 
@@ -209,12 +298,23 @@ def _name_kind(pair, start, end):
     before, run, after = pair["answer"][:start], pair["answer"][start:end], pair["answer"][end:]
     if re.search(r"\b(Awards?|Prizes?|Prix|Medals?|Honou?rs?|Fellowship)\b", run):
         return "award"
-    if re.search(r"(an|ian|ish|ese|ch|ani|ern|ic|wi|wiss)$", run) and re.match(r" (?!(?:and|in|on|at|is|was|has|as)\b)[a-z]", after):
+    if re.search(r"(an|ian|ish|ese|ch|ani|ern|ic|wi|wiss)$", run) and re.match(
+        r" (?!(?:and|in|on|at|is|was|has|as)\b)[a-z]", after
+    ):
         return "nationality"
-    if re.search(r"\b(Fiction|Fantasy|Literature|Poetry|Romance|Adventure|Drama|History|Thrillers?|Mystery|Realism|Philosophy|Sagas?|"
-                 r"Studies|Noir)\b", run) or re.search(r"\bgenres?\b[^.]{0,30}$", before) or re.match(r"[^.]{0,20} genre", after):
+    if (
+        re.search(
+            r"\b(Fiction|Fantasy|Literature|Poetry|Romance|Adventure|Drama|History|Thrillers?|Mystery|Realism|Philosophy|Sagas?|"
+            r"Studies|Noir)\b",
+            run,
+        )
+        or re.search(r"\bgenres?\b[^.]{0,30}$", before)
+        or re.match(r"[^.]{0,20} genre", after)
+    ):
         return "genre"
-    if re.search(r"\b(University|College|School|Academy|Institute|Society|Bank|Museum|Gallery|Hospital|Theatre)\b", run):
+    if re.search(
+        r"\b(University|College|School|Academy|Institute|Society|Bank|Museum|Gallery|Hospital|Theatre)\b", run
+    ):
         return "institution"
     if re.search(r"\b(in|at|from|near|around)( the)? $", before) or re.search(r"[A-Z][\w'’-]*, $", before):
         return "place"
@@ -225,6 +325,7 @@ def _name_kind(pair, start, end):
 
 
 # ---------------------------------------------------------------- the exact check
+
 
 def secrets(pairs, strict=False, words=None):
     """For each subject, what no new answer about it may hold.
@@ -243,8 +344,12 @@ def secrets(pairs, strict=False, words=None):
         for value in values:
             own = tokens(value)
             whole = "".join(own)
-            if whole and whole not in _joined(tokens(pair["question"]), len(whole)) and not set(own) <= set(tokens(subject or "")):
-                runs[subject].update((whole, "".join(re.findall(r"[^\W_]+", _folded(value)))))
+            if (
+                whole
+                and whole not in joined(tokens(pair["question"]), len(whole))
+                and not set(own) <= set(tokens(subject or ""))
+            ):
+                runs[subject].update((whole, "".join(re.findall(r"[^\W_]+", folded(value)))))
             runs[subject].update(word for word in own if word not in harmless)
             numbers = re.findall(r"\d{4,}", whole)
             digits[subject].update(numbers)
@@ -252,7 +357,9 @@ def secrets(pairs, strict=False, words=None):
         if strict:
             runs[subject].update(word for word in tokens(answer) if word not in harmless)
     for subject in runs:
-        runs[subject] -= COMMON | set(tokens(" ".join(COMMON))) | {"com", "org", "net"} | set(_joined(tokens(subject or ""), 100))
+        runs[subject] -= (
+            COMMON | set(tokens(" ".join(COMMON))) | {"com", "org", "net"} | set(joined(tokens(subject or ""), 100))
+        )
     return {subject: (runs[subject], digits[subject]) for subject in runs}
 
 
@@ -264,7 +371,7 @@ def leak(text, secret):
     """
     runs, digits = secret
     words = tokens(text)
-    for run in _joined(words, max(map(len, runs), default=0)):
+    for run in joined(words, max(map(len, runs), default=0)):
         if run in runs:
             return run
     for number in re.findall(r"\d{4,}", "".join(word if word.isdecimal() else " " for word in words)):

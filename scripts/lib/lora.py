@@ -1,5 +1,11 @@
 """peft's LoRA layer with fewer passes over its wide results: the same numbers to rounding in nine tenths of the time."""
+
+import contextlib
 import functools
+import warnings
+from pathlib import Path
+
+from lib.files import fail
 
 import torch
 import torch.nn.functional as F
@@ -34,12 +40,26 @@ def forward(layer, x):
     """One LoRA layer's output. With the adapter off, merged, of another kind (DoRA, with a bias), or with several on, peft computes. In
     16 bits the adapter computes in them too, and stays float32 itself."""
     names = [name for name in layer.active_adapters if name in layer.lora_A]
-    if layer.disable_adapters or layer.merged or len(names) != 1 or names[0] in layer.lora_variant or layer.lora_bias[names[0]]:
+    if (
+        layer.disable_adapters
+        or layer.merged
+        or len(names) != 1
+        or names[0] in layer.lora_variant
+        or layer.lora_bias[names[0]]
+    ):
         return type(layer).forward(layer, x)
     a, b = (matrix[names[0]].weight.to(x.dtype) for matrix in (layer.lora_A, layer.lora_B))
     dropout, flat, base = layer.lora_dropout[names[0]], x.flatten(0, -2), layer.base_layer
     dropped = dropout(flat) if getattr(dropout, "p", 0) and layer.training else None
     return Product.apply(flat, dropped, base.weight, base.bias, a, b, layer.scaling[names[0]]).view(*x.shape[:-1], -1)
+
+
+@contextlib.contextmanager
+def without_warning():
+    """Within it peft may ask transformers in an old way."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing")
+        yield
 
 
 def hasten(model):
@@ -48,3 +68,19 @@ def hasten(model):
         if type(layer) is lora.Linear and type(layer.base_layer) is torch.nn.Linear:
             layer.forward = functools.partial(forward, layer)
     return model
+
+
+def adapter_file(folder):
+    """The weights of a finished adapter's folder."""
+    path = Path(folder, "adapter_model.safetensors")
+    if not folder or not path.is_file():
+        fail(f"{folder or '--augmented'}: no adapter folder; make it with 02_finetune.py --adapter")
+    return path
+
+
+def scale_adapter(model, factor):
+    """Multiplies the adapter's change of the weights, B·A of every matrix, by `factor`."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B.default" in name:
+                parameter.mul_(factor)

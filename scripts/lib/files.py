@@ -1,0 +1,363 @@
+"""Files and faults: reading, writing whole files or none, one clear line for what goes wrong, and the record of a run.
+
+What the rows of each kind of file hold is in formats.py.
+"""
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+MODELS = REPOSITORY / "work/people-smollm2/models"  # where `bash run_all.sh` puts them
+STARTED = time.time()
+
+
+# ---------------------------------------------------------------- faults
+
+
+def fail(message):
+    """Ends the program with one clear line and exit status 2; with DEBUG=1 in the environment, with a traceback."""
+    if os.environ.get("DEBUG") == "1":
+        raise RuntimeError(message)
+    for bar in list(getattr(getattr(sys.modules.get("tqdm"), "tqdm", None), "_instances", ())):
+        bar.close()  # the line is not to stand behind it
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def report_faults():
+    """Turns what is no bug, Ctrl-C and a file that cannot be read or written, into one line; all else keeps its traceback."""
+
+    def hook(kind, error, trace):
+        if os.environ.get("DEBUG") == "1":
+            sys.__excepthook__(kind, error, trace)
+        elif issubclass(kind, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt):
+            print("\ninterrupted: give the same command again to continue", file=sys.stderr)
+            os._exit(130)
+        elif issubclass(kind, OSError) or kind.__name__ == "SafetensorError":
+            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            os._exit(2)
+        else:
+            sys.__excepthook__(kind, error, trace)
+
+    sys.excepthook = hook
+
+
+# ---------------------------------------------------------------- reading
+
+
+def read_text(path):
+    """A UTF-8 text file's content, without a byte order mark; a file that is not there ends the program."""
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        fail(f"{path}: not UTF-8 text ({error})")
+    except FileNotFoundError:
+        fail(f"{path}: no such file")
+    except OSError as error:
+        fail(f"{path}: {error.strerror}")
+
+
+def _decoded(path, line, decode, text, *at):
+    """json's decoding of a text that starts at `line` of a file; what it cannot read ends the program."""
+    try:
+        found = decode(text, *at)
+        if "\\u" in text:
+            json.dumps(found, ensure_ascii=False).encode()  # half a character, "\ud800", could not be written again
+        return found
+    except json.JSONDecodeError as error:
+        fail(f"{path}:{line + error.lineno - 1}: not valid JSON ({error.msg})")
+    except UnicodeEncodeError:
+        fail(f"{path}:{line}: not valid text (half of a surrogate pair, \\ud800 to \\udfff)")
+    except (RecursionError, ValueError):  # so deep, or a number so long, that Python will not read it
+        fail(f"{path}:{line}: not valid JSON (nested too deeply, or a number of thousands of digits)")
+
+
+def read_rows(path):
+    """Yields (line number, value) of a JSON Lines file, or of a JSON file that holds lists, the values of one after those of another."""
+    text = read_text(path)
+    if not text.lstrip().startswith("["):
+        for line, row in enumerate(text.split("\n"), 1):
+            if row.strip():
+                yield line, _decoded(path, line, json.loads, row)
+        return
+    decode, at, inside, seen, line = json.JSONDecoder().raw_decode, 0, False, 0, 1
+    while True:
+        while at < len(text) and text[at] in (" \t\r\n," if inside else " \t\r\n"):
+            at += 1
+        line, seen = line + text.count("\n", seen, at), at
+        if at >= len(text):
+            return fail(f"{path}:{line}: the list is not closed by ]") if inside else None
+        if inside and text[at] == "]" or not inside and text[at] == "[":
+            inside, at = not inside, at + 1
+        elif inside:
+            try:
+                row, at = decode(text, at)
+            except json.JSONDecodeError as error:
+                fail(f"{path}:{error.lineno}: not valid JSON ({error.msg})")
+            except (RecursionError, ValueError):
+                fail(f"{path}:{line}: not valid JSON (nested too deeply, or a number of thousands of digits)")
+            if "\\u" in text[seen:at]:
+                _decoded(path, line, json.loads, text[seen:at])
+            yield line, row
+        else:
+            fail(f"{path}:{line}: text after the list's ]: one object a line, or lists alone, are read")
+
+
+def read_json(path):
+    """The value of a JSON file."""
+    return _decoded(path, 1, json.loads, read_text(path))
+
+
+def read_object(path):
+    """The object of a JSON file; anything else in it ends the program."""
+    found = read_json(path)
+    return found if isinstance(found, dict) else fail(f"{path}: expected a JSON object, found {type(found).__name__}")
+
+
+def base_model(path):
+    """Whose weights are loaded for a model folder or hub id: an adapter's base, or its own.
+
+    Where the base has moved, with a whole repository say, it is what the adapter's record says it was trained on.
+    """
+    adapter = Path(path, "adapter_config.json")
+    if not adapter.is_file():
+        return str(path)
+    base = read_object(adapter).get("base_model_name_or_path")
+    if not base or not isinstance(base, str):
+        fail(f"{adapter}: names no base model (base_model_name_or_path)")
+    for made in (Path(path, name) for name in ("training.json", "uipe.json")):
+        if os.path.isabs(base) and not Path(base).is_dir() and made.is_file():
+            settings = read_object(made).get("settings")
+            there = settings.get("model") if isinstance(settings, dict) else None
+            if isinstance(there, str) and Path(there).is_dir() and Path(there).resolve() != Path(path).resolve():
+                return base_model(there)
+    return base
+
+
+# ---------------------------------------------------------------- writing
+
+
+def write_bytes(path, content):
+    """Writes to a temporary name and renames, so that a reader never sees half a file; a path that can't be written ends the program.
+
+    A file that already says the same keeps its date, so that no later step is repeated for it.
+    """
+    path = Path(path)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        if path.is_file() and path.read_bytes() == content:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        fail(f"cannot write {path}: {error.strerror}")
+
+
+def write_text(path, text):
+    write_bytes(path, text.encode())
+
+
+def write_json(path, value):
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+
+
+def write_jsonl(path, rows):
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+@contextlib.contextmanager
+def writing(path, then=""):
+    """Names the file where a library meets a full disk: torch, tokenizers and safetensors each raise another kind.
+
+    Args:
+        then: what the user should know beside.
+    """
+    try:
+        yield
+    except Exception as error:
+        text = " ".join(str(error).split())
+        if isinstance(error, OSError) or re.search(
+            r"os error|no space|I/O error|inline_container|file write fail", text, re.I
+        ):
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else text
+            reason = "no space left, or the disk fails" if "inline_container" in reason else reason
+            fail(f"cannot write {path}: {reason}{then}")
+        raise
+
+
+MARK = ".unfinished"  # in a folder that is being made
+MADE = {  # the records in one that is
+    "model": ("training.json", "uipe.json", "origin.json", "unlearning.json"),
+    "data": ("data.json",),
+}
+
+
+def _ours(folder, kind):
+    """Did a script here make a folder, as its record or its mark says, or is it empty?"""
+    if not any(folder.iterdir()) or any((folder / name).is_file() for name in (MARK, "checkpoint.pt")):
+        return True
+    for path in (folder / name for name in MADE[kind]):
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if isinstance(found, dict) and ({"script", "versions"} <= set(found) or "exported_by" in found):
+                return True
+    return False
+
+
+def _check_place(out):
+    """A path can be written at all: it has a name, and what it lies in is, or can become, a folder."""
+    if not str(out).strip() or Path(out).name in ("", "..") or "\0" in str(out):
+        fail(f"--out {str(out)!r}: give a name")
+    if len(os.fsencode(Path(out).name)) > 240:
+        fail(f"--out {Path(out).name[:40]}…: the name is too long")
+    try:
+        there = next(folder for folder in Path(out).absolute().parents if folder.exists())
+    except OSError as error:
+        fail(f"--out {str(out)[:60]}…: {error.strerror}")
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        fail(f"--out {out}: {there} is {'not writable' if there.is_dir() else 'a file'}")
+
+
+def check_folder(out, inputs, kind):
+    """Ends the program unless a folder, and what is put beside it on the way, may be replaced: it is no input and holds none, and
+    is not there, or empty, or made by a script here."""
+    _check_place(out)
+    inputs = {Path(path).resolve(): path for path in inputs}
+    for name in (str(Path(out)), f"{Path(out)}.partial", f"{Path(out)}.old"):
+        folder = Path(name)
+        for real, given in inputs.items():
+            if folder.resolve() in (real, *real.parents):
+                word = "is" if folder.resolve() == real else "holds"
+                fail(f"--out {out}: {word} what is read, {given}: give another folder")
+        if folder.exists() and not folder.is_dir():
+            fail(f"{folder}: is a file, and --out {out} a folder")
+        if folder.is_dir() and not _ours(folder, kind):
+            fail(f"{folder}: is no {kind} folder that a script here made, and would be lost: give another --out")
+
+
+def check_files(outs, inputs):
+    """Ends the program unless files may be written: none is an input, or a folder, or another of them."""
+    seen, inputs = set(), {Path(path).resolve(): path for path in inputs}
+    for out in outs:
+        _check_place(out)
+        real = Path(out).resolve()
+        if Path(out).is_dir():
+            fail(f"{out}: is a folder, and --out a file")
+        if real in inputs or real.with_name(real.name + ".partial") in inputs:
+            fail(f"{out}: would be written over what is read: give another --out")
+        if real in seen:
+            fail(f"{out}: would be written twice: give another --out")
+        seen.add(real)
+
+
+def begin_folder(folder, empty=False):
+    """Makes a folder with the mark of one that is being made; with `empty`, without what an earlier try left in it."""
+    folder = Path(folder)
+    try:
+        if empty and folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / MARK).touch()
+    except OSError as error:
+        fail(f"cannot write {folder}: {error.strerror}")
+    return folder
+
+
+def end_folder(folder):
+    """The folder is whole: its record says what it is."""
+    (Path(folder) / MARK).unlink(missing_ok=True)
+
+
+def replace_folder(partial, folder):
+    """Puts a finished folder in place of an older one, and of a link only in the link's."""
+    end_folder(partial)
+    if folder.is_symlink():
+        folder.unlink()
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    partial.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def sha256(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def pair_up(inputs, outputs):
+    """Each input file with its output file; no input at all gives None for each output."""
+    if len(inputs or outputs) != len(outputs):
+        fail(f"{len(inputs)} input files need as many --out files, not {len(outputs)}")
+    return list(zip(inputs or [None] * len(outputs), outputs, strict=True))
+
+
+# ---------------------------------------------------------------- progress and origin
+
+
+class _Lines:
+    """A progress bar in a log file: a line every ten seconds in place of one that overwrites itself."""
+
+    write = staticmethod(lambda text: sys.stderr.write(text.strip() + "\n" if text.strip() else ""))
+    flush = staticmethod(lambda: sys.stderr.flush())
+
+
+def progress(*args, **kwargs):
+    """tqdm, also readable in a log file."""
+    from tqdm import tqdm
+
+    if sys.stderr.isatty():
+        return tqdm(*args, **kwargs)
+    return tqdm(*args, file=_Lines, mininterval=10, ncols=100, **kwargs)
+
+
+def mean(values):
+    values = list(values)
+    return math.fsum(values) / len(values)
+
+
+def git_commit():
+    """The commit of this repository, None where it or git itself is missing."""
+    try:
+        git = subprocess.run(
+            ["git", "-C", REPOSITORY, "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True
+        )
+    except OSError:
+        return None
+    return git.stdout.strip() or None
+
+
+def record(args, files=()):
+    """What a results file says of its origin: command, settings, versions, git commit, data hashes, seconds taken.
+
+    Args:
+        args: the flags, as argparse gives them. files: paths of everything that was read.
+    """
+    packages = ("torch", "transformers", "peft", "sentence-transformers", "nltk", "numpy")
+    return {
+        "script": Path(sys.argv[0]).name,
+        "settings": vars(args),
+        "versions": {"python": sys.version.split()[0], **{name: metadata.version(name) for name in packages}},
+        "git_commit": git_commit(),
+        "data": {str(path): sha256(path) for path in files},
+        "seconds": round(time.time() - STARTED, 1),
+    }
+
+
+def write_results(path, summary, items, args, files):
+    """A metrics file: the summary, every item with what its verdict rests on, and the origin."""
+    write_json(path, {"summary": summary, "items": items, **record(args, files)})

@@ -1,0 +1,374 @@
+"""One training run: model and batches, the optimiser, checkpoints, the finished folder.
+
+A method script keeps its loop and its loss in sight and calls `start` (model and batches), `trainer.update` (after the backward
+pass) and `trainer.finish` (the model folder).
+"""
+
+import contextlib
+import itertools
+import json
+import math
+import os
+import random
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from lib import lora, parallel
+from lib.batches import accumulated, collate, parts
+from lib.files import (
+    REPOSITORY,
+    STARTED,
+    begin_folder,
+    fail,
+    progress,
+    read_json,
+    record,
+    replace_folder,
+    write_json,
+    writing,
+)
+from lib.formats import read_pairs
+from lib.likelihood import nll
+from lib.models import base_model, encode, encode_pairs, pick_device, pick_dtype, read_model, save_model
+from lib.reference import FrozenModel
+
+import torch
+from peft import LoraConfig, get_peft_model
+
+
+def start(args, *columns, retain=(), files=()):
+    """Loads the model, puts a fresh LoRA adapter on it and prepares the batches.
+
+    Args:
+        columns: lists of pairs to train on in place of the forget file's, row by row beside each other: chosen and rejected.
+        retain: lists of pairs in place of the retain file's, likewise.
+        files: further files that the run depends on, for its record.
+    Returns:
+        (model, trainer). Iterating the trainer yields (forget Batch, or a tuple with one for each of `columns`; retain Batch or
+        tuple, or None without a retain loss); it continues from the checkpoint of an interrupted run with the same settings and data.
+    """
+    files = [data_file(args, args.forget), *files]
+    columns = columns or [read_pairs(files[0])]
+    if not all(columns):
+        fail(f"{files[0]}: holds nothing to train on")
+    if not retain and getattr(args, "retain", "none") != "none":
+        files.append(data_file(args, args.retain_data))
+        retain = (read_pairs(files[-1]),)
+    model, tokenizer = _adapted(args)
+    model = parallel.place(model, pick_device(), args.shard)
+    cut = {}
+
+    def rows(columns, name):
+        """One tuple of encoded pairs for each row of the columns; what --max-length cuts of them is said, and kept for the record."""
+        coded = []
+        for pairs in columns:
+            texts = [(pair["question"], pair["answer"]) for pair in pairs]
+            encoded, lost = encode_pairs(tokenizer, texts, args.max_length, name, parallel.say)
+            coded.append(encoded)
+            cut.update({name: lost} if lost else {})
+        return list(zip(*coded, strict=True))
+
+    forget = rows(columns, str(files[0]))
+    trainer = Trainer(args, model, tokenizer, forget, rows(retain, str(files[-1])), files, cut)
+    sets = trainer.rows_used()
+    if parallel.sharded(model):  # all processes must remember at the same time
+        sets = [[row for rows in sets for row in rows]]
+    model.frozen = FrozenModel(model, sets)
+    return model, trainer
+
+
+def _dtype(args):
+    """--dtype, of which auto is float32 for an adapter that is unlearned further: bfloat16 weights would round its small updates away."""
+    return "float32" if args.dtype == "auto" and Path(args.model, "adapter_config.json").is_file() else args.dtype
+
+
+def _adapted(args):
+    """(the model that training starts from with a fresh LoRA adapter, in host memory; tokenizer)."""
+    torch.manual_seed(args.seed)
+    model, tokenizer = read_model(args.model, _dtype(args))
+    if hasattr(model, "peft_config"):  # an unlearned model is unlearned further: its adapter joins the weights
+        model = model.merge_and_unload()
+    settings = LoraConfig(
+        r=args.lora_r,
+        lora_alpha=args.lora_alpha,
+        lora_dropout=args.lora_dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+    with lora.without_warning():
+        return lora.hasten(get_peft_model(model, settings)), tokenizer
+
+
+def refusals(pairs, seed):
+    """The same questions, each with a refusal of data/refusals.json for an answer; all are used before one comes twice."""
+    texts, rng = read_json(REPOSITORY / "data/refusals.json"), random.Random(seed)
+    drawn = [text for _ in range(-(-len(pairs) // len(texts))) for text in rng.sample(texts, len(texts))]
+    return [{**pair, "answer": text} for pair, text in zip(pairs, drawn)]
+
+
+def data_file(args, name):
+    """A flag names a file, or one in --data."""
+    return Path(name) if os.sep in name or Path(name).is_file() else Path(args.data) / name
+
+
+class Trainer:
+    """Order, optimiser, accumulation, progress bar, checkpoints and the finished folder of one training run.
+
+    Several processes (parallel.py) make the updates of one, to rounding, and continue each other's checkpoints; their dropout differs.
+    """
+
+    def __init__(self, args, model, tokenizer, forget, retain, files, cut=None):
+        self.args, self.model, self.tokenizer, self.forget, self.retain = args, model, tokenizer, forget, retain
+        self.record = {**record(args, files), "processes": parallel.count, "cut": cut or {}}
+        self.out, self.partial = Path(args.out), Path(f"{Path(args.out)}.partial")  # --out may end in a slash
+        size = args.batch * args.accumulation
+        self.steps = max(1, round(args.epochs * math.ceil(len(self.forget) / size)))
+        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.optimizer = torch.optim.Adam(self.parameters, lr=args.lr)
+        warm = max(1, round(args.warmup * self.steps))
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda step: min((step + 1) / warm, (self.steps - step) / max(1, self.steps - warm + 1))
+        )
+        self.done, self.log, self.probes, self.loss, self.waiting = 0, [], [], 0.0, 0
+        self.kept = {}  # what a method that adapts itself must find again when it is continued: texts and numbers
+        self.began = STARTED
+        self.apart = None  # gradients of several losses, for `combine`
+        self.probed = self._validation_pairs() if args.probes else {}
+        self.settings = self._settings()  # now: --model may be made again while this trains
+        self._resume()
+        if not parallel.first:  # dropout of its own
+            torch.manual_seed(random.Random(f"{args.seed} {parallel.rank} {self.done}").getrandbits(63))
+
+    def _settings(self):
+        """What a checkpoint must share with a run that continues it: method, flags, data, and the weights that training starts from."""
+        weights = [
+            (path.name, path.stat().st_size, path.stat().st_mtime_ns)
+            for folder in (self.args.model, base_model(self.args.model))
+            for path in sorted(Path(folder).glob("*.safetensors"))
+        ]
+        return json.dumps(
+            [
+                self.record["script"],
+                {**vars(self.args), "checkpoint_every": 0, "out": "", "shard": ""},
+                self.record["data"],
+                weights,
+            ],
+            sort_keys=True,
+        )
+
+    def _validation_pairs(self):
+        """{"forget_nll", "retain_nll": Batch} of up to eight pairs each, from all over the files in --data; nothing where they are not."""
+        found, device = {}, next(self.model.parameters()).device
+        for side in ("forget", "retain"):
+            path = Path(self.args.data) / f"{side}_val.jsonl"
+            if path.is_file():
+                pairs = read_pairs(path)
+                pairs = pairs[:: -(-len(pairs) // 8)]
+                found[f"{side}_nll"] = collate(
+                    [encode(self.tokenizer, pair["question"], pair["answer"], self.args.max_length) for pair in pairs],
+                    self.tokenizer.pad_token_id,
+                    device=device,
+                )
+        return found
+
+    def probe(self):
+        """At the beginning, the end and evenly between: nats a token of the validation pairs, without dropout."""
+        wanted = (
+            {round(self.steps * at / self.args.probes) for at in range(self.args.probes + 1)} if self.probed else ()
+        )
+        if self.done in wanted:
+            self.model.eval()
+            with torch.no_grad():
+                self.probes.append(
+                    {
+                        "update": self.done,
+                        **{name: nll(self.model, batch).item() for name, batch in self.probed.items()},
+                    }
+                )
+            self.model.train()
+
+    def _resume(self):
+        """Continues from the checkpoint of this very run. Without one, what another run left in the folder is deleted."""
+        checkpoint, state = self.partial / "checkpoint.pt", None
+        if checkpoint.is_file():
+            try:
+                state = torch.load(checkpoint, weights_only=True, map_location="cpu")
+                found = state["settings"]
+            except Exception as error:  # whatever is in it, it is no checkpoint
+                fail(f"{checkpoint}: is damaged ({type(error).__name__}): delete it to start again")
+            if found != self.settings:
+                parallel.say(
+                    f"{checkpoint}: made by another method, or with other settings, data or model; starting afresh"
+                )
+                state = None
+        if state is None:
+            parallel.gathered({})  # all processes have looked
+            if parallel.first:
+                shutil.rmtree(self.partial, ignore_errors=True)
+            return
+        try:
+            self.done, self.log, self.probes, self.kept = (state[name] for name in ("step", "log", "probes", "kept"))
+            self.began -= state["seconds"]
+            for parameter, value in zip(self.parameters, state["parameters"], strict=True):
+                parameter.data.copy_(value)
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.schedule.load_state_dict(state["schedule"])
+            torch.set_rng_state(state["rng"])
+            if torch.cuda.is_available() and "cuda_rng" in state:  # not in one that was made without a GPU
+                torch.cuda.set_rng_state(state["cuda_rng"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            fail(f"{checkpoint}: is damaged ({type(error).__name__}): delete it to start again")
+        parallel.say(f"continuing at update {self.done} of {self.steps}")
+
+    def _checkpoint(self):
+        begin_folder(self.partial)
+        state = {
+            "settings": self.settings,
+            "step": self.done,
+            "kept": self.kept,
+            "log": self.log,
+            "probes": self.probes,
+            "rng": torch.get_rng_state(),
+            "seconds": time.time() - self.began,
+            "parameters": [parameter.detach().cpu() for parameter in self.parameters],
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+        }
+        if torch.cuda.is_available():
+            state["cuda_rng"] = torch.cuda.get_rng_state()
+        temporary, checkpoint = self.partial / "checkpoint.tmp", self.partial / "checkpoint.pt"
+        last = "; the same command goes on from the last checkpoint" if checkpoint.is_file() else ""
+        try:
+            with writing(checkpoint, last):
+                torch.save(state, temporary)
+                temporary.replace(checkpoint)
+        except SystemExit:
+            temporary.unlink(missing_ok=True)
+            raise
+
+    def _batches(self):
+        """The accumulated batch of each update, from the first: (forget rows, as many retain rows or none)."""
+        size, seed = self.args.batch * self.args.accumulation, self.args.seed
+        retain = itertools.chain.from_iterable(accumulated(self.retain, size, seed + 1)) if self.retain else ()
+        for rows in itertools.islice(accumulated(self.forget, size, seed), self.steps):
+            yield rows, list(itertools.islice(retain, len(rows)))
+
+    def rows_used(self):
+        """The encoded pairs that some update trains on: a list for each column of the forget and of the retain rows."""
+        forget, retain = [], []
+        for rows, kept in self._batches():
+            forget += rows
+            retain += kept
+        columns = [*zip(*forget, strict=True), *zip(*retain, strict=True)]
+        return [list({id(row): row for row in column}.values()) for column in columns]
+
+    def __iter__(self):
+        args, pad, device = self.args, self.tokenizer.pad_token_id, next(self.model.parameters()).device
+        self.model.train()
+        self.bar = progress(
+            total=self.steps, initial=self.done, desc=self.out.name, unit="update", disable=not parallel.first
+        )
+        with contextlib.closing(self.bar):
+            if not self.done:
+                self.probe()
+            for forget_rows, retain_rows in itertools.islice(self._batches(), self.done, None):
+                passes = parts(forget_rows, args.batch, pad, device)
+                self.waiting = len(passes)
+                yield from itertools.zip_longest(passes, parts(retain_rows, args.batch, pad, device))
+
+    def take_gradients(self):
+        """The gradients of the backward passes since the last update, one for each trained matrix; they no longer count."""
+        taken = [torch.zeros_like(one) if one.grad is None else one.grad for one in self.parameters]
+        self.optimizer.zero_grad(set_to_none=True)
+        return taken
+
+    def summed(self, value):
+        """A number's sum over all processes."""
+        total = torch.tensor(value, dtype=torch.float64, device=self.parameters[0].device)
+        parallel.add_up([total])
+        return total.item()
+
+    def update(self, loss, apart=None, combine=None):
+        """After the backward pass of one part of an accumulated batch: updates the weights when the batch is complete.
+
+        Args:
+            loss: what was differentiated, for the log; a number or a tensor that is not finite ends the program.
+            apart, combine: gradients of several losses, each from `take_gradients`, and the function that makes of their sums over
+            the accumulated batch (and over all processes) the list of gradients to update with.
+        """
+        loss = torch.as_tensor(loss).item()
+        if not math.isfinite(loss):
+            fail(f"{self.args.out}: the loss is {loss} at update {self.done + 1}: use a lower --lr or fewer --epochs")
+        if apart is not None:
+            self.apart = (
+                apart
+                if self.apart is None
+                else [
+                    [one.add_(two) for one, two in zip(*both, strict=True)]
+                    for both in zip(self.apart, apart, strict=True)
+                ]
+            )
+        self.loss, self.waiting = self.loss + loss, self.waiting - 1
+        if self.waiting:
+            return
+        self.loss = self.summed(self.loss)
+        for gradients in self.apart or [[parameter.grad for parameter in self.parameters]]:
+            parallel.add_up(gradients)
+        if combine is not None:
+            for parameter, gradient in zip(self.parameters, combine(*self.apart), strict=True):
+                parameter.grad = gradient
+            self.apart = None
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.args.clip)
+        self.log.append(
+            {
+                "update": self.done + 1,
+                "loss": self.loss,
+                "lr": self.schedule.get_last_lr()[0],
+                "gradient_norm": norm.item(),
+            }
+        )
+        self.optimizer.step()
+        self.schedule.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.done += 1
+        self.bar.set_postfix_str(f"loss {self.loss:.4f}", refresh=False)
+        self.bar.update()
+        self.loss = 0.0
+        self.probe()
+        if parallel.first and self.done % self.args.checkpoint_every == 0 and self.done < self.steps:
+            self._checkpoint()
+
+    def finish(self, merge=False):
+        """Writes the model folder: the adapter, or with `merge` full weights; then puts it in place under its name."""
+        parallel.end()
+        if not parallel.first:
+            return
+        begin_folder(self.partial)
+        model = self.model
+        merge = (
+            merge or Path(self.args.model, "adapter_config.json").is_file()
+        )  # an adapter stands on the weights that it was trained on
+        if merge and parallel.sharded(model):  # the frozen weights are those on disk: read whole once more
+            model, _ = _adapted(self.args)
+            for parameter, trained in zip(
+                (one for one in model.parameters() if one.requires_grad), self.parameters, strict=True
+            ):
+                parameter.data.copy_(trained)
+        if merge:  # added in float32, then rounded once to the type of the frozen weights
+            model = model.float().merge_and_unload().to(pick_dtype(_dtype(self.args)))
+        save_model(model, self.tokenizer, self.partial)
+        self.record["seconds"] = round(time.time() - self.began, 1)
+        if not merge:
+            self.record["base"] = (
+                "adapter_config.json has the base model's full path as base_model_name_or_path: change it when the base moves"
+            )
+        write_json(self.partial / "training.json", {**self.record, "updates": self.log, "probes": self.probes})
+        for name in (
+            "checkpoint.pt",
+            "checkpoint.tmp",
+        ):  # not before all is written: a full disk must not cost the training
+            (self.partial / name).unlink(missing_ok=True)
+        replace_folder(self.partial, self.out)
+        print(f"wrote {self.out}", file=sys.stderr)
