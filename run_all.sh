@@ -56,8 +56,8 @@ unlearn() {  # NAME SCRIPT FLAGS...
 }
 tune() {  # NAME SCRIPT FLAGS...: in place of that with --tune
   step tune-$1 reads $data/{forget,retain}_{train,tune}.jsonl scripts/30_generate.py eval/01_kfr_krr.py data/nli \
-    ${also[$2]:-} runs scripts/tools/tune.py --name $1 --rates $rates --model $R/models/vanilla --data $data \
-    --out $R/tune/$1 --generate " $GENERATE" --judge " ${judge[*]@Q}" -- "${@:2}"
+    ${also[$2]:-} "${judge[@]}" runs scripts/tools/tune.py --name $1 --rates $rates --model $R/models/vanilla \
+    --data $data --out $R/tune/$1 --generate " $GENERATE" --judge " ${judge[*]@Q}" -- "${@:2}"
 }
 each_retain() {  # NAME SCRIPT FLAGS...: alone, and with each retain loss
   method $1 "${@:2}" --retain none
@@ -104,12 +104,11 @@ metric tofu         runs eval/03_tofu.py --model $folders $(tofu_sets) $(last_of
 metric exposure     runs eval/05_exposure.py --models $folders --reference $R/models/retrained --forget $asked \
                     --fresh $R/augmented/forget_inverted.jsonl --out $(each exposure)
 metric memorization runs eval/04_memorization.py --model $folders --pairs $asked --out $(each memorization) $MEMO --el 3
-metric robustness   reads data/attacks.json data/nli eval/01_kfr_krr.py $data/forget_tune.jsonl \
+metric robustness   reads data/attacks.json data/nli $data/forget_tune.jsonl \
                     writes $(each robustness) $R/report/robustness.md $R/report/robustness.png \
                     runs eval/10_robustness.py --models $folders --forget $asked --out $R/metrics --report $R/report \
                     "${judge[@]}" $ROBUSTNESS
-metric mechanism    reads eval/01_kfr_krr.py runs eval/11_mechanism.py --models $folders --questions $asked \
-                    --out $R/mechanism
+metric mechanism    runs eval/11_mechanism.py --models $folders --questions $asked --out $R/mechanism
 metric ability      reads data/general_heldout.jsonl writes $(each ability) $R/report/ability.md \
                     runs eval/12_ability.py --models $folders --out $R/metrics --report $R/report $ABILITY
 metric judge        reads data/prompts/judge.txt runs eval/13_judge.py --answers $forget "${llm_judge[@]}" \
