@@ -24,6 +24,9 @@ from safetensors.torch import load_file
 
 
 
+PATHS = {**os.environ, "PYTHONPATH": str(REPOSITORY / "scripts")}  # where a program outside the repository's folders finds lib
+
+
 def run(script, *flags):
     """Runs a script in this process."""
     argv, sys.argv = sys.argv, [str(script), *map(str, flags)]
@@ -95,7 +98,7 @@ def alone(tmp_path_factory, tiny, data, augmented):
 @pytest.mark.parametrize("shard", ["ddp", "fsdp"])
 def test_two_processes_do_what_one_does(tmp_path, tiny, data, augmented, alone, shard):
     (tmp_path / "jobs.json").write_text(json.dumps(list(jobs(tmp_path, tiny, data, augmented, "--shard", shard))))
-    done = subprocess.run(torchrun(__file__, tmp_path / "jobs.json"), cwd=REPOSITORY, capture_output=True, text=True)
+    done = subprocess.run(torchrun(__file__, tmp_path / "jobs.json"), cwd=REPOSITORY, capture_output=True, text=True, env=PATHS)
     assert done.returncode == 0, done.stderr
     for name in TRAINED:
         assert_close(tmp_path / name, alone / name)
@@ -136,7 +139,7 @@ def test_a_fault_of_one_process_ends_both(tmp_path, tiny, data):
 
                       '    if parallel.rank == 1:\n        fail("of one")\n')
     done = subprocess.run(torchrun(method, "--model", tiny, "--data", data, "--out", tmp_path / "out", "--shard", "fsdp"), cwd=REPOSITORY,
-                          capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY / "scripts")})
+                          capture_output=True, text=True, env=PATHS)
     assert done.returncode != 0 and done.stderr.count("error: of one\n") == 1 and "exitcode  : 2" in done.stderr
     assert not (tmp_path / "out").exists()
 
