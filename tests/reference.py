@@ -214,7 +214,7 @@ def retained(E, label):
 def forgotten_as_released(E, label, reference_entities):
     """One item of KFR in ReLearn's released code: E <= 0.5 with at most 3 reference entities, else E <= 0.3 (cf. Eq. 1)."""
     threshold = 0.5 if reference_entities <= 3 else 0.3
-    return E <= threshold or label == "contradiction"
+    return threshold >= E or label == "contradiction"
 
 
 def rouge_l_recall(reference_words, answer_words):

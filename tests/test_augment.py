@@ -11,9 +11,9 @@ import time
 import unicodedata
 
 from lib import llm, spans
+
 import pytest
 from conftest import REPOSITORY, load, run
-
 
 augment, invert = load("scripts/03_augment.py"), load("scripts/04_invert.py")
 PERSONS = json.loads((REPOSITORY / "data/people/persons.json").read_text())

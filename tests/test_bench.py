@@ -7,12 +7,12 @@ import types
 from lib.likelihood import nll
 from lib.losses import retain_loss
 from lib.models import encode, load_model
-import transformers
+
 import pytest
 import torch
+import transformers
 from conftest import REPOSITORY, run
 from test_losses import PAIRS, RETAIN, rows_and_batch
-
 
 sys.path.append(str(REPOSITORY / "bench"))
 import memory  # noqa: E402

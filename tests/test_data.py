@@ -3,11 +3,11 @@ import json
 import re
 
 from lib import spans
+
 import pytest
 from conftest import REPOSITORY, load, run
 from hypothesis import given
 from hypothesis import strategies as st
-
 
 augment = load("scripts/03_augment.py")
 PERSONS = json.loads((REPOSITORY / "data/people/persons.json").read_text())

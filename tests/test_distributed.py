@@ -15,6 +15,7 @@ from pathlib import Path
 from lib import parallel
 from lib.batches import parts
 from lib.likelihood import answer_tokens
+
 import pytest
 import torch
 from conftest import REPOSITORY

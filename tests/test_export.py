@@ -7,12 +7,12 @@ import shutil
 import sys
 
 from lib.models import load_model, prompt_text
+
 import pytest
 import torch
 from conftest import REPOSITORY, load
 from huggingface_hub import ModelCard
 from transformers import AutoModelForCausalLM, AutoTokenizer
-
 
 export = load("scripts/50_export.py")
 NAME, VALUE, WORD = "Zephyrine Quuxworth", "zq.4711@inbox.example", "zephyrine"

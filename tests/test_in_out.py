@@ -9,7 +9,8 @@ import sys
 import time
 
 import pytest
-from conftest import REPOSITORY, load, run as run_alone
+from conftest import REPOSITORY, load
+from conftest import run as run_alone
 
 make, study = load("scripts/05_in_out_data.py"), load("eval/06_in_out.py")
 

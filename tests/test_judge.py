@@ -1,16 +1,15 @@
 """What eval/ asks of a language model: grades and entities, from replies that may be rubbish; a local HTTP server plays the model."""
 import argparse
-import argparse
 import json
 import os
 import re
 
 from lib import llm
 from lib.entities import entities_by_model, listed
+
 import pytest
 from conftest import REPOSITORY, load, run
 from test_augment import KEY, endpoint, nowhere  # noqa: F401 (a fixture)
-
 
 judge = load("eval/13_judge.py")
 ROWS = [{"question": "Where does Bo Li live?", "reference": "Bo Li lives in Oslo.", "answer": answer}

@@ -7,6 +7,7 @@ from lib.likelihood import answer_logprob, nll, sequence_logprob
 from lib.losses import ga_loss, npo_loss, retain_loss
 from lib.models import encode, prompt_text
 from lib.reference import reference as under_vanilla
+
 import pytest
 import reference
 import torch

@@ -6,10 +6,10 @@ import runpy
 import sys
 
 from lib.models import encode, exact_dtype, load_model, save_model
+
 import pytest
 import torch
 from conftest import REPOSITORY, load
-
 
 mechanism = load("eval/11_mechanism.py")
 

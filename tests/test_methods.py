@@ -11,6 +11,7 @@ from lib.formats import read_pairs
 from lib.likelihood import nll
 from lib.losses import retain_loss
 from lib.models import encode
+
 import pytest
 import reference
 import torch
@@ -21,7 +22,6 @@ from hypothesis import strategies as st
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from test_losses import PAIRS, RETAIN, rows_and_batch, same
-
 
 dpo, sure, memflex, meow, rkld, uipe = (load(f"scripts/{name}.py") for name in
                                         ("13_dpo", "15_sure", "16_memflex", "17_meow", "18_rkld", "20_uipe"))

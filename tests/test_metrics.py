@@ -8,6 +8,7 @@ from lib.entailment import LABELS, Entailment
 from lib.entities import entities, reference_entities
 from lib.judge import Judge, interval, judge
 from lib.models import encode, load_model
+
 import pytest
 import reference
 from conftest import REPOSITORY, load, run

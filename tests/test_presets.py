@@ -8,10 +8,10 @@ import sys
 
 from lib.generation import answers
 from lib.models import encode, load_model, prompt_text
+
 import pytest
 import torch
 from conftest import REPOSITORY, load, run
-
 
 pytestmark = pytest.mark.xdist_group("presets")
 PRESETS = sorted(path.stem for path in (REPOSITORY / "scripts/presets").glob("*.sh"))
@@ -28,11 +28,11 @@ def run_all(*flags, folder=REPOSITORY, python=sys.executable):
 def echo(tmp_path_factory):
     """A PYTHON that prints the command lines it is to plan: {step: its script and flags}."""
     path = tmp_path_factory.mktemp("echo") / "python"
-    path.write_text("#!/bin/sh\ncat\n")
+    path.write_text('#!/bin/sh\n[ "$1" = -c ] || cat\n')  # run_all.sh asks first whether it runs
     path.chmod(0o755)
 
-    def commands(*flags):
-        done = run_all(*flags, "--plan", python=path)
+    def commands(*flags, folder=REPOSITORY):
+        done = run_all(*flags, "--plan", python=path, folder=folder)
         assert done.returncode == 0, done.stderr
         return {name: words for name, *words in (line.split("\t") for line in done.stdout.strip().splitlines())}
     return commands
@@ -100,19 +100,22 @@ def test_a_preset_names_known_methods_and_every_step_of_it_is_planned(echo, pres
                             cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.split("\n")
     methods, settings = values[0].split(), values[1].split()
     assert set(methods) <= set(METHODS) and set(settings) <= set(METHODS)
-    assert {"models", "data", "vanilla", "retrained", "augment", *methods, *(f"answers-{name}" for name in ("vanilla", "retrained", *methods)),
+    assert ("augment" in commands) == bool({"ReLearn", "ReLearn-DPO"} & set(methods)), "only what is needed is made"
+    assert {"models", "data", "vanilla", "retrained", *methods, *(f"answers-{name}" for name in ("vanilla", "retrained", *methods)),
             "kfr_krr", "linguistic", "report"} <= set(commands)
     table = {"knowundo-smollm2": "knowundo-llama2"}.get(preset, preset)  # the same data with the paper's model
-    assert ("--published" in commands["report"]) == (table in PUBLISHED)
-    assert table not in PUBLISHED or flag(commands["report"], "--published") == table
+    assert flag(commands["report"], "--published") == table, "the report itself looks whether there is such a table"
 
 
 def test_a_published_vanilla_model_goes_with_its_own_base_model(echo):
     commands = lambda *flags: echo("--preset", "tofu-forget01", *flags)["vanilla"]
+    retrained = lambda *flags: echo("--preset", "tofu-forget01", *flags)["retrained"]
     assert commands()[0] == "scripts/00_models.py" and flag(commands(), "--model") == "locuslab/tofu_ft_llama2-7b"
     assert flag(commands("--vanilla", "my/model"), "--model") == "my/model"
     assert commands("--vanilla", "none")[0] == commands("--model", "my/base")[0] == "scripts/02_finetune.py"
     assert commands("--model", "my/base", "--vanilla", "my/model")[0] == "scripts/00_models.py"
+    assert retrained()[0] == retrained("--retrained", "none")[0] == "scripts/02_finetune.py"
+    assert flag(retrained("--retrained", "my/other"), "--model") == "my/other"
 
 
 def test_seeds_are_those_beside_0_each_once(echo):
@@ -124,6 +127,81 @@ def test_a_plan_knows_that_tofu_brings_its_false_answers(echo):
     commands = echo("--preset", "tofu-forget10", "--run", "never-made")
     assert "tofu" in commands and not {"invert-forget", "invert-retain"} & set(commands)
     assert flag(commands["tofu"], "--world-facts").endswith("world_facts_perturbed.jsonl")
+
+
+# ---------------------------------------------------------------- which setting wins
+
+@pytest.fixture
+def copy(tmp_path):
+    """run_all.sh in a folder of its own, with presets that a test may add to."""
+    shutil.copytree(REPOSITORY / "scripts", tmp_path / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("eval", "data"):
+        (tmp_path / name).symlink_to(REPOSITORY / name)
+    shutil.copy(REPOSITORY / "run_all.sh", tmp_path)
+    return tmp_path
+
+
+LEVELS = {  # from the weakest: what a preset or a command adds, and the rate that then counts
+    "line": ("", (), None), "TRAIN": ('TRAIN+=" --lr 1"', (), "1"), "BASELINE": ('BASELINE+=" --lr 2"', (), "2"),
+    "tuned": ("LR[NPO+GDR]=3", (), "3"), "SET": ('SET[NPO+GDR]="--lr 4"', (), "4"), "--set": ("", ("--set", "NPO+GDR --lr 5"), "5"),
+    "--set again": ("", ("--set", "NPO+GDR --epochs 9 --lr 6"), "6")}
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_each_level_of_settings_beats_those_before_it_and_leaves_their_other_flags(copy, echo, level):
+    names = [*LEVELS][:[*LEVELS].index(level) + 1]
+    presets = copy / "scripts/presets"
+    (presets / "mine.sh").write_text(". scripts/presets/people-smollm2.sh\nTRAIN=\"--lora-r 7\"\nBASELINE=\"--warmup 0.3\"\nTUNED=mine\nSET=()\n"
+                                     + "".join(f"{LEVELS[name][0]}\n" for name in names if name != "tuned"))
+    (presets / "tuned/mine.sh").write_text((LEVELS["tuned"][0] if "tuned" in names else "") + "\n")
+    flags = [flag for name in names for flag in LEVELS[name][1]]
+    words = echo("--preset", "mine", "--methods", "NPO+GDR", *flags, folder=copy)["NPO+GDR"]
+    assert flag(words, "--lora-r") == "7" and flag(words, "--warmup") == "0.3" and flag(words, "--retain") == "gdr"
+    rate = LEVELS[level][2]
+    assert (flag(words, "--lr") if "--lr" in words else None) == rate
+    assert "--epochs" not in words or level == "--set again"
+    shown = run_all("--preset", "mine", "--show", "NPO+GDR", *flags, folder=copy).stdout.splitlines()
+    origin = {"TRAIN": "TRAIN of preset mine", "BASELINE": "BASELINE of preset mine", "tuned": "scripts/presets/tuned/mine.sh",
+              "SET": "SET[NPO+GDR] of preset mine"}.get(level, "--set")
+    assert [line for line in shown if line.startswith("--lr ")] == [
+        line for line in shown if re.match(rf"--lr {rate} +{re.escape(origin)}( \(over|$)", line)]
+    assert len(shown) == 4 + ("--lr" in words) + ("--epochs" in words) and "python scripts/11_npo.py --help" in shown[-1]
+
+
+def test_a_copied_preset_keeps_its_tuned_rates_and_an_edited_method_its_edit(copy, echo):
+    """README's recipe: copy a preset, edit SET[NPO+GDR]."""
+    preset = copy / "scripts/presets/mine.sh"
+    preset.write_text((copy / "scripts/presets/people-smollm2.sh").read_text() + 'SET[NPO+GDR]="--lr 1e-4"\n')
+    before, after = echo("--preset", "people-smollm2"), echo("--preset", "mine", folder=copy)
+    assert flag(after["NPO+GDR"], "--lr") == "1e-4" and flag(after["NPO+GDR"], "--epochs") == "1.5"
+    assert flag(after["GA+GDR"], "--lr") == flag(before["GA+GDR"], "--lr") == "1.2e-3"
+    assert flag(echo("--preset", "mine", "--tuned", "none", folder=copy)["GA+GDR"], "--lr") == "5e-4"
+
+
+def test_a_setting_for_what_is_no_method_is_refused(copy):
+    preset = copy / "scripts/presets/mine.sh"
+    preset.write_text('. scripts/presets/people-smollm2.sh\nSET[NPO+GRD]="--lr 1e-4"\n')
+    done = run_all("--preset", "mine", "--plan", folder=copy)
+    assert done.returncode == 2 and "SET of preset mine: unknown method NPO+GRD" in done.stderr
+    preset.write_text("MODEL=smollm2\n")
+    done = run_all("--preset", "mine", "--plan", folder=copy)
+    assert done.returncode == 2 and done.stderr == "error: scripts/presets/mine.sh gives no TEMPLATE\n"
+
+
+def test_the_judge_of_a_preset_judges_everywhere(copy, echo):
+    preset = copy / "scripts/presets/mine.sh"
+    preset.write_text('. scripts/presets/people-smollm2.sh\n'
+                      'JUDGE="--nli my/nli --embedding my/minilm --entities llm --judge-model M --backend-flags \' --backend local\'"\n')
+    everything = ("--metrics", "robustness judge", "--preset", "mine")
+    commands = echo(*everything, folder=copy)
+    for step in ("kfr_krr", "robustness"):
+        assert flag(commands[step], "--nli") == "my/nli" and flag(commands[step], "--embedding") == "my/minilm"
+    assert commands["judge"][-7:-3] != [] and flag(commands["judge"], "--judge-model") == "M"
+    assert flag(commands["judge"], "--backend-flags") == " --backend local" and "--nli" not in commands["judge"]
+    assert "minilm" not in commands, "the default embedding model is not needed"
+    assert flag(echo(*everything, "--judge", "--nli other", folder=copy)["kfr_krr"], "--nli") == "other"
+    ours = echo("--metrics", "all")
+    assert "judge" not in ours and {"ability", "robustness"} <= set(ours) and flag(ours["kfr_krr"], "--embedding").endswith("models/minilm")
 
 
 # ---------------------------------------------------------------- the plan
@@ -197,7 +275,7 @@ def test_a_slower_machine_takes_longer_and_a_folder_is_counted(tmp_path):
 
 def test_a_plan_counts_what_a_run_does(tmp_path, tiny, data):
     """The augmented rows, the updates, the model's weights and the adapter's: of real files and a real training."""
-    plan, script = load("scripts/32_plan.py").Plan(None), load("scripts/32_plan.py")
+    plan, script = load("scripts/tools/plan.py").Plan(None), load("scripts/tools/plan.py")
     steps = {"01_data.py": ("scripts/01_data.py", "--data", "people", "--persons", "3", "--forget-persons", "1", "--out", data),
              "03_augment.py": ("scripts/03_augment.py", "--data", data, "--completion-share", "0.5", "--generic-ratio", "0.7", "--out", tmp_path / "more.jsonl"),
              "10_ga.py": ("scripts/10_ga.py", "--model", tiny, "--data", data, "--out", tmp_path / "ga", "--epochs", "1.4", "--batch", "2",
@@ -224,7 +302,7 @@ def test_a_plan_counts_what_a_run_does(tmp_path, tiny, data):
 @pytest.mark.parametrize("name, weights", [("smollm2", 134.515e6), ("google/gemma-2-2b-it", 2.614e9), ("NousResearch/Llama-2-7b-chat-hf", 6.738e9),
                                            ("meta-llama/Llama-3.1-8B-Instruct", 8.030e9), ("meta-llama/Llama-3.2-1B-Instruct", 1.236e9)])
 def test_the_sizes_of_known_models(name, weights):
-    assert load("scripts/32_plan.py").Shape(name, None).weights == pytest.approx(weights, rel=1e-3)
+    assert load("scripts/tools/plan.py").Shape(name, None).weights == pytest.approx(weights, rel=1e-3)
 
 
 # ---------------------------------------------------------------- tiny models of real architectures
@@ -317,7 +395,7 @@ def test_the_rehearsal_of_a_preset_from_nothing_to_the_report(tmp_path):
 
 
 @pytest.mark.parametrize("flags, message", [
-    (("--plan", "--rehearse"), "give one of them"), (("--plan", "--tune", "1e-4"), "give one of them"),
+    (("--plan", "--rehearse"), "give one of them"), (("--plan", "--set", "GA+GDR --bogus 1"), "scripts/10_ga.py: unrecognized arguments: --bogus 1"), (("--plan", "--tune", "1e-4"), "give one of them"),
     (("--plan", "--model", "nobody/nothing"), "the size of nobody/nothing is not known here"), (("--plan=--tflops 0",), "must be above 0"),
     (("--plan=--params -1",), "must be above 0"), (("--plan", "--vanilla"), "--vanilla needs a value"),
     (("--preset", "tofu-llama2", "--plan", "--data", "data"), "holds no forget_train")])
@@ -337,8 +415,8 @@ def test_no_rehearsal_without_a_tiny_model(tmp_path):
 @pytest.mark.parametrize("command, message", [
     (("scripts/30_generate.py", "--model", "x/y", "--questions", "q", "--samples", 2), "--samples above 1 needs --temperature"),
     (("scripts/00_models.py", "--model", "{tiny}", "--tokenizer", "x/none"), "x/none: no tokenizer that loads"),
-    (("scripts/33_few_pairs.py", "--data", "none", "--like", "tofu"), "none/forget_train.jsonl: no such file"),
-    (("scripts/33_few_pairs.py", "--data", "none", "--like", "mine"), "invalid choice: 'mine'")])
+    (("scripts/tools/few_pairs.py", "--data", "none", "--like", "tofu"), "none/forget_train.jsonl: no such file"),
+    (("scripts/tools/few_pairs.py", "--data", "none", "--like", "mine"), "invalid choice: 'mine'")])
 def test_a_fault_is_one_line_and_status_2_and_writes_nothing(tmp_path, tiny, command, message):
     done = run(*(str(word).format(tiny=tiny) for word in command), "--out", tmp_path / "out", check=False)
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr, done.stderr
@@ -346,5 +424,5 @@ def test_a_fault_is_one_line_and_status_2_and_writes_nothing(tmp_path, tiny, com
 
 
 def test_a_plan_of_nothing_is_one_line():
-    done = run("scripts/32_plan.py", check=False, input="")
+    done = run("scripts/tools/plan.py", check=False, input="")
     assert done.returncode == 2 and done.stderr.startswith("error: no step on standard input")

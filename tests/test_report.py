@@ -9,10 +9,10 @@ import subprocess
 import xml.etree.ElementTree
 
 from lib.models import load_model, prompt_text
+
 import pytest
 import torch
 from conftest import load, run
-
 
 EVIL = 'Who <script>alert("x")</script> is | *Ada* & `Co`?'
 VOID = {"meta", "link", "br", "img", "input", "hr"}

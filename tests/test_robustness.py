@@ -13,6 +13,7 @@ from lib.formats import read_pairs
 from lib.generation import answers
 from lib.judge import Judge, judge
 from lib.models import encode, exact_dtype, load_model
+
 import pytest
 import torch
 from conftest import REPOSITORY, load
@@ -20,7 +21,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 from test_eval_more import run, slow_greedy, slow_logprobs, write
-
 
 robustness, ability = load("eval/10_robustness.py"), load("eval/12_ability.py")
 

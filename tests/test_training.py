@@ -15,11 +15,11 @@ from lib.batches import collate
 from lib.formats import read_pairs
 from lib.likelihood import answer_logprob, nll
 from lib.models import encode, load_model
+
 import pytest
 import torch
 from conftest import REPOSITORY, run
 from safetensors.torch import load_file
-
 
 FLAGS = ("--epochs", 3, "--batch", 2, "--accumulation", 1, "--lr", 1e-3)
 

@@ -21,6 +21,11 @@ def npo_loss(model, forget, beta):
     return forget.row_mean(-2 / beta * F.logsigmoid(-beta * log_ratio(model, forget)))
 
 
+def preference_loss(model, chosen, rejected, beta):
+    """DPO (Rafailov et al. 2023, Eq. 7): -E log σ(β [log-ratio of chosen - log-ratio of rejected]): scalar."""
+    return chosen.row_mean(-F.logsigmoid(beta * (log_ratio(model, chosen) - log_ratio(model, rejected))))
+
+
 def retain_loss(model, batch, args):
     """The retain term(s) named by --retain, on the retain batch (ReLearn Eq. 7 and 8; flags: RETAIN_FLAGS): scalar.
 
