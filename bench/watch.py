@@ -1,7 +1,8 @@
 """Runs a training script as it is and tells, in a last line of JSON, what each of its passes took: seconds, pairs, tokens; and its peak memory.
 
-    python bench/watch.py scripts/12_relearn.py --model work/people-smollm2/models/vanilla --out /tmp/out ...
+python bench/watch.py scripts/12_relearn.py --model work/people-smollm2/models/vanilla --out /tmp/out ...
 """
+
 import json
 import resource
 import runpy
@@ -42,9 +43,15 @@ def watch(script, flags):
     iterate = Trainer.__iter__
 
     def watched(trainer):
-        seen["parameters"] = sum(value.numel() for name, value in trainer.model.named_parameters() if "lora_" not in name)
+        seen["parameters"] = sum(
+            value.numel() for name, value in trainer.model.named_parameters() if "lora_" not in name
+        )
         weights = next(trainer.model.parameters())
-        seen["dtype"], seen["device"], seen["threads"] = str(weights.dtype)[6:], weights.device.type, torch.get_num_threads()
+        seen["dtype"], seen["device"], seen["threads"] = (
+            str(weights.dtype)[6:],
+            weights.device.type,
+            torch.get_num_threads(),
+        )
         mark = time.perf_counter()
         for batches in iterate(trainer):
             counts = row_tokens(batches)

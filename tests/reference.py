@@ -4,6 +4,7 @@ Nothing here is batched, padded or shared with the fast code: the tests compare 
 A row is a pair (ids, prompt): ids are the token ids of prompt + answer + end of sequence, prompt is how many of
 them belong to the prompt. Every model is used in the mode it comes in: call .eval() first where dropout matters.
 """
+
 import math
 
 import numpy
