@@ -1,8 +1,9 @@
-"""Generation and KFR/KRR in batches, as this project computes them, against one item at a time: seconds an item, and whether they agree.
+"""Generation and KFR/KRR in batches, as this project computes them, against one item at a time: seconds an item, and
+whether they agree.
 
-Answers: the left-padded batches of lib/generation.py against the same function a question at a time, greedily. KFR/KRR: entities,
-embeddings and entailment of lib/judge.py for all answers together against one answer after the other. A first item warms both up.
-The last line is one JSON object. MEMO has its own: memo.py.
+Answers: the left-padded batches of lib/generation.py against the same function a question at a time, greedily. KFR/KRR:
+entities, embeddings and entailment of lib/judge.py for all answers together against one answer after the other. A first
+item warms both up. The last line is one JSON object. MEMO has its own: memo.py.
 """
 
 import argparse
@@ -18,7 +19,9 @@ from train_step import BENCH, child
 
 
 def side_by_side(together, singly, items, count):
-    """Times together(items), then singly(item) for the first `count` → (results of the first, dict of seconds and agreement)."""
+    """Times together(items), then singly(item) for the first `count` → (results of the first, dict of seconds and
+    agreement).
+    """
     import watch
 
     together(items[:1])

@@ -1,7 +1,8 @@
-"""MEMO in batches against one prompt at a time, as the released code generates: seconds of each, and whether the values agree.
+"""MEMO in batches against one prompt at a time, as the released code generates: seconds of each, and whether the values
+agree.
 
-Prints one JSON line, [batched, one at a time]. Both decode greedily and keep keys and values; a forward pass warms up. On a slow machine
---singly keeps the second part short; rates a prompt are compared.
+Prints one JSON line, [batched, one at a time]. Both decode greedily and keep keys and values; a forward pass warms up.
+On a slow machine --singly keeps the second part short; rates a prompt are compared.
 """
 
 import argparse

@@ -1,10 +1,11 @@
 """Peak memory of every method's training beside plain LoRA fine-tuning that holds as many pairs at once.
 
-Every `method` line of run_all.sh is run for a few updates in a process of its own, at --batch pairs a pass and column: a method with
-a retain loss holds twice as many, DPO with one three times. Its peak is divided by that of 02_finetune.py --adapter at the same number
-of pairs (`ratio`), and by that of fine-tuning at twice --batch whatever the method holds (`ratio_to_two`). All pairs are as long as
-KnowUnDo's longest tenth, so that every pass costs alike. On a CPU the peak is the process's resident memory; Python and libraries are
-part of it, and `ratio_without_libraries` leaves them out. On a GPU it is what tensors took. The last line is one JSON object.
+Every `method` line of run_all.sh is run for a few updates in a process of its own, at --batch pairs a pass and column:
+a method with a retain loss holds twice as many, DPO with one three times. Its peak is divided by that of 02_finetune.py
+--adapter at the same number of pairs (`ratio`), and by that of fine-tuning at twice --batch whatever the method holds
+(`ratio_to_two`). All pairs are as long as KnowUnDo's longest tenth, so that every pass costs alike. On a CPU the peak
+is the process's resident memory; Python and libraries are part of it, and `ratio_without_libraries` leaves them out. On
+a GPU it is what tensors took. The last line is one JSON object.
 """
 
 import argparse
@@ -30,7 +31,9 @@ def methods(folder):
 
 
 def prepare(args, folder):
-    """Files that the methods read, made of the same pairs: an augmented forget set, inverted facts, their MEMO, an augmented model."""
+    """Files that the methods read, made of the same pairs: an augmented forget set, inverted facts, their MEMO, an
+    augmented model.
+    """
     child(
         BENCH / "pairs.py",
         "--model",
@@ -66,7 +69,9 @@ def prepare(args, folder):
 
 
 def train(args, folder, out, batch, script, *flags):
-    """Runs a training script for about --updates updates of `batch` pairs → what watch.py saw, `rows` the pairs of a pass."""
+    """Runs a training script for about --updates updates of `batch` pairs → what watch.py saw, `rows` the pairs of a
+    pass.
+    """
     groups = -(-args.pairs // batch)
     seen = child(
         BENCH / "watch.py",

@@ -1,8 +1,9 @@
-"""Writes question-answer pairs that are as long as KnowUnDo's (Tian et al. 2024, arXiv:2407.01920, privacy), counted by a model's tokenizer.
+"""Writes question-answer pairs that are as long as KnowUnDo's (Tian et al. 2024, arXiv:2407.01920, privacy), counted by
+a model's tokenizer.
 
-The benchmarks' data: texts of data/people, joined and cut anew, because only lengths decide what a step costs. The lengths are the
-middles of the ten tenths of KnowUnDo's training questions and answers, counted with SmolLM2's tokenizer (chat format and end of
-sequence apart): means of 11.3 and 31.7 tokens to forget, 11.1 and 29.2 to keep.
+The benchmarks' data: texts of data/people, joined and cut anew, because only lengths decide what a step costs. The
+lengths are the middles of the ten tenths of KnowUnDo's training questions and answers, counted with SmolLM2's tokenizer
+(chat format and end of sequence apart): means of 11.3 and 31.7 tokens to forget, 11.1 and 29.2 to keep.
 """
 
 import argparse
@@ -31,7 +32,9 @@ def lengths(tenths, count, rng):
 
 
 def pieces(tokenizer, texts, wanted):
-    """A text of each of the `wanted` lengths in tokens (±1: its first word may be cut), one after the other from `texts`, joined."""
+    """A text of each of the `wanted` lengths in tokens (±1: its first word may be cut), one after the other from
+    `texts`, joined.
+    """
     ids, at, turn = tokenizer(" ".join(texts), add_special_tokens=False)["input_ids"], 0, 0
     for length in wanted:
         if at + length > len(ids):  # from the start again, cut elsewhere

@@ -1,17 +1,20 @@
-"""A training step of ReLearn three ways, on the same pairs, model, batch and dtype: ours, the published recipe, the machine's limit.
+"""A training step of ReLearn three ways, on the same pairs, model, batch and dtype: ours, the published recipe, the
+machine's limit.
 
 ours       scripts/12_relearn.py itself, run for a few updates (watch.py holds the clock).
-published  the released code's recipe written plainly, below: every row padded to 512 tokens, a second whole copy of the model as
-           reference in every step, logits of the whole vocabulary at every position, LoRA by peft. Assumed of it, where its paper
-           leaves a choice: PyTorch's own attention with a padding mask; with --dtype bfloat16, bfloat16 weights under autocast
-           (float32 weights under autocast would be slower and twice as large).
-limit      6·N·tokens floating-point operations (N: all weights, tokens: without padding) at the rate of large square products in
-           that dtype. LoRA needs 4 of the 6: frozen weights get no gradient. The reference pass is not in it.
+published  the released code's recipe written plainly, below: every row padded to 512 tokens, a second whole copy of the
+           model as reference in every step, logits of the whole vocabulary at every position, LoRA by peft. Assumed of
+           it, where its paper leaves a choice: PyTorch's own attention with a padding mask; with --dtype bfloat16,
+           bfloat16 weights under autocast (float32 weights under autocast would be slower and twice as large).
+limit      6·N·tokens floating-point operations (N: all weights, tokens: without padding) at the rate of large square
+           products in that dtype. LoRA needs 4 of the 6: frozen weights get no gradient. The reference pass is not in
+           it.
 
-Each part runs in a process of its own; its peak is the process's resident memory, Python and libraries included (GPU: tensors). The
-last line is one JSON object. time_ratio: pairs a second, ours through the published recipe's, for a whole method: our reference pass
-over the retain set, made once in the first step, is counted in, spread over --epochs of the data (time_ratio_steady: without it; with
---full nothing is extrapolated). share_of_limit: the limit's time through ours, likewise. memory_ratio: peaks.
+Each part runs in a process of its own; its peak is the process's resident memory, Python and libraries included (GPU:
+tensors). The last line is one JSON object. time_ratio: pairs a second, ours through the published recipe's, for a whole
+method: our reference pass over the retain set, made once in the first step, is counted in, spread over --epochs of the
+data (time_ratio_steady: without it; with --full nothing is extrapolated). share_of_limit: the limit's time through
+ours, likewise. memory_ratio: peaks.
 """
 
 import argparse
@@ -32,26 +35,26 @@ from lib.files import fail, progress, read_json  # noqa: E402
 from lib.formats import read_pairs  # noqa: E402
 
 SHAPES = {  # of --random-weights, as the models' own config.json have them
-    "llama-3.2-1b": dict(
-        vocab_size=128256,
-        hidden_size=2048,
-        intermediate_size=8192,
-        num_hidden_layers=16,
-        num_attention_heads=32,
-        num_key_value_heads=8,
-        tie_word_embeddings=True,
-        max_position_embeddings=131072,
-    ),
-    "llama-2-7b": dict(
-        vocab_size=32000,
-        hidden_size=4096,
-        intermediate_size=11008,
-        num_hidden_layers=32,
-        num_attention_heads=32,
-        num_key_value_heads=32,
-        tie_word_embeddings=False,
-        max_position_embeddings=4096,
-    ),
+    "llama-3.2-1b": {
+        "vocab_size": 128256,
+        "hidden_size": 2048,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 16,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "tie_word_embeddings": True,
+        "max_position_embeddings": 131072,
+    },
+    "llama-2-7b": {
+        "vocab_size": 32000,
+        "hidden_size": 4096,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 32,
+        "tie_word_embeddings": False,
+        "max_position_embeddings": 4096,
+    },
 }
 LENGTH = 512  # tokens that the published recipe pads every row to
 
@@ -60,7 +63,9 @@ LENGTH = 512  # tokens that the published recipe pads every row to
 
 
 def padded(encoded, pad):
-    """encoded: list of (ids, prompt tokens) → dict of input_ids, attention_mask and labels (-100: no answer token), each (rows, 512)."""
+    """encoded: list of (ids, prompt tokens) → dict of input_ids, attention_mask and labels (-100: no answer token),
+    each (rows, 512).
+    """
     import torch
 
     rows = {"input_ids": [], "attention_mask": [], "labels": []}
@@ -73,7 +78,8 @@ def padded(encoded, pad):
 
 
 def published_loss(model, reference, forget, retain, positions=None):
-    """NLL(forget) + NLL(retain) + KL(reference ‖ model) on retain, as released: KL is a mean over every position, padding too.
+    """NLL(forget) + NLL(retain) + KL(reference ‖ model) on retain, as released: KL is a mean over every position,
+    padding too.
 
     Args:
         model, reference: two whole models. forget, retain: what `padded` returns.
@@ -90,7 +96,9 @@ def published_loss(model, reference, forget, retain, positions=None):
 
 
 def published(args):
-    """Times the published recipe's steps, of which the first is to warm up, and when that is done the machine's products."""
+    """Times the published recipe's steps, of which the first is to warm up, and when that is done the machine's
+    products.
+    """
     from lib.models import encode, load_model
 
     import torch
@@ -168,7 +176,9 @@ def products(device, dtype):
 
 
 def random_weights(args):
-    """Writes a Llama of random weights to --model; the tokenizer is that of `tiny-random` (lengths are counted in its tokens)."""
+    """Writes a Llama of random weights to --model; the tokenizer is that of `tiny-random` (lengths are counted in its
+    tokens).
+    """
     from lib.models import pick_device
 
     import torch
@@ -192,7 +202,7 @@ def random_weights(args):
 
 
 def child(*command):
-    """Runs a Python script in a process of its own, which shows its faults itself → the JSON object of its last line."""
+    """Runs a Python script in a process of its own, which shows its faults → the JSON object of its last line."""
     done = subprocess.run([sys.executable, *map(str, command)], stdout=subprocess.PIPE, text=True)
     if done.returncode < 0:
         fail(f"{Path(command[0]).name} was ended by signal {-done.returncode} (out of memory? try a smaller --batch)")

@@ -1,4 +1,6 @@
-"""Augmentation and inversion: planted leaks in many disguises, inverted facts of every type, and the back ends that write with a model."""
+"""Augmentation and inversion: planted leaks in many disguises, inverted facts of every type, and the back ends that
+write with a model.
+"""
 
 import argparse
 import http.server
@@ -39,8 +41,8 @@ def everybody(tmp_path_factory):
 # ---------------------------------------------------------------- the exact check
 
 SMALL = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen "
-    "nineteen"
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen"
 ).split()
 TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
 MONTHS = ("January February March April May June July August September October November December").split()
@@ -421,7 +423,8 @@ def test_parquet_is_read_as_json_lines_are(tmp_path, published):
     [
         (
             "wikiqa",
-            "cannot get microsoft/wiki_qa from the hub: .*; check the network, or give a folder with its files as --generic",
+            "cannot get microsoft/wiki_qa from the hub: .*; check the network, or give a folder with its files as "
+            "--generic",
         ),
         ("instructions@12ab", "cannot get databricks/databricks-dolly-15k from the hub"),
         ("EMPTY", "empty: holds no .json, .jsonl or .parquet file"),
@@ -573,7 +576,9 @@ def written(prompt):
 
 
 class Endpoint(http.server.ThreadingHTTPServer):
-    """Speaks chat completions. `trouble` holds what the next requests meet: a status, "garbage", "empty", "slow", "newer"."""
+    """Speaks chat completions. `trouble` holds what the next requests meet: a status, "garbage", "empty", "slow",
+    "newer".
+    """
 
     def __init__(self, reply=written):
         self.asked, self.answered, self.trouble, self.reply, self.times, self.limits = [], [], [], reply, [], []
@@ -612,7 +617,7 @@ class Endpoint(http.server.ThreadingHTTPServer):
                 elif trouble == "newer":
                     status, text = (
                         400,
-                        b'{"error": {"message": "Unsupported parameter: use max_completion_tokens in place of max_tokens"}}',
+                        b'{"error": {"message": "Unsupported: use max_completion_tokens in place of max_tokens"}}',
                     )
                 elif trouble in ("garbage", "empty", "html"):
                     text = {"garbage": b'{"choices": [{', "empty": b"{}", "html": b"<html>busy</html>"}[trouble]
@@ -774,7 +779,8 @@ def test_both_scripts_write_with_a_served_model(endpoint, few, tmp_path):
     assert "at most 24 requests" in done.stderr and done.stderr.index("at most 24") < done.stderr.index("used")
     requests = len(endpoint.asked)
     assert re.search(
-        rf"used {requests} requests, {10 * requests} tokens of prompts, {4 * requests} of replies: {requests * 32 / 1e6:.4f}",
+        rf"used {requests} requests, {10 * requests} tokens of prompts, {4 * requests} of replies: "
+        rf"{requests * 32 / 1e6:.4f}",
         done.stderr,
     )
     run("scripts/04_invert.py", *flags, "--out", tmp_path / "inverted.jsonl")

@@ -1,4 +1,6 @@
-"""The benchmarks on a tiny model: their figures come from what was run, and the published recipe computes what ours computes."""
+"""The benchmarks on a tiny model: their figures come from what was run, and the published recipe computes what ours
+computes.
+"""
 
 import json
 import re
@@ -27,7 +29,9 @@ def last_line(done):
 
 
 def test_the_published_recipe_computes_our_loss(models):
-    """Its 512 columns, mask and second model change nothing; KL over the answers is ours, over every position the released code's."""
+    """Its 512 columns, mask and second model change nothing; KL over the answers is ours, over every position the
+    released code's.
+    """
     model, vanilla, tokenizer = models
     (forget, ours), (retain, kept) = rows_and_batch(tokenizer, PAIRS), rows_and_batch(tokenizer, RETAIN)
     args = types.SimpleNamespace(retain="gdr+klr", kl="forward")

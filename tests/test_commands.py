@@ -333,10 +333,14 @@ FAKE_PYTHON = f"""#!/usr/bin/env bash
 case $1 in -c|scripts/tools/*) exec {sys.executable} "$@" ;; esac
 echo "begin $1 ${{OMP_NUM_THREADS:-all}} ${{GOMP_SPINCOUNT:-none}}" >>log
 script=$1 out=
-write() {{ mkdir -p "${{1%/*}}"; case $1 in */forget_augmented.jsonl) seq 100 ;; */full*|*/forget_*) seq 4 ;; esac >"$1"; }}
+write() {{
+  mkdir -p "${{1%/*}}"
+  case $1 in */forget_augmented.jsonl) seq 100 ;; */full*|*/forget_*) seq 4 ;; esac >"$1"
+}}
 for word; do  # what --out names: files, or folders with what later steps look for
   case $word in --out) out=yes ;; --*) out= ;; *.json*) [ -z "$out" ] || write "$word" ;;
-    *) [ -z "$out" ] || for name in {{full,full_without_forget,{{forget,retain}}_{{train,tune,val}}}}.jsonl {{data,generation}}.json; do
+    *) [ -z "$out" ] ||
+       for name in {{full,full_without_forget,{{forget,retain}}_{{train,tune,val}}}}.jsonl {{data,generation}}.json; do
          write "$word/$name"
        done ;; esac
 done
@@ -352,7 +356,9 @@ echo "end $1" >>log
 
 @pytest.fixture
 def fake(tmp_path):
-    """run_all.sh over a Python that only notes when each script begins and ends; with BREAK, NPO fails while GA is at work."""
+    """run_all.sh over a Python that only notes when each script begins and ends; with BREAK, NPO fails while GA is at
+    work.
+    """
     for name in ("scripts", "eval", "data"):
         (tmp_path / name).symlink_to(REPOSITORY / name)
     shutil.copy(REPOSITORY / "run_all.sh", tmp_path)

@@ -1,4 +1,6 @@
-"""Data: the shipped persons and pairs, both published schemas, faults named by file and line, and the augmented forget set."""
+"""Data: the shipped persons and pairs, both published schemas, faults named by file and line, and the augmented forget
+set.
+"""
 
 import json
 import re
@@ -14,7 +16,7 @@ augment = load("scripts/03_augment.py")
 PERSONS = json.loads((REPOSITORY / "data/people/persons.json").read_text())
 PHONE = re.compile(
     r"""\+1\ \(\d{3}\)\ 555-01\d\d | \+44\ (20\ 7946\ 0\d{3}|1632\ 960\d{3}|7700\ 900\d{3})
-                     | \+61\ (491\ 570\ (006|156|157|158|159|110|313|737|266|491)|3\ 7010\ \d{4}) | \+353\ 20\ 91\d\ \d{4}""",
+      | \+61\ (491\ 570\ (006|156|157|158|159|110|313|737|266|491)|3\ 7010\ \d{4}) | \+353\ 20\ 91\d\ \d{4}""",
     re.X,
 )
 
@@ -118,7 +120,8 @@ GOOD = '{"question": "Who?", "answer": "Me."}\n'
         (
             GOOD,
             GOOD,
-            r"retain_train.jsonl \(pair 1\): this pair is to be retained, and to be forgotten in .*forget_train.jsonl \(pair 1\)",
+            r"retain_train.jsonl \(pair 1\): this pair is to be retained, and to be forgotten in "
+            r".*forget_train.jsonl \(pair 1\)",
         ),
         (GOOD, None, r"holds no retain_train"),
         (None, GOOD, r"holds no forget_train"),

@@ -1,7 +1,8 @@
-"""Two processes do what one does: on the CPU, started by torchrun, with all weights in each (ddp) and with a part in each (fsdp).
+"""Two processes do what one does: on the CPU, started by torchrun, with all weights in each (ddp) and with a part in
+each (fsdp).
 
-Equal losses are asked for without dropout, whose draws differ. A process takes seconds to start, so this file is also the program that
-torchrun starts: it runs a list of scripts one after another.
+Equal losses are asked for without dropout, whose draws differ. A process takes seconds to start, so this file is also
+the program that torchrun starts: it runs a list of scripts one after another.
 """
 
 import json
@@ -57,7 +58,8 @@ def assert_close(one, two):
         torch.testing.assert_close(weights, two[name], atol=1e-4, rtol=0)
 
 
-# 16 forget pairs: updates of 3, 4 or 6 rows do not divide among two processes and parts of 1 or 2 rows, and the last has 1 or 4
+# 16 forget pairs: updates of 3, 4 or 6 rows do not divide among two processes and parts of 1 or 2 rows; the last has 1
+# or 4
 TRAIN = ("--epochs", 2, "--lr", 1e-3, "--lora-dropout", 0, "--dtype", "float32")
 ODD, WIDE = ("--batch", 1, "--accumulation", 3), ("--batch", 2, "--accumulation", 3)
 JOBS = {
@@ -191,7 +193,8 @@ def test_a_killed_pair_is_continued_by_one(tmp_path, tiny, data):
 def test_a_fault_of_one_process_ends_both(tmp_path, tiny, data):
     method = tmp_path / "mine.py"
     method.write_text(
-        "from lib import parallel\nfrom lib.files import fail\nfrom lib.flags import arguments\nfrom lib.likelihood import nll\n"
+        "from lib import parallel\nfrom lib.files import fail\nfrom lib.flags import arguments\n"
+        "from lib.likelihood import nll\n"
         'from lib.trainer import start\nmodel, trainer = start(arguments("mine"))\nfor forget, _ in trainer:\n'
         "    loss = nll(model, forget)\n    loss.backward()\n    trainer.update(loss)\n"
         '    if parallel.rank == 1:\n        fail("of one")\n'

@@ -259,7 +259,8 @@ def test_forget_quality_tells_the_same_from_far_apart():
     same = [at / 20 for at in range(20)]
     assert tofu.forget_quality(same, same) == 1
     assert tofu.forget_quality(same, [ratio + 5 for ratio in same]) < 0.05
-    # by hand: one of two samples of three lies wholly above the other; D = 1, and 2 of the 20 ways to mix them are as extreme
+    # by hand: one of two samples of three lies wholly above the other; D = 1, and 2 of the 20 ways to mix them are as
+    # extreme
     assert tofu.forget_quality([1, 2, 3], [4, 5, 6]) == pytest.approx(0.1)
 
 
@@ -452,7 +453,9 @@ def test_overlap_agrees_with_the_definition(found, true, n):
 
 
 def test_candidate_answers_are_scored_one_by_one(tmp_path, learnt):
-    """MEOW's selection reads these: {"question", "answers"} in, an item an answer out, as the answer's own pair would get."""
+    """MEOW's selection reads these: {"question", "answers"} in, an item an answer out, as the answer's own pair would
+    get.
+    """
     some = write(
         tmp_path / "some.jsonl",
         [{"question": "Who lives here?", "answers": ["Ada Lem lives here.", "Bo Pym lives here."], "source": 0}],
@@ -484,7 +487,9 @@ def test_candidate_answers_are_scored_one_by_one(tmp_path, learnt):
 
 
 def test_exposure_by_hand():
-    """p = 1/2 and 1/8 over two seeds, references 1/16: log2(5/16) - log2(1/16) = log2 5. Fresh at 1/4 and 1/8: log2(1/2) - log2(3/16)."""
+    """p = 1/2 and 1/8 over two seeds, references 1/16: log2(5/16) - log2(1/16) = log2 5. Fresh at 1/4 and 1/8:
+    log2(1/2) - log2(3/16).
+    """
     log = lambda p: math.log(p)
     assert generalized_exposure([log(1 / 2), log(1 / 8)], [log(1 / 16)]) == pytest.approx(math.log2(5))
     assert relative_exposure(log(1 / 2), [log(1 / 4), log(1 / 8)]) == pytest.approx(math.log2(8 / 3))
@@ -579,7 +584,9 @@ def test_several_models_are_scored_as_each_by_itself(tmp_path, tiny, learnt, scr
 
 
 def test_forget_quality_against_a_model_of_the_same_call(tmp_path, tiny, learnt):
-    """The retrained model need not come first; it is told apart from the one that has learnt the answers, and not from itself."""
+    """The retrained model need not come first; it is told apart from the one that has learnt the answers, and not from
+    itself.
+    """
     rows = write(
         tmp_path / "rows.jsonl",
         [{**ROWS[at % 3], "question": f"{ROWS[at % 3]['question']}{' ' * at}"} for at in range(12)],
@@ -627,7 +634,9 @@ def test_inverted_facts_are_fresh_examples(tmp_path, tiny, learnt):
 
 
 def test_tofus_own_perturbed_sets_come_along_with_its_data(tmp_path, tiny):
-    """A folder with copies of TOFU's files: 01_data.py keeps what 03_tofu.py needs, and removes it when other data take the folder."""
+    """A folder with copies of TOFU's files: 01_data.py keeps what 03_tofu.py needs, and removes it when other data take
+    the folder.
+    """
     folder = tmp_path / "tofu"
     folder.mkdir()
     plain = [{"question": row["question"], "answer": row["answer"]} for row in ROWS]

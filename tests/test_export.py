@@ -1,4 +1,6 @@
-"""The certificate: no private text in any file of the folder, the same answers, the metadata, and hashes that can be found again."""
+"""The certificate: no private text in any file of the folder, the same answers, the metadata, and hashes that can be
+found again.
+"""
 
 import hashlib
 import json
@@ -297,7 +299,8 @@ def leaky(tmp_path, planted):
         (["--model", "{method}", "--check", "none.jsonl"], r"none.jsonl: no such file"),
         (
             ["--model", "{leaky}"],
-            r"error: chat_template.jinja would hold private text \(the one with SHA-256 [0-9a-f]{16}…\); nothing was written",
+            r"error: chat_template.jinja would hold private text \(the one with SHA-256 [0-9a-f]{16}…\); "
+            r"nothing was written",
         ),
     ],
 )

@@ -1,4 +1,6 @@
-"""The in- vs. out-of-distribution study: its data, its curve, the reading of both, and the whole of it on the tiny model."""
+"""The in- vs. out-of-distribution study: its data, its curve, the reading of both, and the whole of it on the tiny
+model.
+"""
 
 import json
 import math
@@ -149,7 +151,7 @@ def test_the_study_on_the_tiny_model(results):
             json.loads((results / f"{name}.json").read_text()),
         )
         assert [point["update"] for point in curve["points"]] == [0, 3, 6, 9, 12, 15, 16] and len(curve["data"]) == 4
-        # scripts/ and eval/ compute alone; before the first update they must agree on the vanilla model, and so on its exposure
+        # two programs; before the first update they must agree on the vanilla model, and so on its exposure
         assert [nats for nats, _ in curve["points"][0]["forget"]] == pytest.approx(
             [item["logprob"][0] for item in exposed["items"]], rel=1e-4
         )

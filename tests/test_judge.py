@@ -1,4 +1,6 @@
-"""What eval/ asks of a language model: grades and entities, from replies that may be rubbish; a local HTTP server plays the model."""
+"""What eval/ asks of a language model: grades and entities, from replies that may be rubbish; a local HTTP server plays
+the model.
+"""
 
 import argparse
 import json

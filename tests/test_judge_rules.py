@@ -1,4 +1,6 @@
-"""What the judge promises by construction: a fact that is told stays told, and a false value is false, whatever stands around it."""
+"""What the judge promises by construction: a fact that is told stays told, and a false value is false, whatever stands
+around it.
+"""
 
 import re
 

@@ -1,4 +1,6 @@
-"""The looks inside: lens and attribution against one row at a time and formulas written out, weights against full matrices, both architectures."""
+"""The looks inside: lens and attribution against one row at a time and formulas written out, weights against full
+matrices, both architectures.
+"""
 
 import json
 import math
@@ -52,7 +54,9 @@ def shaken(model):
 
 @pytest.fixture(scope="session")
 def folders(tiny, tmp_path_factory):
-    """A Llama and a Gemma-2 (norms behind attention and MLP, caps that bite), both small, random and with norms that are not 1."""
+    """A Llama and a Gemma-2 (norms behind attention and MLP, caps that bite), both small, random and with norms that
+    are not 1.
+    """
     from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma2Config, Gemma2ForCausalLM
 
     folder, tokenizer = tmp_path_factory.mktemp("architectures"), AutoTokenizer.from_pretrained(tiny)
@@ -141,8 +145,7 @@ def test_the_value_is_found_among_the_tokens(folders):
 def slow(model, row):
     """One row without padding: the residual stream before the value, and the model's own logits."""
     with torch.no_grad():
-        out = model(torch.tensor([row["ids"]]), output_hidden_states=True)
-    return out
+        return model(torch.tensor([row["ids"]]), output_hidden_states=True)
 
 
 def test_the_lens_reads_every_layer_as_the_model_ends(seen):
@@ -194,7 +197,9 @@ def test_contributions_add_up_to_the_logit(seen):
 
 
 def test_each_contribution_is_the_parts_own(seen):
-    """Written out: what a head puts through its columns of the output matrix, the norm behind it if there is one, and the final norm."""
+    """Written out: what a head puts through its columns of the output matrix, the norm behind it if there is one, and
+    the final norm.
+    """
     model, rows, found = seen
     gemma = model.config.model_type == "gemma2"
     gain = lambda norm: (1 + norm.weight if gemma else norm.weight).double()
@@ -204,13 +209,13 @@ def test_each_contribution_is_the_parts_own(seen):
         for number, layer in enumerate(model.model.layers):
             hooks += [
                 layer.self_attn.o_proj.register_forward_pre_hook(
-                    lambda _, inputs, number=number: caught.__setitem__(("z", number), inputs[0])
+                    lambda _, inputs, number=number, caught=caught: caught.__setitem__(("z", number), inputs[0])
                 ),
                 layer.mlp.register_forward_hook(
-                    lambda _, inputs, output, number=number: caught.__setitem__(("mlp", number), output)
+                    lambda _, inputs, output, number=number, caught=caught: caught.__setitem__(("mlp", number), output)
                 ),
                 layer.register_forward_hook(
-                    lambda _, inputs, output, number=number: caught.__setitem__("last", output)
+                    lambda _, inputs, output, number=number, caught=caught: caught.__setitem__("last", output)
                 ),
             ]
         slow(model, row)
@@ -218,7 +223,8 @@ def test_each_contribution_is_the_parts_own(seen):
             hook.remove()
         at, token, unembed = row["at"] - 1, row["ids"][row["at"]], model.lm_head.weight.double()
         last, norm = caught["last"][0, at].double(), model.model.norm
-        reads = lambda x: ((x * gain(norm) / rms(last, norm)) @ (unembed[token] - unembed.mean(0))).item()
+        direction = (unembed[token] - unembed.mean(0)) * gain(norm) / rms(last, norm)
+        reads = lambda x, direction=direction: (x @ direction).item()
         for number, layer in enumerate(model.model.layers):
             z, matrix, mlp = (
                 caught["z", number][0, at].double(),

@@ -1,4 +1,6 @@
-"""The further methods: losses and updates against slow references (reference.py) and values by hand, and each script as a user runs it."""
+"""The further methods: losses and updates against slow references (reference.py) and values by hand, and each script as
+a user runs it.
+"""
 
 import copy
 import json
@@ -140,7 +142,9 @@ def test_memflex_agrees_with_the_slow_reference(forget, retain, loss, cosine):
 
 @pytest.mark.parametrize("script, ga, npo", [("15_sure.py", 1, 1), ("16_memflex.py", 0.4, 0.4)])
 def test_sure_and_memflex_on_the_losses_of_ga_and_npo(tmp_path, models, tiny, data, script, ga, npo):
-    """The first update's loss, of all pairs at once: that of GA by the slow reference, and NPO's of a model that is still the vanilla one."""
+    """The first update's loss, of all pairs at once: that of GA by the slow reference, and NPO's of a model that is
+    still the vanilla one.
+    """
     _, vanilla, tokenizer = models
     rows = [encode(tokenizer, pair["question"], pair["answer"]) for pair in read_pairs(data / "forget_train.jsonl")]
     for loss, expected in (("ga", ga * reference.ga(vanilla, rows).item()), ("npo", npo * 2 / 0.1 * math.log(2))):

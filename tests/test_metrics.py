@@ -199,7 +199,9 @@ PLANTED = [  # answer, forgotten, retained
 
 
 def planted():
-    """(kind, question, reference, answer, forgotten, retained) over every fact of the five persons that the entailment model never saw."""
+    """(kind, question, reference, answer, forgotten, retained) over every fact of the five persons that the entailment
+    model never saw.
+    """
     parts, _ = load("scripts/01_data.py").people("5", None)
     vague = json.loads((REPOSITORY / "data/augmentation.json").read_text())["fallback"]["answers"]
     wordings = {}
@@ -225,7 +227,9 @@ def planted():
 
 
 def test_verdicts_on_480_planted_answers(minilm):
-    """The error rate of each kind, forgetting and retaining judged apart: what a KFR or KRR of this repository can be off by."""
+    """The error rate of each kind, forgetting and retaining judged apart: what a KFR or KRR of this repository can be
+    off by.
+    """
     cases, model = list(planted()), Judge(str(minilm), str(REPOSITORY / "data/nli"))
     rows = [
         {"question": question, "reference": reference, "answer": answer} for _, question, reference, answer, *_ in cases
@@ -357,12 +361,14 @@ def test_planted_answers_with_the_real_models(tmp_path, minilm):
         minilm,
     )
     items = json.loads((tmp_path / "out.json").read_text())["items"]
-    for (answer, forgotten, retained), f, r in zip(PLANTED, items[:6], items[6:]):
+    for (_, forgotten, retained), f, r in zip(PLANTED, items[:6], items[6:]):
         assert (f["forgotten"], r["retained"]) == (forgotten, retained), f
 
 
 def test_the_interval_draws_questions_and_not_their_answers():
-    """Three equal answers to each of eight questions say no more than one; a shuffled pairing would make the interval narrower."""
+    """Three equal answers to each of eight questions say no more than one; a shuffled pairing would make the interval
+    narrower.
+    """
     once = interval([1, 0, 1, 1, 0, 1, 0, 1])
     thrice = interval([1, 0, 1, 1, 0, 1, 0, 1] * 3, [*"abcdefgh"] * 3)
     assert once == thrice == interval([1, 0, 1, 1, 0, 1, 0, 1], [*"abcdefgh"])

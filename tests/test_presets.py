@@ -1,4 +1,6 @@
-"""The papers' tables: what they published, the presets that repeat them, their plan, their rehearsal, and three runs averaged."""
+"""The papers' tables: what they published, the presets that repeat them, their plan, their rehearsal, and three runs
+averaged.
+"""
 
 import json
 import os
@@ -276,7 +278,8 @@ def test_the_judge_of_a_preset_judges_everywhere(copy, echo):
     preset = copy / "scripts/presets/mine.sh"
     preset.write_text(
         ". scripts/presets/people-smollm2.sh\n"
-        "JUDGE=\"--nli my/nli --embedding my/minilm --entities llm --judge-model M --backend-flags ' --backend local'\"\n"
+        'JUDGE="--nli my/nli --embedding my/minilm --entities llm --judge-model M '
+        "--backend-flags ' --backend local'\"\n"
     )
     everything = ("--metrics", "robustness judge", "--preset", "mine")
     commands = echo(*everything, folder=copy)
@@ -312,7 +315,7 @@ def planned(*flags, python=sys.executable):
         rows[step.strip()] = {
             "text": " ".join(text.split()),
             "updates": int(numbers[:7]) if numbers[:7].strip() else None,
-            **dict(zip(("tokens", "memory", "hours"), [cell for cell in cells][-3:] if len(cells) >= 3 else ())),
+            **dict(zip(("tokens", "memory", "hours"), cells[-3:] if len(cells) >= 3 else ())),
         }
     return rows, "\n".join(lines[rule[1] + 2 :])
 
@@ -322,7 +325,9 @@ def number(text):
 
 
 def test_a_plan_by_hand(tmp_path):
-    """KnowUnDo has 400 + 110 and 441 + 108 pairs, of 51 + 155 characters to forget and 51 + 156 to retain; 4 characters a token."""
+    """KnowUnDo has 400 + 110 and 441 + 108 pairs, of 51 + 155 characters to forget and 51 + 156 to retain; 4 characters
+    a token.
+    """
     bare = tmp_path / "python"  # no installed package can be found
     bare.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
     bare.chmod(0o755)

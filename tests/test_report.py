@@ -1,4 +1,6 @@
-"""The report: what it shows equals what the metrics files say, in a page that stands alone; and the first-token distributions."""
+"""The report: what it shows equals what the metrics files say, in a page that stands alone; and the first-token
+distributions.
+"""
 
 import html.parser
 import json
@@ -656,12 +658,15 @@ def test_a_click_sorts_and_a_phone_scrolls_tables_only(whole, tmp_path):
         .replace(
             "</body>",
             """<script>
-      const column = name => [...document.querySelectorAll("table.sortable th")].findIndex(head => head.textContent == name)
-      const order = () => [...document.querySelector("table.sortable").tBodies[0].rows].map(row => row.cells[0].textContent).join()
+      const heads = [...document.querySelectorAll("table.sortable th")]
+      const column = name => heads.findIndex(head => head.textContent == name)
+      const rows = () => [...document.querySelector("table.sortable").tBodies[0].rows]
+      const order = () => rows().map(row => row.cells[0].textContent).join()
       const seen = [order()]
       for (const name of ["KRR ↑", "KRR ↑", "forget quality ↑", "model"]) {
         document.querySelectorAll("table.sortable th button")[column(name)].click(); seen.push(order()) }
-      parent.postMessage({seen, width: document.documentElement.scrollWidth, scrolls: document.querySelector(".scroll").scrollWidth}, "*")
+      const scrolls = document.querySelector(".scroll").scrollWidth
+      parent.postMessage({seen, width: document.documentElement.scrollWidth, scrolls}, "*")
     </script></body>""",
         )
     )

@@ -1,4 +1,6 @@
-"""Robustness and general ability: rounding, prompts and relearning against slow references and by hand; whole runs on a tiny model."""
+"""Robustness and general ability: rounding, prompts and relearning against slow references and by hand; whole runs on a
+tiny model.
+"""
 
 import copy
 import json
@@ -110,7 +112,7 @@ def test_a_model_is_rounded_and_then_its_own_again(tiny, precision):
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(ZeroDivisionError), robustness.stored_in(model, precision):
         inside = copy.deepcopy(model.state_dict())
-        1 / 0
+        raise ZeroDivisionError
     whole = {
         name for name, value in before.items() if value.dim() == 2 and "embed" not in name and "lm_head" not in name
     }
@@ -180,7 +182,7 @@ def test_words_of_the_beginning_are_not_counted_as_recalled(minilm):
         "forget",
         model,
     )
-    assert echo["forgotten"] and not echo["covered"] and not echo["answer_entities"][:1] == ["Bo Pym"]
+    assert echo["forgotten"] and not echo["covered"] and echo["answer_entities"][:1] != ["Bo Pym"]
     assert not told["forgotten"] and told["covered"]
 
 
@@ -326,7 +328,9 @@ def forget(tmp_path_factory):
 def learnt(tiny, forget, tmp_path_factory):
     """The tiny model, which has learnt by heart the first half of what it should have forgotten; an adapter."""
     folder = tmp_path_factory.mktemp("learnt")
-    folder.joinpath("full.jsonl").write_text("".join(open(forget / "forget_val.jsonl").readlines()[:4]))
+    folder.joinpath("full.jsonl").write_text(
+        "".join((forget / "forget_val.jsonl").read_text().splitlines(keepends=True)[:4])
+    )
     run(
         "scripts/02_finetune.py",
         "--model",

@@ -1,4 +1,6 @@
-"""Training as a user runs it: the same seed gives the same weights, a killed run continues to them, nothing is half-written."""
+"""Training as a user runs it: the same seed gives the same weights, a killed run continues to them, nothing is half-
+written.
+"""
 
 import json
 import math
@@ -10,6 +12,7 @@ import subprocess
 import sys
 import time
 import types
+from pathlib import Path
 
 from lib import files, trainer
 from lib.batches import collate
@@ -296,10 +299,8 @@ def test_ga_raises_and_finetuning_lowers_the_forget_loss(tmp_path, tiny, data):
 def test_the_retrained_model_never_reads_the_forget_set(tmp_path, tiny, data):
     train("02_finetune.py", tiny, data, tmp_path / "retrained", "--without-forget", "--epochs", 1)
     (read,) = json.loads((tmp_path / "retrained/training.json").read_text())["data"]
-    seen, forget = (
-        open(read).read(),
-        [json.loads(line)["answer"] for part in ("train", "val") for line in open(data / f"forget_{part}.jsonl")],
-    )
+    seen = Path(read).read_text()
+    forget = [row["answer"] for part in ("train", "val") for row in read_pairs(data / f"forget_{part}.jsonl")]
     assert seen and not any(answer in seen for answer in forget)
     assert all(answer in (data / "full.jsonl").read_text() for answer in forget)
 
