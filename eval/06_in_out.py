@@ -199,6 +199,10 @@ if __name__ == "__main__":
         found = read(curve_file, "a curve of 40_in_out.py", ["points", "references"])
         points = found["points"]
         known = read(exposure_file, "a results file of 05_exposure.py", ["items"])["items"]
+        if not isinstance(known, list) or not all(isinstance(item, dict) and "tokens" in item for item in known):
+            fail(f"{exposure_file}: not a results file of 05_exposure.py")
+        if not isinstance(points, list) or not all(isinstance(point, dict) and point.get("forget") for point in points):
+            fail(f"{curve_file}: not a curve of 40_in_out.py")
         if not all(item.get("logprob_reference") for item in known):
             fail(f"{exposure_file}: has no reference models; run 05_exposure.py with --reference")
         if [tokens for _, tokens in points[0]["forget"]] != [item["tokens"] for item in known]:

@@ -6,10 +6,19 @@ training step 17 times slower.
 """
 
 import os
+import signal
+import sys
 
-from lib.files import report_faults
 
-report_faults()  # before torch is loaded, which takes seconds in which one may press Ctrl-C
+def _interrupted(*_):
+    os.write(2, b"\ninterrupted: give the same command again to continue\n")
+    os._exit(130)
+
+
+# while libraries are loaded, for seconds, Ctrl-C ends the program at once: numpy makes other errors of a KeyboardInterrupt
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler and "pytest" not in sys.modules:
+    signal.signal(signal.SIGINT, _interrupted)
+
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

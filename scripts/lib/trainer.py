@@ -62,7 +62,8 @@ def start(args, *columns, files=()):
     model, tokenizer = _adapted(args)
     model = parallel.place(model, pick_device(), args.shard)
     cut, sets = {}, []
-    for name, pairs in [*((str(files[0]), column) for column in columns), (str(files[-1]), retain)]:
+    names = [f"{files[0]}{f' (answers {at})' if len(columns) > 1 else ''}" for at in range(1, 1 + len(columns))]
+    for name, pairs in zip([*names, str(files[-1])], [*columns, retain], strict=True):
         texts = [(pair["question"], pair["answer"]) for pair in pairs]
         rows, lost = encode_pairs(tokenizer, texts, args.max_length, name, parallel.say)
         sets.append(rows)
@@ -94,7 +95,16 @@ def _adapted(args):
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )
-    return lora.hasten(get_peft_model(model, settings)), tokenizer
+    try:
+        return lora.hasten(get_peft_model(model, settings)), tokenizer
+    except ValueError as error:
+        if "lora_dropout" not in str(error):
+            raise
+        parallel.say(
+            f"{args.model}: its experts are trained without dropout, as peft knows none there (--lora-dropout 0)"
+        )
+        args.lora_dropout = 0.0  # Mixtral's; the record says so
+        return _adapted(args)
 
 
 def refusals(pairs, seed):
@@ -339,9 +349,7 @@ class Trainer:
         save_model(model, self.tokenizer, self.partial)
         self.record["seconds"] = round(time.time() - self.began, 1)
         if not merge:
-            self.record["base"] = (
-                "adapter_config.json has the base model's full path as base_model_name_or_path: change it when the base moves"
-            )
+            self.record["base"] = "adapter_config.json names the base model by its full path (base_model_name_or_path)"
         write_json(self.partial / "training.json", {**self.record, "updates": self.log, "probes": self.probes})
         for name in (
             "checkpoint.pt",
