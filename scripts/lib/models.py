@@ -60,7 +60,7 @@ def model_folder(path, how=HOW):
 
 
 def is_hub_id(name):
-    """owner/name, where no folder here is called as the owner: work/none leads nowhere, and the hub need not be asked."""
+    """owner/name, where no folder here is called as the owner: work/none leads nowhere, and no hub need be asked."""
     return bool(re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", str(name))) and not Path(name).parent.is_dir()
 
 
@@ -97,8 +97,8 @@ def loading(path):
 
 
 def fixed_date(template):
-    """A chat template that asks for today's date with DATE in its place: the prompt would be another every day, in training,
-    in a continued training and in evaluation."""
+    """A chat template that asks for today's date with DATE in its place: the prompt would be another every day, in
+    training, in a continued training and in evaluation."""
     if isinstance(template, dict):
         return {name: fixed_date(text) for name, text in template.items()}
     found = r"strftime_now\(\s*(['\"])(.*?)\1\s*\)"
@@ -169,7 +169,7 @@ def read_model(path, dtype="auto"):
 
 
 def position_limit(model):
-    """Tokens that a model can read which looks positions up in a table (GPT-2, OPT, GPT-J); None for one that computes them."""
+    """Tokens that a model can read which looks positions up in a table (GPT-2, OPT, GPT-J); None where it computes them."""
     config = model.config.get_text_config()
     if getattr(config, "rope_parameters", None):
         return None
@@ -177,7 +177,7 @@ def position_limit(model):
 
 
 def save_model(model, tokenizer, folder):
-    """Writes a model folder: full weights, or only the adapter that was trained. Weights that are no numbers are refused.
+    """Writes a model folder: full weights, or only the trained adapter. Weights that are no numbers are refused.
 
     An adapter names its base by its full path, so that peft finds it from wherever it is loaded.
     """
@@ -257,7 +257,7 @@ def encode_pairs(tokenizer, pairs, max_length=None, what="pairs", say=print):
     """Tokens of pairs of (question, answer), and what was cut of them, which is said.
 
     Returns:
-        (list as of `encode`; {} or {"answers": how many lost their end, "of": pairs, "max_length": what would hold all}).
+        (list as of `encode`; {}, or {"answers": how many lost their end, "of": pairs, "max_length": that for all}).
     """
     rows, limit = [encode(tokenizer, *pair, max_length) for pair in pairs], room(tokenizer, max_length)
     full = [at for at, (ids, _) in enumerate(rows) if len(ids) == limit]
