@@ -13,7 +13,8 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY / "scripts"))
 
-from files import fail, read_pairs, write_jsonl  # noqa: E402
+from lib.files import fail, write_jsonl  # noqa: E402
+from lib.formats import read_pairs  # noqa: E402
 
 TENTHS = {  # file: tokens of questions, tokens of answers (unlearn_train, 400 pairs; retention_train, 441)
     "forget_train": ((7, 8, 9, 9, 10, 11, 12, 14, 15, 18), (19, 23, 25, 28, 31, 33, 35, 37, 40, 46)),
