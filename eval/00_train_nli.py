@@ -200,7 +200,9 @@ def accuracy(model, pairs):
 
 
 if __name__ == "__main__":
-    parser = Parser(__doc__)
+    parser = Parser(
+        __doc__, files=lambda args: [Path(args.out, name) for name in ("model.safetensors", "training.json")]
+    )
     parser.add_argument("--people", required=True, help="folder made by 01_data.py --persons all")
     parser.add_argument("--tofu", required=True, help="folder with TOFU's retain_perturbed.json and retain90.json")
     parser.add_argument(
@@ -229,6 +231,8 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     model_folder(args.embedding, f"python scripts/00_models.py --model minilm --out {args.embedding}")
+    if args.start and Path(args.start).resolve() == Path(args.out).resolve():
+        fail(f"--out {args.out}: is --start: give another folder")
     if args.start and not Path(args.start, "model.safetensors").is_file():
         fail(f"--start {args.start}: no model.safetensors there")
 

@@ -162,7 +162,7 @@ def summarise(items, reference=None):
 
 
 if __name__ == "__main__":
-    parser = Parser(__doc__)
+    parser = Parser(__doc__, shared=("reference",))
     parser.add_argument(
         "--model",
         required=True,

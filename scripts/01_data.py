@@ -6,10 +6,11 @@ Without files to tune or to validate on, a set's training questions serve, as th
 perturbed answers, where they are there, come along as they are, for its own metrics (eval/03_tofu.py).
 """
 
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
-from lib.files import REPOSITORY, fail, read_json, record, write_json, write_jsonl
+from lib.files import REPOSITORY, begin_folder, end_folder, fail, read_json, record, write_json, write_jsonl
 from lib.flags import Parser, count
 from lib.formats import read_pairs
 from lib.hub import download
@@ -63,7 +64,7 @@ def people(count, forgotten):
     """
     files = [REPOSITORY / "data/people/persons.json", REPOSITORY / "data/people/wordings.json"]
     persons, wordings = map(read_json, files)
-    count = len(persons) if count == "all" else int(count) if count.isdigit() else 0
+    count = len(persons) if count == "all" else int(count) if count.isdecimal() else 0
     if not 2 <= count <= len(persons):
         fail(f"--persons must be all or a number from 2 to {len(persons)}")
     forgotten = min(count - 1, max(1, round(count * 4 / 5))) if forgotten is None else forgotten
@@ -96,11 +97,13 @@ def people(count, forgotten):
 
 
 def find(folder, names):
-    """The first of the files `names` (.json or .jsonl) that the folder holds, or None."""
+    """The first of the files `names` (.json or .jsonl) that the folder holds, or None; both of one name are refused."""
     for name in names:
-        for path in (folder / f"{name}.json", folder / f"{name}.jsonl"):
-            if path.is_file():
-                return path
+        there = [path for path in (folder / f"{name}.json", folder / f"{name}.jsonl") if path.is_file()]
+        if len(there) > 1:
+            fail(f"{there[0]} and {there[1].name}: remove one of them; which one counts would be a guess")
+        if there:
+            return there[0]
 
 
 def from_folder(folder, split):
@@ -156,17 +159,19 @@ def load(paths):
     return {part: parts[part] for part in PARTS}
 
 
+def folded(pair):
+    """A pair without what makes no other pair: case, the form of accents, blanks, signs at the end."""
+    plain = lambda text: " ".join(unicodedata.normalize("NFKC", text).casefold().split()).rstrip(".!?… ")
+    return plain(pair["question"]), plain(pair["answer"])
+
+
 def check_apart(parts, paths):
     """A pair both to forget and to keep would make every number meaningless."""
     where = lambda part, row: f"{paths.get(part) or part} (pair {row + 1})"
-    seen = {
-        (pair["question"], pair["answer"]): (part, row)
-        for part in reversed(PARTS[:3])
-        for row, pair in enumerate(parts[part])
-    }
+    seen = {folded(pair): (part, row) for part in reversed(PARTS[:3]) for row, pair in enumerate(parts[part])}
     for part in PARTS[3:]:
         for row, pair in enumerate(parts[part]):
-            if match := seen.get((pair["question"], pair["answer"])):
+            if match := seen.get(folded(pair)):
                 fail(
                     f"{where(part, row)}: this pair is to be retained, and to be forgotten in {where(*match)}: "
                     f"remove one of them ({pair['question'][:70]!r})"
@@ -174,7 +179,7 @@ def check_apart(parts, paths):
 
 
 if __name__ == "__main__":
-    parser = Parser(__doc__)
+    parser = Parser(__doc__, folder="data")
     parser.add_argument("--data", default="people", help="people, knowundo, tofu, or a folder (default: people)")
     parser.add_argument("--out", required=True, help="folder to write the parts and data.json to")
     parser.add_argument("--persons", default="5", help="people: how many persons, or all (default: 5)")
@@ -200,7 +205,7 @@ if __name__ == "__main__":
     else:
         fail(f"--data {args.data}: not people, knowundo or tofu, and no such folder")
     check_apart(parts, paths)
-    out = Path(args.out)
+    out = begin_folder(args.out)
     for part, pairs in parts.items():
         repeats = sum(times - 1 for times in Counter(pair["question"] for pair in pairs).values())
         print(f"{part:13} {len(pairs):5} pairs" + (f" ({repeats} repeated questions)" if repeats else ""))
@@ -219,3 +224,4 @@ if __name__ == "__main__":
     write_json(
         out / "data.json", {"counts": {part: len(pairs) for part, pairs in parts.items()}, **record(args, files)}
     )
+    end_folder(out)

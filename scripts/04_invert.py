@@ -272,7 +272,8 @@ def filled(prompt, pair, count):
 
 
 if __name__ == "__main__":
-    parser = Parser(__doc__)
+    written = lambda args: Path(args.out or Path(args.data) / "forget_inverted.jsonl")
+    parser = Parser(__doc__, files=lambda args: [written(args), written(args).with_suffix(".json")])
     parser.add_argument("--data", required=True, help="folder made by 01_data.py")
     parser.add_argument(
         "--file",
@@ -303,7 +304,7 @@ if __name__ == "__main__":
         fail(
             f"{source}: no question got {args.count} answers that contradict the true one: try another --backend-model or --temperature"
         )
-    out = Path(args.out or Path(args.data) / "forget_inverted.jsonl")
+    out = written(args)
     write_jsonl(out, rows)
     summary = {
         "forget_pairs": len(pairs),

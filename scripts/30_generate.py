@@ -16,7 +16,8 @@ from lib.models import load_model
 import torch
 
 if __name__ == "__main__":
-    parser = Parser(__doc__)
+    written = lambda args: [Path(args.out) / f"{Path(path).stem}.jsonl" for path in args.questions]
+    parser = Parser(__doc__, files=lambda args: [*written(args), Path(args.out) / "generation.json"])
     parser.add_argument("--model", required=True, help="model folder, adapter folder or hub id")
     parser.add_argument("--questions", required=True, nargs="+", help="files of question-answer pairs")
     parser.add_argument(
@@ -45,8 +46,6 @@ if __name__ == "__main__":
     args = parser.parse_args()
     if args.samples > 1 and not args.temperature:
         fail("--samples above 1 needs --temperature: greedy answers are all the same")
-    if len({Path(path).name for path in args.questions}) < len(args.questions):
-        fail("--questions: two files have the same name, and so would their answers")
 
     pairs = {path: read_pairs(path) for path in args.questions}
     parallel.begin()
@@ -73,6 +72,6 @@ if __name__ == "__main__":
             ]
     parallel.end()
     if parallel.first:
-        for path in pairs:
-            write_jsonl(Path(args.out) / f"{Path(path).stem}.jsonl", found[path])
+        for path, out in zip(args.questions, written(args), strict=True):
+            write_jsonl(out, found[path])
         write_json(Path(args.out) / "generation.json", {**record(args, args.questions), "processes": parallel.count})

@@ -7,6 +7,9 @@ training step 17 times slower.
 
 import os
 
+from lib.files import report_faults
+
+report_faults()  # before torch is loaded, which takes seconds in which one may press Ctrl-C
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

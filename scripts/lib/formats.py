@@ -12,6 +12,7 @@ metrics          {"summary": {...}, "items": [...], ...origin}, by eval/; see fi
 
 from lib.files import fail, read_rows
 
+OWN = ("person", "name", "fact", "value")  # fields beside question and answer that mean something here
 OTHER_NAMES = {"text": "question", "labels": "answer"}  # KnowUnDo's
 
 
@@ -57,15 +58,12 @@ def read_pairs(path, places=False):
     Returns:
         list of dicts with `question`, `answer` and whatever other fields the row has; at least one.
     """
-    pairs = [
-        {
-            **row,
-            "question": text_of(place, row, "question"),
-            "answer": text_of(place, row, "answer"),
-            **({"place": place} if places else {}),
-        }
-        for place, row in objects(path)
-    ]
+    pairs = []
+    for place, row in objects(path):
+        row = {name: value for name, value in row.items() if name not in OWN or value not in (None, "")}
+        for field in ("question", "answer", *(name for name in OWN if name in row)):
+            row[field] = text_of(place, row, field)
+        pairs.append({**row, "place": place} if places else row)
     return pairs or fail(f"{path}: holds no question-answer pair")
 
 

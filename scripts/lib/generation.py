@@ -1,7 +1,7 @@
 """The one generator: continues prompts in left-padded batches of like length, by transformers' `generate`."""
 
 from lib import parallel
-from lib.files import progress
+from lib.files import fail, progress
 from lib.models import prompt_text
 
 import torch
@@ -19,6 +19,7 @@ def continuations(prompts, model, tokenizer, batch=64, max_new_tokens=128, desc=
         list of lists of token ids, in the order of prompts, without the end token and what follows it.
     """
     limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else max_new_tokens
+    prompts, limits = _fitting(prompts, limits, tokenizer)
     wanted = {}  # (number of the sampled prompt, or 0; prompt): the longest continuation asked for
     keys = [(at if sampling else 0, tuple(prompt)) for at, prompt in enumerate(prompts)]
     for key, limit in zip(keys, limits, strict=True):
@@ -28,6 +29,11 @@ def continuations(prompts, model, tokenizer, batch=64, max_new_tokens=128, desc=
         sorted((key for key, limit in wanted.items() if limit), key=lambda key: (len(key[1]), wanted[key])),
     )
     batches = [order[at : at + batch] for at in range(0, len(order), batch)]
+    if positions := getattr(
+        tokenizer, "positions", None
+    ):  # a batch reads as far as its longest prompt and its longest answer
+        beyond = lambda rows: max(len(key[1]) for key in rows) + max(map(wanted.get, rows)) > positions
+        batches = [part for rows in batches for part in ([[key] for key in rows] if beyond(rows) else [rows])]
     mine, shared = batches[parallel.rank :: parallel.count], parallel.sharded(model)
     if shared and len(mine) * parallel.count < len(
         batches
@@ -41,18 +47,41 @@ def continuations(prompts, model, tokenizer, batch=64, max_new_tokens=128, desc=
         ids = torch.tensor([[tokenizer.pad_token_id] * (width - len(prompt)) + list(prompt) for _, prompt in rows])
         mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for _, prompt in rows])
         with torch.inference_mode():
-            tokens = model.generate(
-                input_ids=ids.to(model.device),
-                attention_mask=mask.to(model.device),
-                synced_gpus=shared,
-                max_new_tokens=max(wanted[row] for row in rows),
-                **sampling,
-            )
+            try:
+                tokens = model.generate(
+                    input_ids=ids.to(model.device),
+                    attention_mask=mask.to(model.device),
+                    synced_gpus=shared,
+                    max_new_tokens=max(wanted[row] for row in rows),
+                    **sampling,
+                )
+            except RuntimeError as error:
+                if "probability tensor" not in str(error):
+                    raise
+                fail("the model's probabilities are no numbers: its weights are none, or --temperature is too small")
         for row, new in zip(rows, tokens[:, width:].tolist(), strict=True):
             result[row] = new[: next((at for at, token in enumerate(new) if token in ends), len(new))]
     model.train(training)
     result = parallel.gathered(result)
     return [result.get(key, [])[:limit] for key, limit in zip(keys, limits, strict=True)]
+
+
+def _fitting(prompts, limits, tokenizer):
+    """Prompts and limits that a model with a table of positions can read. A prompt that leaves no room for what was asked, or
+    for half of the positions where that is less, loses its beginning, which is said; what follows it loses its end."""
+    positions, cut = getattr(tokenizer, "positions", None), 0
+    if positions is None or not prompts:
+        return prompts, limits
+    kept = []
+    for prompt, limit in zip(prompts, limits, strict=True):
+        keep = positions - min(limit, positions // 2)
+        cut += len(prompt) > keep
+        kept.append((prompt[-keep:], min(limit, positions - min(len(prompt), keep))))
+    if cut:
+        parallel.say(
+            f"{cut} of {len(prompts)} prompts are too long for the model's {positions} positions: their beginnings are cut"
+        )
+    return map(list, zip(*kept))
 
 
 def continue_texts(texts, model, tokenizer, batch=64, max_new_tokens=128, **sampling):

@@ -1,7 +1,7 @@
 """Log-probabilities of answers, in nats: of a training batch, with gradients, and of a list of pairs, to be compared."""
 
 from lib.files import progress
-from lib.models import encode
+from lib.models import encode_pairs
 from lib.reference import FrozenModel
 
 import torch
@@ -58,7 +58,7 @@ def answer_logprobs(pairs, model, tokenizer, batch):
         a list, in the order of pairs, of (log-probabilities in nats, whether the token is also the likeliest one), each
         (answer tokens,), end of sequence included.
     """
-    encoded, result = [encode(tokenizer, *pair) for pair in pairs], {}
+    encoded, result = encode_pairs(tokenizer, pairs)[0], {}
     order = sorted(range(len(pairs)), key=lambda at: len(encoded[at][0]))
     for at in progress(range(0, len(order), batch), desc="answers scored", unit="batch"):
         part = order[at : at + batch]

@@ -18,10 +18,21 @@ from pathlib import Path
 
 from lib import lora, parallel
 from lib.batches import accumulated, collate, parts
-from lib.files import REPOSITORY, STARTED, fail, progress, read_json, record, replace_folder, write_json
+from lib.files import (
+    REPOSITORY,
+    STARTED,
+    begin_folder,
+    fail,
+    progress,
+    read_json,
+    record,
+    replace_folder,
+    write_json,
+    writing,
+)
 from lib.formats import read_pairs
 from lib.likelihood import nll
-from lib.models import base_model, encode, pick_device, pick_dtype, read_model, save_model
+from lib.models import base_model, encode, encode_pairs, pick_device, pick_dtype, read_model, save_model
 from lib.reference import FrozenModel
 
 import torch
@@ -50,14 +61,19 @@ def start(args, *columns, files=()):
         retain = read_pairs(files[-1])
     model, tokenizer = _adapted(args)
     model = parallel.place(model, pick_device(), args.shard)
-    *columns, retain = sets = [
-        [encode(tokenizer, pair["question"], pair["answer"], args.max_length) for pair in pairs]
-        for pairs in (*columns, retain)
-    ]
+    cut, sets = {}, []
+    for name, pairs in [*((str(files[0]), column) for column in columns), (str(files[-1]), retain)]:
+        texts = [(pair["question"], pair["answer"]) for pair in pairs]
+        rows, lost = encode_pairs(tokenizer, texts, args.max_length, name, parallel.say)
+        sets.append(rows)
+        cut |= {name: lost} if lost else {}
+    *columns, retain = sets
     model.frozen = FrozenModel(
         model, [sum(sets, [])] if parallel.sharded(model) else sets
     )  # sharded: all processes at the same time
-    return model, Trainer(args, model, tokenizer, list(zip(*columns, strict=True)), [(row,) for row in retain], files)
+    return model, Trainer(
+        args, model, tokenizer, list(zip(*columns, strict=True)), [(row,) for row in retain], files, cut
+    )
 
 
 def _dtype(args):
@@ -99,9 +115,9 @@ class Trainer:
     Several processes (parallel.py) make the updates of one, to rounding, and continue each other's checkpoints; their dropout differs.
     """
 
-    def __init__(self, args, model, tokenizer, forget, retain, files):
+    def __init__(self, args, model, tokenizer, forget, retain, files, cut=None):
         self.args, self.model, self.tokenizer, self.forget, self.retain = args, model, tokenizer, forget, retain
-        self.record = {**record(args, files), "processes": parallel.count}
+        self.record = {**record(args, files), "processes": parallel.count, "cut": cut or {}}
         self.out, self.partial = Path(args.out), Path(f"{Path(args.out)}.partial")  # --out may end in a slash
         size = args.batch * args.accumulation
         self.steps = max(1, round(args.epochs * math.ceil(len(self.forget) / size)))
@@ -174,9 +190,10 @@ class Trainer:
         if checkpoint.is_file():
             try:
                 state = torch.load(checkpoint, weights_only=True, map_location="cpu")
-            except Exception as error:
-                fail(f"{checkpoint}: cannot be read ({error}); delete it to start again")
-            if state["settings"] != self.settings:
+                found = state["settings"]
+            except Exception as error:  # whatever is in it, it is no checkpoint
+                fail(f"{checkpoint}: is damaged ({type(error).__name__}): delete it to start again")
+            if found != self.settings:
                 parallel.say(
                     f"{checkpoint}: made by another method, or with other settings, data or model; starting afresh"
                 )
@@ -186,19 +203,22 @@ class Trainer:
             if parallel.first:
                 shutil.rmtree(self.partial, ignore_errors=True)
             return
-        self.done, self.log, self.probes = state["step"], state["log"], state["probes"]
-        self.began -= state["seconds"]
-        for parameter, value in zip(self.parameters, state["parameters"], strict=True):
-            parameter.data.copy_(value)
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        torch.set_rng_state(state["rng"])
-        if torch.cuda.is_available() and "cuda_rng" in state:  # not in one that was made without a GPU
-            torch.cuda.set_rng_state(state["cuda_rng"])
+        try:
+            self.done, self.log, self.probes = state["step"], state["log"], state["probes"]
+            self.began -= state["seconds"]
+            for parameter, value in zip(self.parameters, state["parameters"], strict=True):
+                parameter.data.copy_(value)
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.schedule.load_state_dict(state["schedule"])
+            torch.set_rng_state(state["rng"])
+            if torch.cuda.is_available() and "cuda_rng" in state:  # not in one that was made without a GPU
+                torch.cuda.set_rng_state(state["cuda_rng"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            fail(f"{checkpoint}: is damaged ({type(error).__name__}): delete it to start again")
         parallel.say(f"continuing at update {self.done} of {self.steps}")
 
     def _checkpoint(self):
-        self.partial.mkdir(parents=True, exist_ok=True)
+        begin_folder(self.partial)
         state = {
             "settings": self.settings,
             "step": self.done,
@@ -212,8 +232,15 @@ class Trainer:
         }
         if torch.cuda.is_available():
             state["cuda_rng"] = torch.cuda.get_rng_state()
-        torch.save(state, self.partial / "checkpoint.tmp")
-        (self.partial / "checkpoint.tmp").replace(self.partial / "checkpoint.pt")
+        temporary, checkpoint = self.partial / "checkpoint.tmp", self.partial / "checkpoint.pt"
+        last = "; the same command goes on from the last checkpoint" if checkpoint.is_file() else ""
+        try:
+            with writing(checkpoint, last):
+                torch.save(state, temporary)
+                temporary.replace(checkpoint)
+        except SystemExit:
+            temporary.unlink(missing_ok=True)
+            raise
 
     def __iter__(self):
         args, pad, device = self.args, self.tokenizer.pad_token_id, next(self.model.parameters()).device
@@ -247,7 +274,7 @@ class Trainer:
             apart, combine: gradients of several losses, each from `take_gradients`, and the function that makes of their sums over
             the accumulated batch (and over all processes) the list of gradients to update with.
         """
-        loss = float(loss)
+        loss = torch.as_tensor(loss).item()
         if not math.isfinite(loss):
             fail(f"{self.args.out}: the loss is {loss} at update {self.done + 1}: use a lower --lr or fewer --epochs")
         if apart is not None:
@@ -296,9 +323,7 @@ class Trainer:
         parallel.end()
         if not parallel.first:
             return
-        if not all(bool(parameter.isfinite().all()) for parameter in self.parameters):
-            fail(f"{self.args.out}: the last update left weights that are no numbers: use a lower --lr")
-        self.partial.mkdir(parents=True, exist_ok=True)
+        begin_folder(self.partial)
         model = self.model
         merge = (
             merge or Path(self.args.model, "adapter_config.json").is_file()
@@ -313,6 +338,10 @@ class Trainer:
             model = model.float().merge_and_unload().to(pick_dtype(_dtype(self.args)))
         save_model(model, self.tokenizer, self.partial)
         self.record["seconds"] = round(time.time() - self.began, 1)
+        if not merge:
+            self.record["base"] = (
+                "adapter_config.json has the base model's full path as base_model_name_or_path: change it when the base moves"
+            )
         write_json(self.partial / "training.json", {**self.record, "updates": self.log, "probes": self.probes})
         for name in (
             "checkpoint.pt",
