@@ -1,4 +1,5 @@
-"""What one GPU does with this project: training steps, generation, FSDP2 at the sizes of published models, weights random.
+"""What one GPU does with this project: training steps, generation, FSDP2 at the sizes of published models, weights
+random.
 
     bash bench/gpu.sh
 
@@ -219,7 +220,9 @@ def flags(method, folder, batch, accumulation, steps, rows, **changes):
 
 
 def steps_of(method, args, shape, tokenizer, dtype):
-    """Runs a method → (model, of each update: seconds, tokens, answer tokens, loss); the first computes what is kept."""
+    """Runs a method → (model, of each update: seconds, tokens, answer tokens, loss); the first computes what is
+    kept.
+    """
     trainer._adapted = lambda given: adapted(given, shape, tokenizer, dtype)
     trainer.record = lambda *_: {"script": "gpu.py", "data": {}}  # what is recorded needs packages that this does not
     model, running = trainer.start(args)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# What one GPU does with this project, in under 9 minutes: training steps at 1B and 7B, generation, FSDP2. One JSON line a measurement.
-#   bash bench/gpu.sh            --tiny: the same with models of two small layers, on a CPU too; --help: what each number is
+# What one GPU does with this project, in under 9 minutes: training steps at 1B and 7B, generation, FSDP2. One line of
+# JSON a measurement.
+#   bash bench/gpu.sh      --tiny: with models of two small layers, on a CPU too; --help: what each number is
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 began=$(date +%s)
