@@ -64,9 +64,9 @@ def minilm():
 def models(tiny):
     """(LoRA model with a non-zero adapter, plain vanilla model, tokenizer)."""
     import torch
-    import unlearn
+    from lib.models import load_model
     from peft import LoraConfig, get_peft_model
-    vanilla, tokenizer = unlearn.load_model(tiny, "float32")
+    vanilla, tokenizer = load_model(tiny, "float32")
     torch.manual_seed(1)
     model = get_peft_model(copy.deepcopy(vanilla), LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
     for name, parameter in model.named_parameters():

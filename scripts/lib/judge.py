@@ -4,6 +4,7 @@ A reference entity counts as covered when an entity of the answer has a like emb
 KFR = mean[E < 0.3 or NLI(answer → reference) = contradiction], KRR = mean[E > 0.3 and NLI(reference → answer) ≠ contradiction].
 """
 
+from lib import hub
 from lib.entailment import LABELS, Entailment
 from lib.entities import answer_entities, beyond, entities, reference_entities
 from lib.files import fail, mean
@@ -22,7 +23,7 @@ class Judge:
 
         self.entail = Entailment(nli, embedding)
         try:
-            self.embedder = SentenceTransformer(embedding, device=self.entail.device, trust_remote_code=False)
+            self.embedder = SentenceTransformer(hub.folder(embedding), device=self.entail.device, trust_remote_code=False)
         except (OSError, ValueError) as error:
             fail(f"cannot load {embedding}: {str(error).strip().splitlines()[0]}")
 
