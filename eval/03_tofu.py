@@ -1,12 +1,13 @@
 """TOFU's metrics (Maini et al. 2024, arXiv:2401.06121, section 2.2): is the model told apart from one that never knew?
 
-Probability P(a|q)^(1/|a|); truth ratio R = mean over perturbed answers of P^(1/|.|) / P(paraphrase)^(1/|.|), near or above 1 where
-the truth is no likelier than falsehoods; forget quality, the p-value of the two-sample Kolmogorov-Smirnov test between the truth
-ratios of this model and of the retrained one on the forget set (above 0.05: cannot be told apart); model utility, the harmonic mean
-of ROUGE-L recall, probability and max(0, 1 - R) over retain set, real authors and world facts: nine values.
+Probability P(a|q)^(1/|a|); truth ratio R = mean over perturbed answers of P^(1/|.|) / P(paraphrase)^(1/|.|), near or
+above 1 where the truth is no likelier than falsehoods, and beside its mean that of min(R, 1/R) (_truth_ratio_min);
+forget quality, the p-value of the two-sample Kolmogorov-Smirnov test between the truth ratios of this model and of the
+retrained one on the forget set (above 0.05: cannot be told apart); model utility, the harmonic mean of ROUGE-L recall,
+probability and max(0, 1 - R) over retain set, real authors and world facts: nine values.
 
-Rows are TOFU's: question, answer, perturbed_answer (a list) and, but for the two fact sets, paraphrased_answer. Where these are
-missing, --perturbed and --paraphrased supply them.
+Rows are TOFU's: question, answer, perturbed_answer (a list) and, but for the two fact sets, paraphrased_answer. Where
+these are missing, --perturbed and --paraphrased supply them.
 """
 
 import argparse
@@ -31,11 +32,22 @@ FACTS = SETS[
 def truth_ratio(paraphrase, perturbed, paper=False):
     """R from mean log-probabilities a token, in nats (one of the paraphrased answer, a list of the perturbed ones').
 
-    The released code averages the perturbed answers' losses, a geometric mean of probabilities; the paper's formula averages
-    the probabilities.
+    The paper's formula averages the perturbed answers' probabilities. TOFU's code does so for model utility
+    (utils.get_model_utility), and averages their losses, a geometric mean of probabilities, for forget quality
+    (utils.get_forget_quality); its older aggregate_eval_stat.py and open-unlearning take the geometric mean for both.
+
+    Args:
+        paper: the arithmetic mean, not the geometric one.
     """
     false = log_mean_exp(perturbed) if paper else mean(perturbed)
     return math.exp(min(false - paraphrase, 700))  # e^709 is the largest float
+
+
+def nearer(ratio):
+    """min(R, 1/R), 1 where truth and falsehoods are equally likely: the mean is open-unlearning's
+    forget_truth_ratio.
+    """
+    return min(ratio, 1 / ratio) if ratio > 0 else 0.0
 
 
 def forget_quality(ratios, reference):
@@ -46,10 +58,12 @@ def forget_quality(ratios, reference):
 
 
 def add_perturbed(pairs, path):
-    """Gives rows the false answers of a file of {"question", "answers"} (04_invert.py), found by question; rows without go."""
+    """Gives rows the false answers of a file of {"question", "answers"} (04_invert.py), found by question; rows without
+    go.
+    """
     found = {}
-    for _, question, answers in read_inverted(path):
-        found.setdefault(question, []).extend(answers)
+    for _, question, false in read_inverted(path):
+        found.setdefault(question, []).extend(false)
     kept = [{**pair, "perturbed_answer": found[pair["question"]]} for pair in pairs if pair["question"] in found]
     return kept or fail(
         f"{path}: holds answers to none of the questions ({pairs[0]['place']} asks {pairs[0]['question'][:60]!r})"
@@ -57,7 +71,9 @@ def add_perturbed(pairs, path):
 
 
 def add_paraphrased(pairs, path):
-    """Gives rows a paraphrased answer: another wording of the same fact, found by person and fact where rows have them, else by row."""
+    """Gives rows a paraphrased answer: another wording of the same fact, found by person and fact where rows have them,
+    else by row.
+    """
     others = read_pairs(path, places=True)
     if all("person" in row and "fact" in row for row in pairs + others):
         found = {(row["person"], row["fact"]): row["answer"] for row in reversed(others)}
@@ -66,7 +82,8 @@ def add_paraphrased(pairs, path):
         return [{**row, "paraphrased_answer": found[row["person"], row["fact"]]} for row in pairs]
     if len(others) != len(pairs):
         fail(
-            f"{path}: has {len(others)} rows for {len(pairs)} to paraphrase; give a row each, or person and fact in both files"
+            f"{path}: has {len(others)} rows for {len(pairs)} to paraphrase; give a row each, or person and fact in "
+            "both files"
         )
     return [{**row, "paraphrased_answer": other["answer"]} for row, other in zip(pairs, others, strict=True)]
 
@@ -85,7 +102,9 @@ def read_set(name, path, perturbed, paraphrased):
 
 
 def read_ratios(path, rows, paper):
-    """The retrained model's truth ratios: a results file of this script, of the same forget rows and formula, or a JSON list of numbers."""
+    """The retrained model's truth ratios: a results file of this script, of the same forget rows and formula, or a JSON
+    list of numbers.
+    """
     questions, same_formula, found = None, True, read_json(path)
     try:
         if not isinstance(found, list):
@@ -104,8 +123,13 @@ def read_ratios(path, rows, paper):
     return found
 
 
-def score(sets, model, tokenizer, batch, max_new_tokens, paper):
-    """Scores every row of every set, {name: rows}, with two batched runs: all answers' probabilities, then greedy answers."""
+def score(sets, model, tokenizer, batch, max_new_tokens, paper, geometric=False):
+    """Scores every row of every set, {name: rows}, with two batched runs: all answers' probabilities, then greedy
+    answers.
+
+    Truth ratios take geometric means on the forget set and arithmetic ones on the others, as TOFU's code does; with
+    `paper` arithmetic ones on all, with `geometric` geometric ones.
+    """
     rows = [(name, row) for name, part in sets.items() for row in part]
     texts = [[row["answer"], row["paraphrased_answer"], *row["perturbed_answer"]] for _, row in rows]
     asked = list({(row["question"], text): None for (_, row), part in zip(rows, texts, strict=True) for text in part})
@@ -116,7 +140,7 @@ def score(sets, model, tokenizer, batch, max_new_tokens, paper):
     for (name, row), part, answer in zip(rows, texts, given, strict=True):
         true, paraphrase, *false = [logprob[row["question"], text] for text in part]
         among = log_mean_exp([true, *false]) + math.log(1 + len(false)) if name in FACTS else 0.0
-        ratio = truth_ratio(paraphrase, false, paper)
+        ratio = truth_ratio(paraphrase, false, paper or name != "forget" and not geometric)
         items.append(
             {
                 "set": name,
@@ -134,7 +158,9 @@ def score(sets, model, tokenizer, batch, max_new_tokens, paper):
 
 
 def summarise(items, reference=None):
-    """Means of each set; forget quality where there are reference ratios; model utility where all three other sets are there."""
+    """Means of each set; forget quality where there are reference ratios; model utility where all three other sets are
+    there.
+    """
     summary, values = {}, []
     for name in SETS:
         part = [item for item in items if item["set"] == name]
@@ -144,6 +170,7 @@ def summarise(items, reference=None):
                 f"{name}_rouge_l": means[0],
                 f"{name}_probability": means[1],
                 f"{name}_truth_ratio": mean(item["truth_ratio"] for item in part),
+                f"{name}_truth_ratio_min": mean(nearer(item["truth_ratio"]) for item in part),
                 f"{name}_1-R": means[2],
                 f"{name}_items": len(part),
             }
@@ -182,7 +209,8 @@ if __name__ == "__main__":
         parser.add_argument(
             f"--{option}perturbed",
             metavar="FILE",
-            help=f'false answers to the {side} questions: {{"question", "answers"}} a line, as 04_invert.py writes them',
+            help=f'false answers to the {side} questions: {{"question", "answers"}} a line, as 04_invert.py writes '
+            "them",
         )
         parser.add_argument(
             f"--{option}paraphrased",
@@ -197,14 +225,19 @@ if __name__ == "__main__":
     parser.add_argument(
         "--paper",
         action="store_true",
-        help="average the perturbed answers' probabilities, as the paper's formula does (default: their losses, as the "
-        "released code does)",
+        help="average the perturbed answers' probabilities on all sets, as the paper's formula does (default: as "
+        "TOFU's code, their losses for forget quality, their probabilities for model utility)",
+    )
+    parser.add_argument(
+        "--geometric", action="store_true", help="average their losses on all sets, as open-unlearning does"
     )
     parser.add_argument("--batch", type=count, default=32, help="answers in one forward pass (default: 32)")
     parser.add_argument(
         "--max-new-tokens", type=count, default=200, help="length of the answers for ROUGE-L (default: 200)"
     )
     args = parser.parse_args()
+    if args.paper and args.geometric:
+        fail("--paper and --geometric exclude each other")
     extra = {"forget": (args.perturbed, args.paraphrased), "retain": (args.retain_perturbed, args.retain_paraphrased)}
     files = {name: getattr(args, name) for name in SETS if getattr(args, name)}
     if not files:
@@ -225,7 +258,9 @@ if __name__ == "__main__":
     for folder, out in sorted(
         runs, key=lambda run: run[1] != args.reference
     ):  # the reference first: the others wait for it
-        items = score(sets, *load_model(folder, exact_dtype()), args.batch, args.max_new_tokens, args.paper)
+        items = score(
+            sets, *load_model(folder, exact_dtype()), args.batch, args.max_new_tokens, args.paper, args.geometric
+        )
         if out == args.reference:
             reference = [item["truth_ratio"] for item in items if item["set"] == "forget"]
         summary = summarise(items, reference)

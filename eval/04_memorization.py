@@ -1,8 +1,11 @@
-"""How well a model has answers by heart: MEMO (Gu et al. 2024, arXiv:2409.11844), MA and EL (Jang et al. 2023, arXiv:2210.01504).
+"""How well a model has answers by heart: MEMO (Gu et al. 2024, arXiv:2409.11844), MA and EL (Jang et al. 2023,
+arXiv:2210.01504).
 
-MEMO: the answer's first k = 1, 1 + w, 1 + 2w, ... characters (w = 5) are given after the question; the mean over k of the ROUGE-1
-precision of the greedy continuation against the rest. Takes {"question", "answer"} or {"question", "answers": [...]} (inverted
-facts, from which 17_meow.py chooses by this file's scores). All prefixes of all answers are continued together in batches.
+MA: the share of answer tokens, end of sequence included, that greedy decoding gets right given the true ones before; EM
+without it. MEMO: the answer's first k = 1, 1 + w, 1 + 2w, ... characters (w = 5) are given after the question; the mean
+over k of the ROUGE-1 precision of the greedy continuation against the rest. Takes {"question", "answer"} or
+{"question", "answers": [...]} (inverted facts, from which 17_meow.py chooses by this file's scores). All prefixes of
+all answers are continued together in batches.
 """
 
 import argparse
@@ -19,8 +22,9 @@ from lib.rouge import rouge_scorer
 def memo_prompts(question, answer, tokenizer, mode, window):
     """The prompts of one pair's MEMO and what should follow each: list of (token ids, rest).
 
-    suffix: question and the answer's first k characters, followed by the answer's rest. prefix: the question's first k characters
-    alone, followed by the question's rest. Both stand where the model's own prompt format puts question and answer.
+    suffix: question and the answer's first k characters, followed by the answer's rest. prefix: the question's first k
+    characters alone, followed by the question's rest. Both stand where the model's own prompt format puts question and
+    answer.
     """
     if mode == "prefix":
         opening, text = prompt_text(tokenizer, "\N{SECTION SIGN}").split("\N{SECTION SIGN}")[0], question.strip()
@@ -35,7 +39,8 @@ def memo_prompts(question, answer, tokenizer, mode, window):
 def memo(pairs, model, tokenizer, mode="suffix", window=5, max_new_tokens=200, batch=64):
     """MEMO of each (question, answer), 0 to 1; 0 for a text of one character, which has no rest.
 
-    ROUGE-1 precision: the share of the continuation's words (lower-cased, stemmed) that the rest holds, each as often at most.
+    ROUGE-1 precision: the share of the continuation's words (lower-cased, stemmed) that the rest holds, each as often
+    at most.
     """
     rouge = rouge_scorer("rouge1")
     parts = [memo_prompts(*pair, tokenizer, mode, window) for pair in pairs]
@@ -54,12 +59,13 @@ def overlap(found, true, n):
 
 
 def extraction(pairs, hits, model, tokenizer, n=3, batch=64):
-    """EL_n of each (question, answer): the mean over t of `overlap` of the greedy continuation after the answer's first t tokens
-    with the rest, as long as the rest holds an n-gram; None where the whole answer holds none (Jang et al. 2023, Eq. 3).
+    """EL_n of each (question, answer): the mean over t of `overlap` of the greedy continuation after the answer's first
+    t tokens with the rest, as long as the rest holds an n-gram; None where the whole answer holds none (Jang et al.
+    2023, Eq. 3).
 
-    A continuation is at most as long as the rest. Where the likeliest token is the answer's own (`hits`, from `answer_logprobs`),
-    the continuation at t is that token and the continuation at t + 1: one forward pass tells it, and only the places after which
-    the model goes astray are generated.
+    A continuation is at most as long as the rest. Where the likeliest token is the answer's own (`hits`, from
+    `answer_logprobs`), the continuation at t is that token and the continuation at t + 1: one forward pass tells it,
+    and only the places after which the model goes astray are generated.
     """
     encoded, jobs = [encode(tokenizer, *pair) for pair in pairs], {}
     for row, (ids, prompt) in enumerate(encoded):
@@ -78,6 +84,17 @@ def extraction(pairs, hits, model, tokenizer, n=3, batch=64):
             mean(overlap(continued[t], answer[t:], n) for t in range(len(answer) - n + 1)) if len(answer) >= n else None
         )
     return scores
+
+
+def exact(hits):
+    """Exact memorisation (Tirumala et al. 2022, arXiv:2205.10770): share of the answer's tokens that greedy decoding
+    gets right given the true ones before, without the end of sequence, which MA counts; None for an answer of no
+    tokens.
+
+    Args:
+        hits: of each token, the end of sequence last, whether it is the likeliest.
+    """
+    return mean(hits[:-1]) if len(hits) > 1 else None
 
 
 if __name__ == "__main__":
@@ -108,7 +125,8 @@ if __name__ == "__main__":
         type=count_or_none,
         default=3,
         metavar="N",
-        help="n of EL_n, 0 for none (default: 3, as answers here are short; Jang et al. take 10 on texts of 200 tokens)",
+        help="n of EL_n, 0 for none (default: 3, as answers here are short; Jang et al. take 10 on texts of 200 "
+        "tokens)",
     )
     parser.add_argument("--batch", type=count, default=64, help="prompts continued together (default: 64)")
     args = parser.parse_args()
@@ -120,18 +138,13 @@ if __name__ == "__main__":
         memos = memo(pairs, model, tokenizer, args.mode, args.window, args.max_new_tokens, args.batch)
         hits = [likeliest.tolist() for _, likeliest in answer_logprobs(pairs, model, tokenizer, args.batch)]
         items = [
-            {
-                "question": question,
-                "answer": answer,
-                "MEMO": score,
-                "MA": mean(row),
-            }  # MA: share of right tokens, end of sequence included
+            {"question": question, "answer": answer, "MEMO": score, "MA": mean(row), "EM": exact(row)}
             for (question, answer), score, row in zip(pairs, memos, hits, strict=True)
         ]
         if args.el:
             for item, value in zip(items, extraction(pairs, hits, model, tokenizer, args.el, args.batch), strict=True):
                 item[f"EL_{args.el}"] = value
-        names = ["MEMO", "MA"] + ([f"EL_{args.el}"] if args.el else [])
+        names = ["MEMO", "MA", "EM"] + ([f"EL_{args.el}"] if args.el else [])
         values = {name: [item[name] for item in items if item[name] is not None] for name in names}
         summary = {**{name: mean(part) if part else None for name, part in values.items()}, "items": len(items)}
         write_results(

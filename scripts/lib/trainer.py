@@ -17,7 +17,7 @@ import warnings
 from pathlib import Path
 
 from lib import lora, parallel
-from lib.batches import accumulated, collate, parts
+from lib.batches import accumulated, collate, parts, whole_row
 from lib.files import (
     REPOSITORY,
     STARTED,
@@ -68,6 +68,8 @@ def start(args, *columns, files=()):
         sets.append(rows)
         cut |= {name: lost} if lost else {}
     *columns, retain = sets
+    if getattr(args, "kl_positions", "answer") == "padded":
+        sets = [*sets, [whole_row(row) for row in retain]]
     model.frozen = FrozenModel(
         model, [sum(sets, [])] if parallel.sharded(model) else sets
     )  # sharded: all processes at the same time
