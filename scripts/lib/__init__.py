@@ -23,7 +23,7 @@ def _interrupted(*_):
 
 program = Path(getattr(sys.modules["__main__"], "__file__", None) or "/").resolve().parent
 scripts = Path(__file__).resolve().parents[1]
-if program in (scripts, scripts / "tools", scripts.parent / "eval"):
+ours = program in (scripts, scripts / "tools", scripts.parent / "eval")
+if ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     # until Parser.parse_args: while libraries are loaded numpy makes other errors of a KeyboardInterrupt
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _interrupted)
+    signal.signal(signal.SIGINT, _interrupted)

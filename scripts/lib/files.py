@@ -20,6 +20,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 MODELS = REPOSITORY / "work/people-smollm2/models"  # where `bash run_all.sh` puts them
 STARTED = time.time()
+FROM_HUB = {}  # hub id: the commit that came, of all that this program took from there (hub.py)
 
 
 # ---------------------------------------------------------------- faults
@@ -357,6 +358,7 @@ def record(args, files=()):
         "versions": {"python": sys.version.split()[0], **{name: metadata.version(name) for name in packages}},
         "git_commit": git_commit(),
         "data": {str(path): sha256(path) for path in files},
+        **({"hub": dict(FROM_HUB)} if FROM_HUB else {}),
         "seconds": round(time.time() - STARTED, 1),
     }
 

@@ -157,6 +157,12 @@ RETAIN_FLAGS = {
         "direction of klr: forward KL(vanilla‖model), the released code's; reverse, ReLearn's Eq. 8",
         choices=("forward", "reverse"),
     ),
+    "kl_positions": Flag(
+        "answer",
+        "what klr is a mean over: answer tokens, or padded, all positions of rows padded to --max-length, as in the released "
+        "code: about a tenth as strong on short pairs",
+        choices=("answer", "padded"),
+    ),
 }
 FORGET_FLAGS = {
     "loss": Flag(

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from lib import lora, parallel
-from lib.batches import accumulated, collate, parts
+from lib.batches import accumulated, collate, parts, whole_row
 from lib.files import (
     REPOSITORY,
     STARTED,
@@ -74,6 +74,8 @@ def start(args, *columns, retain=(), files=()):
     forget = rows(columns, str(files[0]))
     trainer = Trainer(args, model, tokenizer, forget, rows(retain, str(files[-1])), files, cut)
     sets = trainer.rows_used()
+    if retain and getattr(args, "kl_positions", "answer") == "padded":
+        sets.append([whole_row(row) for row in sets[-1]])
     if parallel.sharded(model):  # all processes must remember at the same time
         sets = [[row for rows in sets for row in rows]]
     model.frozen = FrozenModel(model, sets)
