@@ -396,8 +396,8 @@ def test_the_rehearsal_of_a_preset_from_nothing_to_the_report(tmp_path):
 
 @pytest.mark.parametrize("flags, message", [
     (("--plan", "--rehearse"), "give one of them"), (("--plan", "--set", "GA+GDR --bogus 1"), "scripts/10_ga.py: unrecognized arguments: --bogus 1"), (("--plan", "--tune", "1e-4"), "give one of them"),
-    (("--plan", "--model", "nobody/nothing"), "the size of nobody/nothing is not known here"), (("--plan=--tflops 0",), "must be above 0"),
-    (("--plan=--params -1",), "must be above 0"), (("--plan", "--vanilla"), "--vanilla needs a value"),
+    (("--plan", "--model", "nobody/nothing"), "the size of nobody/nothing is not known here"), (("--plan=--tflops 0",), "must be a number above 0"),
+    (("--plan=--params -1",), "must be a number above 0"), (("--plan", "--vanilla"), "--vanilla needs a value"),
     (("--preset", "tofu-llama2", "--plan", "--data", "data"), "holds no forget_train")])
 def test_run_all_refuses_in_one_line(flags, message):
     done = run_all(*flags)
