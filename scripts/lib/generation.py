@@ -63,7 +63,8 @@ def positions(model) -> int | None:
     """For how many positions a model has a table, as GPT-2 has; None where they are computed, without end."""
     if any("Rotary" in type(module).__name__ for module in model.modules()):
         return None
-    return getattr(model.config, "max_position_embeddings", None)
+    config = model.config
+    return getattr(config, "max_position_embeddings", None) or getattr(config, "max_seq_len", None)  # MPT's name
 
 
 def fitting(prompts, model, max_new_tokens):
