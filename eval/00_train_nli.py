@@ -17,7 +17,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 from lib.entailment import LABELS, Entailment, PairClassifier
-from lib.files import MODELS, REPOSITORY, fail, progress, write_results
+from lib.files import MODELS, REPOSITORY, fail, progress, write_results, writing
 from lib.flags import Parser
 from lib.formats import read_lines
 from lib.models import model_folder, pick_dtype
@@ -200,7 +200,9 @@ def accuracy(model, pairs):
 
 
 if __name__ == "__main__":
-    parser = Parser(__doc__)
+    parser = Parser(
+        __doc__, files=lambda args: [Path(args.out, name) for name in ("model.safetensors", "training.json")]
+    )
     parser.add_argument("--people", required=True, help="folder made by 01_data.py --persons all")
     parser.add_argument("--tofu", required=True, help="folder with TOFU's retain_perturbed.json and retain90.json")
     parser.add_argument(
@@ -229,6 +231,8 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     model_folder(args.embedding, f"python scripts/00_models.py --model minilm --out {args.embedding}")
+    if args.start and Path(args.start).resolve() == Path(args.out).resolve():
+        fail(f"--out {args.out}: is --start: give another folder")
     if args.start and not Path(args.start, "model.safetensors").is_file():
         fail(f"--start {args.start}: no model.safetensors there")
 
@@ -325,8 +329,11 @@ if __name__ == "__main__":
 
     Path(args.out).mkdir(parents=True, exist_ok=True)
     partial = Path(args.out) / "model.safetensors.partial"
-    save_file({name: value.detach().half().contiguous() for name, value in smooth.module.trained().items()}, partial)
-    partial.replace(Path(args.out) / "model.safetensors")
+    with writing(partial):
+        save_file(
+            {name: value.detach().half().contiguous() for name, value in smooth.module.trained().items()}, partial
+        )
+        partial.replace(Path(args.out) / "model.safetensors")
     model = Entailment(args.out, args.embedding)
     summary = {name: accuracy(model, pairs) for name, pairs in unseen.items()}
     write_results(

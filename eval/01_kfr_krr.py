@@ -3,6 +3,8 @@
 Entities are found by rules, or by a language model as in the paper (--entities llm; the prompt, data/prompts/entities.txt, is our own).
 """
 
+import sys
+
 from lib import llm
 from lib.entities import entities, entities_by_model
 from lib.files import MODELS, REPOSITORY, pair_up, progress, write_results
@@ -71,5 +73,11 @@ if __name__ == "__main__":
     for sides, out in progress(runs, desc="KFR and KRR", unit="model"):
         items = [item for side, (_, rows) in sides.items() for item in judge(rows, side, model, find)]
         summary = summarise(items, args.as_released)
+        if foreign := summary.get("not_english"):
+            print(
+                f"{out}: {foreign} of {len(items)} items are not in English, which alone the models know: their KFR and KRR rest on "
+                "numbers, names and words said again, not on wordings that mean the same",
+                file=sys.stderr,
+            )
         write_results(out, summary, items, args, [path for path, _ in sides.values()])
         print(out, *(f"{name} {value:.3f}" for name, value in summary.items() if isinstance(value, float)), sep="  ")

@@ -18,7 +18,10 @@ from report.table import short_table, table_section
 
 
 def parser() -> Parser:
-    made = Parser(__doc__)
+    made = Parser(
+        __doc__,
+        files=lambda args: [Path(args.out, name) for name in ("table.json", "table.md", "report.md", "report.html")],
+    )
     made.add_argument(
         "--metrics",
         required=True,
@@ -42,7 +45,9 @@ def parser() -> Parser:
         "--command", metavar="TEXT", help="the command line that made the run, for the reader who wants to repeat it"
     )
     made.add_argument(
-        "--published", metavar="NAME", help="a table of data/published.json to set beside the measured one"
+        "--published",
+        metavar="NAME",
+        help="a table of data/published.json, if it is there, to set beside the measured one",
     )
     made.add_argument(
         "--questions",
@@ -60,7 +65,7 @@ def contents(found: Findings, args, files: dict) -> list:
     rows = found.shown
     drawn = lambda pictures: [picture.part(files) for picture in pictures]
     return [
-        ("The table", table_section(rows)),
+        ("The table", table_section(rows, found.tests)),
         ("Forgetting against keeping", drawn(figures.kfr_against_krr(rows))),
         ("How well the models still speak", drawn(figures.linguistic_bars(rows))),
         ("Training", drawn(figures.loss_curves(found.losses, rows))),
@@ -84,10 +89,15 @@ def main(args):
     title = f"Unlearning report: {run.name}" if run else "Unlearning report"
     html, markdown = whole_page(title, sections.lead(found.shown), parts, paragraph(footer))
 
-    write_json(out / "table.json", {"rows": found.rows, **origin})
+    tests = {key: {" | ".join(pair): p for pair, p in part.items()} for key, part in found.tests.items()}
+    write_json(out / "table.json", {"rows": found.rows, "p_values": tests, **origin})
     for name, content in files.items():
         (write_bytes if isinstance(content, bytes) else write_text)(out / name, content)
-    for name, text in (("report.html", html), ("report.md", markdown), ("table.md", short_table(found.shown))):
+    for name, text in (
+        ("report.html", html),
+        ("report.md", markdown),
+        ("table.md", short_table(found.shown, found.tests)),
+    ):
         write_text(out / name, text)
 
 

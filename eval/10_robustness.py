@@ -25,11 +25,28 @@ from robustness.relearning import relearn_counts
 from robustness.table import draw, markdown
 
 UNRECORDED = ("models", "names", "out", "report", "batch")  # flags that change no model's result
-JUDGES = ("judge.py", "judge_flags.py", "entities.py", "entailment.py", "generation.py")
+JUDGES = (
+    "judge.py",
+    "judge_flags.py",
+    "leak.py",
+    "entities.py",
+    "spans.py",
+    "entailment.py",
+    "rouge.py",
+    "generation.py",
+)
 
 
 def parser() -> Parser:
-    made, data = Parser(__doc__), MODELS.parent / "data"
+    made, data = (
+        Parser(
+            __doc__,
+            files=lambda args: [
+                Path(args.out, name, "robustness.json") for name in model_names(args.models, args.names)
+            ],
+        ),
+        MODELS.parent / "data",
+    )
     made.add_argument(
         "--models",
         required=True,

@@ -33,7 +33,7 @@ from mechanism.views import ATTRIBUTION, LENS
 
 
 def parser() -> Parser:
-    made = Parser(__doc__)
+    made = Parser(__doc__, files=lambda args: [Path(args.out, name) for name in ("mechanism.json", "mechanism.md")])
     made.add_argument(
         "--models", required=True, nargs="+", metavar="FOLDER", help="vanilla first, then the models to compare with it"
     )

@@ -101,7 +101,13 @@ def markdown(rows: dict, tasks: list[str]) -> str:
 
 
 def parser() -> Parser:
-    made = Parser(__doc__)
+    made = Parser(
+        __doc__,
+        files=lambda args: [
+            *(Path(args.out, name, "ability.json") for name in model_names(args.models, args.names)),
+            Path(args.report or args.out, "ability.md"),
+        ],
+    )
     made.add_argument(
         "--models",
         required=True,

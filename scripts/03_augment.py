@@ -284,7 +284,8 @@ def distinct2(texts):
 
 
 if __name__ == "__main__":
-    parser = Parser(__doc__)
+    written = lambda args: Path(args.out or Path(args.data) / "forget_augmented.jsonl")
+    parser = Parser(__doc__, files=lambda args: [written(args), written(args).with_suffix(".json")])
     parser.add_argument("--data", required=True, help="folder made by 01_data.py")
     parser.add_argument("--out", help="file to write (default: forget_augmented.jsonl in --data)")
     parser.add_argument(
@@ -337,7 +338,7 @@ if __name__ == "__main__":
     completed = completions(rng.sample(rows, round(args.completion_share * len(rows))), args.completion)
     wanted = round(args.generic_ratio * (len(rows) + len(completed)))
     drawn = [pair for _ in range(-(-wanted // len(generic))) for pair in rng.sample(generic, len(generic))][:wanted]
-    out = Path(args.out or Path(args.data) / "forget_augmented.jsonl")
+    out = written(args)
     write_jsonl(
         out,
         [

@@ -33,7 +33,7 @@ def new_digits(text, rng):
 def new_phone(text, rng):
     """A number of a range kept for fiction, in the old one's country and spacing where that is known (Ofcom, NANPA, ACMA, ComReg)."""
     two, three = f"{rng.randrange(100):02}", f"{rng.randrange(1000):03}"
-    for pattern, number in (
+    for pattern, made in (
         (r"\+44 20", f"+44 20 7946 0{three}"),
         (r"\+44 7", f"+44 7700 900{three}"),
         (r"\+44", f"+44 1632 960{three}"),
@@ -47,7 +47,7 @@ def new_phone(text, rng):
         (r"\(", f"({rng.randrange(201, 990)}) 555-01{two}"),
     ):
         if re.match(pattern, text):
-            return number
+            return made
     return f"555-01{two}"
 
 
@@ -272,7 +272,8 @@ def filled(prompt, pair, count):
 
 
 if __name__ == "__main__":
-    parser = Parser(__doc__)
+    written = lambda args: Path(args.out or Path(args.data) / "forget_inverted.jsonl")
+    parser = Parser(__doc__, files=lambda args: [written(args), written(args).with_suffix(".json")])
     parser.add_argument("--data", required=True, help="folder made by 01_data.py")
     parser.add_argument(
         "--file",
@@ -303,7 +304,7 @@ if __name__ == "__main__":
         fail(
             f"{source}: no question got {args.count} answers that contradict the true one: try another --backend-model or --temperature"
         )
-    out = Path(args.out or Path(args.data) / "forget_inverted.jsonl")
+    out = written(args)
     write_jsonl(out, rows)
     summary = {
         "forget_pairs": len(pairs),

@@ -9,7 +9,7 @@ import random
 import string
 from pathlib import Path
 
-from lib.files import REPOSITORY, fail, record, write_json, write_jsonl
+from lib.files import REPOSITORY, begin_folder, end_folder, fail, record, write_json, write_jsonl
 from lib.flags import Parser, count, seed_number
 from lib.formats import read_pairs
 
@@ -80,7 +80,7 @@ def study(pairs, general, size, canary, seed):
 
 
 if __name__ == "__main__":
-    parser = Parser(__doc__)
+    parser = Parser(__doc__, folder="data")
     parser.add_argument(
         "--data", default="work/people-smollm2/data", help="folder made by 01_data.py (default: %(default)s)"
     )
@@ -104,6 +104,7 @@ if __name__ == "__main__":
     files = [Path(args.data) / f"{side}_train.jsonl" for side in ("forget", "retain")] + [Path(args.general)]
     forget, retain, general = map(read_pairs, files)
     parts = study(forget + retain, general, args.size, args.canary, args.seed)
+    begin_folder(args.out)
     for part, pairs in parts.items():
         print(f"{part:20} {len(pairs):5} pairs")
         write_jsonl(Path(args.out) / f"{part}.jsonl", pairs)
@@ -111,3 +112,4 @@ if __name__ == "__main__":
         Path(args.out) / "data.json",
         {"counts": {part: len(pairs) for part, pairs in parts.items()}, **record(args, files)},
     )
+    end_folder(args.out)

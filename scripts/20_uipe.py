@@ -6,16 +6,15 @@ grid and then by bisection, and leaves the search as uipe.json and uipe.png in t
 """
 
 import math
-import shutil
 from pathlib import Path
 
 from lib.batches import collate
-from lib.files import fail, progress, record, replace_folder, write_json
+from lib.files import begin_folder, fail, progress, record, replace_folder, write_json
 from lib.flags import Parser, count, count_or_none, number, positive
 from lib.formats import read_pairs
 from lib.likelihood import nll
 from lib.lora import scale_adapter
-from lib.models import encode, load_model, save_model
+from lib.models import encode_pairs, load_model, save_model
 from lib.plots import pyplot, write_figure
 from lib.trainer import data_file
 
@@ -57,7 +56,7 @@ def plot(tried, alpha, tolerance, path):
 
 
 if __name__ == "__main__":
-    parser = Parser(__doc__)
+    parser = Parser(__doc__, folder="model")
     parser.add_argument("--model", required=True, help="the finished method's folder: an adapter on the vanilla model")
     parser.add_argument("--out", required=True, help="folder to write")
     parser.add_argument("--alpha", default="auto", help="how far beyond the method, or auto (default)")
@@ -100,10 +99,9 @@ if __name__ == "__main__":
     pairs = [pair for path in files for pair in read_pairs(path)]
     model, tokenizer = load_model(args.model, args.dtype)
     model.eval()
-    rows = sorted(
-        (encode(tokenizer, pair["question"], pair["answer"], args.max_length) for pair in pairs),
-        key=lambda row: len(row[0]),
-    )
+    texts = [(pair["question"], pair["answer"]) for pair in pairs]
+    rows, cut = encode_pairs(tokenizer, texts, args.max_length, args.retain_data)
+    rows.sort(key=lambda row: len(row[0]))
     tokens = sum(len(ids) - prompt for ids, prompt in rows)
     batches = [
         collate(rows[at : at + args.batch], tokenizer.pad_token_id, tokens, device=model.device)
@@ -127,13 +125,14 @@ if __name__ == "__main__":
     )
     scale_adapter(model, (1 + alpha) / scale)
     partial = Path(f"{Path(args.out)}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    begin_folder(partial, empty=True)
     save_model(model, tokenizer, partial)
     write_json(
         partial / "uipe.json",
         {
             "alpha": alpha,
             "tried": [{"alpha": at, "nll": value} for at, value in sorted(tried.items())],
+            "cut": cut,
             **record(args, [*files, Path(args.model, "adapter_model.safetensors")]),
         },
     )

@@ -5,17 +5,15 @@ and after every few: log p of each forget and each fresh answer, the NLL of reta
 them. eval/06_in_out.py makes exposure, ROUGE and the figure of it.
 """
 
-import json
-
 from lib import parallel
 from lib.batches import collate
-from lib.files import record, write_json
+from lib.files import begin_folder, read_object, record, write_json
 from lib.flags import RETAIN_FLAGS, arguments, count, count_or_none
 from lib.formats import read_pairs
 from lib.generation import answers
 from lib.likelihood import sequence_logprob
 from lib.losses import ga_loss, retain_loss
-from lib.models import encode
+from lib.models import encode_pairs
 from lib.trainer import data_file, start
 
 import torch
@@ -54,9 +52,7 @@ def watch(model, tokenizer, sets, asked, max_new_tokens, update):
 def earlier(path, done):
     """The points that an interrupted run left, up to the update from which it continues."""
     return (
-        [point for point in json.loads(path.read_text())["points"] if point["update"] <= done]
-        if done and path.is_file()
-        else []
+        [point for point in read_object(path)["points"] if point["update"] <= done] if done and path.is_file() else []
     )
 
 
@@ -89,15 +85,23 @@ if __name__ == "__main__":
     pairs = {name: read_pairs(path) for name, path in files.items()}
     model, trainer = start(args)
     sets = {
-        name: [
-            encode(trainer.tokenizer, pair["question"], pair["answer"], args.max_length)
-            for pair in (part if name in ("forget", "fresh") else part[: args.watched])
-        ]
+        name: encode_pairs(
+            trainer.tokenizer,
+            [
+                (pair["question"], pair["answer"])
+                for pair in (part if name in ("forget", "fresh") else part[: args.watched])
+            ],
+            args.max_length,
+            str(files[name]),
+            parallel.say,
+        )[0]
         for name, part in pairs.items()
     }
     asked, curve = {name: pairs[name][: args.asked] for name in ("retain", "generic")}, trainer.partial / "curve.json"
     look = lambda: watch(model, trainer.tokenizer, sets, asked, args.max_new_tokens, trainer.done)
-    write = lambda: parallel.first and write_json(curve, {"points": points, **origin})
+    write = lambda: (
+        parallel.first and write_json(begin_folder(trainer.partial) / curve.name, {"points": points, **origin})
+    )
     points = earlier(curve, trainer.done)
     origin = {
         "references": {name: [pair["answer"] for pair in part] for name, part in asked.items()},

@@ -12,11 +12,22 @@ import re
 import shutil
 from pathlib import Path
 
-from lib.files import fail, read_json, record, replace_folder, sha256, write_json, write_text
+from lib.files import (
+    begin_folder,
+    fail,
+    read_json,
+    read_object,
+    record,
+    replace_folder,
+    sha256,
+    write_json,
+    write_text,
+    writing,
+)
 from lib.flags import Parser, count
 from lib.formats import read_pairs
 from lib.generation import continuations
-from lib.models import base_model, load_model, prompt_text
+from lib.models import base_model, load_model, loading, prompt_text
 from lib.spans import find_subjects
 
 import torch
@@ -177,6 +188,39 @@ def greedy(model, tokenizer, questions, max_new_tokens):
     return continuations(prompts, model, tokenizer, 16, max_new_tokens)
 
 
+def for_older_versions(folder, tokenizer):
+    """Says in transformers 4's words too what transformers 5 writes in its own: 4 would pass over `rope_parameters`
+    without a word and compute with a base frequency of 10,000, knows no tokenizer class of 5, and seeks the chat
+    template in another file."""
+    config = read_object(folder / "config.json")
+    rope = config.get("rope_parameters") or {}
+    local = rope.get("sliding_attention") or {}  # Gemma 3 has two kinds of layers
+    rope = rope.get("full_attention", rope)
+    rest = {name: value for name, value in rope.items() if name not in ("rope_theta", "partial_rotary_factor")}
+    for name, value in (
+        ("rope_theta", rope.get("rope_theta")),
+        ("rope_local_base_freq", local.get("rope_theta")),
+        ("partial_rotary_factor", rope.get("partial_rotary_factor")),
+        ("rope_scaling", rest if rest.get("rope_type", "default") != "default" else None),
+        ("torch_dtype", config.get("dtype")),
+    ):
+        if value is not None:
+            config[name] = value
+    if config.get("model_type") == "gpt_neox":
+        config |= {"rotary_emb_base": config["rope_theta"], "rotary_pct": config.get("partial_rotary_factor", 1.0)}
+    write_json(folder / "config.json", config)
+    words = read_object(folder / "tokenizer_config.json")
+    words |= {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "clean_up_tokenization_spaces": bool(getattr(tokenizer, "clean_up_tokenization_spaces", False)),
+    }
+    if isinstance(tokenizer.chat_template, str):
+        words["chat_template"] = tokenizer.chat_template
+    if isinstance(words.get("extra_special_tokens"), list):
+        words["additional_special_tokens"] = words.pop("extra_special_tokens")
+    write_json(folder / "tokenizer_config.json", words)
+
+
 # ---------------------------------------------------------------- the card
 
 CARD = """---
@@ -308,7 +352,7 @@ def card(facts):
 
 
 if __name__ == "__main__":
-    parser = Parser(__doc__)
+    parser = Parser(__doc__, folder="model")
     parser.add_argument(
         "--model", required=True, help="the finished method's folder: an adapter with its base, or full weights"
     )
@@ -334,8 +378,6 @@ if __name__ == "__main__":
         help="of the weights: float32 where an adapter is merged, else as they are (auto, default); or one of these",
     )
     args = parser.parse_args()
-    if Path(args.out).resolve() == Path(args.model).resolve():
-        fail(f"--out {args.out} is the model's own folder")
     if not Path(args.model).is_dir():
         fail(f"{args.model}: no such model folder")
     own = own_record(args.model)
@@ -350,10 +392,8 @@ if __name__ == "__main__":
     steps, base = history(args.model)
 
     merges = Path(args.model, "adapter_config.json").is_file()
-    try:
+    with loading(args.model):
         stored = AutoConfig.from_pretrained(base_model(args.model), trust_remote_code=False).dtype or torch.float32
-    except (OSError, ValueError, KeyError) as error:
-        fail(f"cannot load a model from {args.model}: {str(error).strip().splitlines()[0]}")
     model, tokenizer = load_model(args.model, "float32" if merges else str(stored).removeprefix("torch."))
     device, theirs = model.device, greedy(model, tokenizer, questions, args.max_new_tokens)
     if merges:
@@ -362,12 +402,14 @@ if __name__ == "__main__":
     for name in [name for name in vars(model.config) if name.endswith("name_or_path")]:
         setattr(model.config, name, "")  # a path
     partial = Path(f"{Path(args.out)}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    model.to(dtype).save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
-    parameters, architecture = model.num_parameters(), model.config.model_type
-    del model
+    begin_folder(partial, empty=True)
     try:
+        with writing(partial):
+            model.to(dtype).save_pretrained(partial)
+            tokenizer.save_pretrained(partial)
+        for_older_versions(partial, tokenizer)
+        parameters, architecture = model.num_parameters(), model.config.model_type
+        del model
         check = None
         if questions:  # as anyone would load it
             loaded = AutoModelForCausalLM.from_pretrained(partial, trust_remote_code=False).to(device)

@@ -14,6 +14,8 @@ class Column(NamedTuple):
 
 COLUMNS = (
     Column("KFR", "KFR ↑", ".2f", "share of the forget facts no longer told"),
+    Column("leak", "leak ↓", ".2f", "share of the forget answers that state a private value of their fact whole"),
+    Column("KFR_strict", "KFR strict ↑", ".2f", "share of the forget facts neither told nor leaked"),
     Column("KRR", "KRR ↑", ".2f", "share of the retain facts still told"),
     Column("HM", "HM ↑", ".2f", "harmonic mean of KFR and KRR"),
     Column("ROUGE-L_F", "ROUGE-L F ↓", ".2f", "share of the true answers' wording that comes back, forget set"),
@@ -22,6 +24,13 @@ COLUMNS = (
     Column("LS_F", "LS F ↑", ".3f", "linguistic score: fluency and variety of the answers, forget set"),
     Column("PPL_R", "PPL R", ".4g", "perplexity, retain set"),
     Column("LS_R", "LS R ↑", ".3f", "linguistic score, retain set"),
+    Column("leak_all", "leak all ↓", ".2f", "share of the forget answers that state every private value of their fact"),
+    Column(
+        "leak_any",
+        "leak any ↓",
+        ".2f",
+        "share of all answers, to retain questions too, that state a private value of any forget fact",
+    ),
     Column("KFR_as_released", "KFR rel.", ".2f", "KFR as ReLearn's released code counts it"),
     Column("KRR_as_released", "KRR rel.", ".2f", "KRR likewise"),
 )

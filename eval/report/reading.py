@@ -10,6 +10,7 @@ from pathlib import Path
 from lib.files import REPOSITORY, fail, mean, read_object
 
 from report.columns import ALL, FURTHER
+from report.comparison import compare, outcomes
 
 ITEM = ("side", "question", "reference", "answer", "reference_entities", "covered", "nli")  # of a judged item
 PUBLISHED = REPOSITORY / "data/published.json"
@@ -183,13 +184,15 @@ def _token(place, entry):
 # ---------------------------------------------------------------- published numbers, records
 
 
-def read_published(name: str, reader: Reader, path: Path = PUBLISHED) -> dict:
-    """A published table: {"source", "model", "data", "rows": {model: {column: number or text}}}."""
+def read_published(name: str, reader: Reader, path: Path = PUBLISHED) -> dict | None:
+    """A published table: {"source", "model", "data", "rows": {model: {column: number or text}}}; None where there is none."""
     known = reader.find(path)
     if known is None:
         fail(f"{path}: no such file")
-    if not isinstance(known.get(name), dict) or not isinstance(known[name].get("rows"), dict):
-        fail(f"{path}: holds no table {name}; there are: {', '.join(known)}")
+    if name not in known:  # most presets have none
+        return None
+    if not isinstance(known[name], dict) or not isinstance(known[name].get("rows"), dict):
+        fail(f"{path}: {name} is no table")
     return known[name]
 
 
@@ -236,12 +239,13 @@ def read_records(run: Path | None, folders: dict[str, Path], reader: Reader) -> 
 class Findings:
     """All that the report shows. Keys of dicts are the names of the rows shown.
 
-    rows: a dict a metrics folder; shown: a dict a line of the table; items: judged answers; losses, probes,
+    rows: a dict a metrics folder; tests: see comparison.compare; shown: a dict a line of the table; items: judged answers; losses, probes,
     first_tokens: see their readers; counts: pairs of each data file; augmented: what the augmented forget set consists
     of; published: a table of data/published.json; records: by command; files: paths of all that was read.
     """
 
     rows: list[dict]
+    tests: dict[str, dict]
     shown: list[dict]
     items: dict[str, list]
     losses: dict[str, list]
@@ -277,6 +281,11 @@ def read_all(metrics: Iterable[str], run: Path | None, published: str | None) ->
     table = read_published(published, reader) if published else None
     records = read_records(run, folders, reader)
     items = {row["model"]: by_folder[row["folder"]].items for row in shown}
+    seeds = {
+        row["model"]: [model.items for model in models if model.row["model"].split("@")[0] == row["model"]]
+        for row in shown
+    }
+    tests = compare({name: outcomes(runs) for name, runs in seeds.items()})
     return Findings(
-        rows, shown, items, losses, probes, first_tokens, counts, augmented, table, records, list(reader.paths)
+        rows, tests, shown, items, losses, probes, first_tokens, counts, augmented, table, records, list(reader.paths)
     )

@@ -10,7 +10,6 @@ SIDES = {  # side: (verdict's field, how told words are shown, the verdict hoped
     "forget": ("forgotten", "leak", "✓ forgotten", "✗ still told"),
     "retain": ("retained", "kept", "✓ still told", "✗ lost"),
 }
-AGREES = {"entailment": "agrees", "contradiction": "contradicts", "neutral": "neither"}
 WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 AUGMENTED = {  # key of forget_augmented.json's summary: what it counts
     "forget_pairs": "forget pairs to begin with",
@@ -102,10 +101,9 @@ def _answer_row(model, item, side):
     """One model's answer as `side_by_side` takes it."""
     verdict, _, yes, no = SIDES[side]
     good, covered = bool(item.get(verdict)), f" ({'; '.join(item['covered'])})" if item["covered"] else ""
-    note = (
-        f"covers {len(item['covered'])} of {len(item['reference_entities'])}{covered}; "
-        f"entailment model: {AGREES.get(item['nli'], item['nli'])}"
-    )
+    against = f"contradicts: {'; '.join(item['contradicted'])}" if item.get("contradicted") else "no contradiction"
+    leaked = f"; leaks {'; '.join(item['leaked'])}" if item.get("leaked") else ""
+    note = f"covers {len(item['covered'])} of {len(item['reference_entities'])}{covered}; {against}{leaked}"
     return model, yes if good else no, good, note, told_pieces(item["answer"], item["covered"])
 
 
@@ -123,9 +121,8 @@ def answers_section(items: dict[str, list], count: int) -> list[Part]:
                 paragraph(
                     "Questions on which the methods differ most, first those whose answers should be forgotten, then "
                     "those whose answers should stay. Small print says what the verdict rests on: how many of the "
-                    "true answer's names, numbers and phrases the answer covers, by the likeness of their embeddings, "
-                    "and whether a model trained to tell finds that answer and true answer agree, contradict each "
-                    "other (so forgotten, or lost) or neither. Words of what is covered are marked, with a double "
+                    "true answer's names, numbers and phrases the answer covers, what in it contradicts the true answer "
+                    "(so forgotten, or lost), and which private values it states whole. Words of what is covered are marked, with a double "
                     "line under what should be forgotten and a single one under what should stay; something covered "
                     "in other words has no mark."
                 ),

@@ -8,7 +8,9 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +20,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 MODELS = REPOSITORY / "work/people-smollm2/models"  # where `bash run_all.sh` puts them
 STARTED = time.time()
+FROM_HUB = {}  # hub id: the commit that came, of all that this program took from there (hub.py)
 
 
 # ---------------------------------------------------------------- faults
@@ -27,6 +30,8 @@ def fail(message):
     """Ends the program with one clear line and exit status 2; with DEBUG=1 in the environment, with a traceback."""
     if os.environ.get("DEBUG") == "1":
         raise RuntimeError(message)
+    for bar in list(getattr(getattr(sys.modules.get("tqdm"), "tqdm", None), "_instances", ())):
+        bar.close()  # the line is not to stand behind it
     print(f"error: {message}", file=sys.stderr)
     raise SystemExit(2)
 
@@ -47,6 +52,8 @@ def report_faults():
             sys.__excepthook__(kind, error, trace)
 
     sys.excepthook = hook
+    if getattr(signal.getsignal(signal.SIGINT), "__module__", "") == "lib":  # while libraries were loaded
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # ---------------------------------------------------------------- reading
@@ -121,6 +128,26 @@ def read_object(path):
     return found if isinstance(found, dict) else fail(f"{path}: expected a JSON object, found {type(found).__name__}")
 
 
+def base_model(path):
+    """Whose weights are loaded for a model folder or hub id: an adapter's base, or its own.
+
+    Where the base has moved, with a whole repository say, it is what the adapter's record says it was trained on.
+    """
+    adapter = Path(path, "adapter_config.json")
+    if not adapter.is_file():
+        return str(path)
+    base = read_object(adapter).get("base_model_name_or_path")
+    if not base or not isinstance(base, str):
+        fail(f"{adapter}: names no base model (base_model_name_or_path)")
+    for made in (Path(path, name) for name in ("training.json", "uipe.json")):
+        if os.path.isabs(base) and not Path(base).is_dir() and made.is_file():
+            settings = read_object(made).get("settings")
+            there = settings.get("model") if isinstance(settings, dict) else None
+            if isinstance(there, str) and Path(there).is_dir() and Path(there).resolve() != Path(path).resolve():
+                return base_model(there)
+    return base
+
+
 # ---------------------------------------------------------------- writing
 
 
@@ -155,8 +182,114 @@ def write_jsonl(path, rows):
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
+@contextlib.contextmanager
+def writing(path, then=""):
+    """Names the file where a library meets a full disk: torch, tokenizers and safetensors each raise another kind.
+
+    Args:
+        then: what the user should know beside.
+    """
+    try:
+        yield
+    except Exception as error:
+        text = " ".join(str(error).split())
+        if isinstance(error, OSError) or re.search(
+            r"os error|no space|I/O error|inline_container|file write fail", text, re.I
+        ):
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else text
+            reason = "no space left, or the disk fails" if "inline_container" in reason else reason
+            fail(f"cannot write {path}: {reason}{then}")
+        raise
+
+
+MARK = ".unfinished"  # in a folder that is being made
+MADE = {  # the records in one that is
+    "model": ("training.json", "uipe.json", "origin.json", "unlearning.json"),
+    "data": ("data.json",),
+}
+
+
+def _ours(folder, kind):
+    """Did a script here make a folder, as its record or its mark says, or is it empty?"""
+    if not any(folder.iterdir()) or any((folder / name).is_file() for name in (MARK, "checkpoint.pt")):
+        return True
+    for path in (folder / name for name in MADE[kind]):
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if isinstance(found, dict) and ({"script", "versions"} <= set(found) or "exported_by" in found):
+                return True
+    return False
+
+
+def _check_place(out):
+    """A path can be written at all: it has a name, and what it lies in is, or can become, a folder."""
+    if not str(out).strip() or Path(out).name in ("", "..") or "\0" in str(out):
+        fail(f"--out {str(out)!r}: give a name")
+    if len(os.fsencode(Path(out).name)) > 240:
+        fail(f"--out {Path(out).name[:40]}…: the name is too long")
+    try:
+        there = next(folder for folder in Path(out).absolute().parents if folder.exists())
+    except OSError as error:
+        fail(f"--out {str(out)[:60]}…: {error.strerror}")
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        fail(f"--out {out}: {there} is {'not writable' if there.is_dir() else 'a file'}")
+
+
+def check_folder(out, inputs, kind):
+    """Ends the program unless a folder, and what is put beside it on the way, may be replaced: it is no input and holds
+    none, and is not there, or empty, or made by a script here."""
+    _check_place(out)
+    inputs = {Path(path).resolve(): path for path in inputs}
+    for name in (str(Path(out)), f"{Path(out)}.partial", f"{Path(out)}.old"):
+        folder = Path(name)
+        for real, given in inputs.items():
+            if folder.resolve() in (real, *real.parents):
+                word = "is" if folder.resolve() == real else "holds"
+                fail(f"--out {out}: {word} what is read, {given}: give another folder")
+        if folder.exists() and not folder.is_dir():
+            fail(f"{folder}: is a file, and --out {out} a folder")
+        if folder.is_dir() and not _ours(folder, kind):
+            fail(f"{folder}: is no {kind} folder that a script here made, and would be lost: give another --out")
+
+
+def check_files(outs, inputs):
+    """Ends the program unless files may be written: none is an input, or a folder, or another of them."""
+    seen, inputs = set(), {Path(path).resolve(): path for path in inputs}
+    for out in outs:
+        _check_place(out)
+        real = Path(out).resolve()
+        if Path(out).is_dir():
+            fail(f"{out}: is a folder, and --out a file")
+        if real in inputs or real.with_name(real.name + ".partial") in inputs:
+            fail(f"{out}: would be written over what is read: give another --out")
+        if real in seen:
+            fail(f"{out}: would be written twice: give another --out")
+        seen.add(real)
+
+
+def begin_folder(folder, empty=False):
+    """Makes a folder with the mark of one that is being made; with `empty`, without what an earlier try left in it."""
+    folder = Path(folder)
+    try:
+        if empty and folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / MARK).touch()
+    except OSError as error:
+        fail(f"cannot write {folder}: {error.strerror}")
+    return folder
+
+
+def end_folder(folder):
+    """The folder is whole: its record says what it is."""
+    (Path(folder) / MARK).unlink(missing_ok=True)
+
+
 def replace_folder(partial, folder):
-    """Puts a finished folder in place of an older one."""
+    """Puts a finished folder in place of an older one, and of a link only in the link's."""
+    end_folder(partial)
+    if folder.is_symlink():
+        folder.unlink()
     old = folder.with_name(folder.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
@@ -183,7 +316,7 @@ def pair_up(inputs, outputs):
 class _Lines:
     """A progress bar in a log file: a line every ten seconds in place of one that overwrites itself."""
 
-    write = staticmethod(lambda text: sys.stderr.write(text.replace("\r", "\n") if text.strip() else ""))
+    write = staticmethod(lambda text: sys.stderr.write(text.strip() + "\n" if text.strip() else ""))
     flush = staticmethod(lambda: sys.stderr.flush())
 
 
@@ -225,6 +358,7 @@ def record(args, files=()):
         "versions": {"python": sys.version.split()[0], **{name: metadata.version(name) for name in packages}},
         "git_commit": git_commit(),
         "data": {str(path): sha256(path) for path in files},
+        **({"hub": dict(FROM_HUB)} if FROM_HUB else {}),
         "seconds": round(time.time() - STARTED, 1),
     }
 

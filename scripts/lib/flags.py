@@ -2,10 +2,11 @@
 
 import argparse
 import math
+import os
+from pathlib import Path
 from typing import NamedTuple
 
-from lib import parallel
-from lib.files import fail, report_faults
+from lib.files import base_model, check_files, check_folder, fail, report_faults
 
 # ---------------------------------------------------------------- types that refuse what makes no sense
 
@@ -42,6 +43,15 @@ def number(kind=float, above=None, least=None, most=None):
     return read
 
 
+PARTS = (
+    "*_train.json*",
+    "*_tune.json*",
+    "*_val.json*",
+    "*_perturbed.json*",
+    "full*.json*",
+    "data.json",
+)  # of a data folder
+
 count = number(int, least=1)  # 1, 2, 3 …
 count_or_none = number(int, least=0)  # 0 for none
 positive = number(above=0)
@@ -59,24 +69,58 @@ class Flag(NamedTuple):
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's, which names a fault in one line, takes no abbreviations and keeps the line breaks of the description."""
+    """argparse's, which names a fault in one line, takes no abbreviations and keeps the line breaks of the description.
 
-    def __init__(self, doc, **kwargs):
-        super().__init__(
-            description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **kwargs
-        )
+    Args:
+        folder: --out is a folder that is made anew, a "model" or "data". files: a function from the flags to the files
+        that are written, where those are not --out itself. shared: flags that may name an output as well.
+    """
+
+    def __init__(self, doc, folder=None, files=None, shared=()):
+        super().__init__(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+        self.folder, self.files, self.shared = folder, files, ("out", "report", *shared)
 
     def error(self, message):
         fail(f"{message} (see {self.prog} --help)")
 
     def parse_args(self, args=None, namespace=None):
-        """The flags. From here on Ctrl-C, a full disk and a missing file end the program in one line."""
+        """The flags. An output in the place of an input, or of what is not ours, ends the program; nothing is read yet.
+
+        From here on Ctrl-C, a full disk and a missing file are one line, once what is under way is put in order.
+        """
         report_faults()
-        return super().parse_args(args, namespace)
+        args = super().parse_args(args, namespace)
+        if not hasattr(args, "out"):
+            return args
+        inputs = {path for name, value in vars(args).items() if name not in self.shared for path in _paths(args, value)}
+        if self.folder:
+            check_folder(args.out, inputs, self.folder)
+        else:
+            check_files(
+                self.files(args) if self.files else args.out if isinstance(args.out, list) else [args.out], inputs
+            )
+        return args
+
+
+def _paths(args, value):
+    """What a flag's value names on disk: a file, one in --data, a data folder and its parts, a model and its base."""
+    for text in value if isinstance(value, list) else [value]:
+        if isinstance(text, list):
+            yield from _paths(args, text)
+        elif isinstance(text, str) and text:
+            for path in {Path(text), Path(getattr(args, "data", None) or "", text)}:
+                if os.path.exists(path):  # False also for what cannot be a path
+                    yield str(path)
+                    yield from filter(os.path.exists, [base_model(path)])
+                    yield from (str(part) for name in PARTS for part in path.glob(name))
 
 
 # ---------------------------------------------------------------- training scripts
 
+SHARD = (
+    "weights of several processes: ddp, each has all of them; fsdp, each has a part of every layer; auto, fsdp where they would "
+    "fill more than 60 %% of a GPU"
+)
 COMMON = {
     "data": Flag("work/people-smollm2/data", "folder made by 01_data.py"),
     "forget": Flag("forget_train.jsonl", "pairs to unlearn: a file, or the name of one in --data"),
@@ -103,7 +147,7 @@ COMMON = {
         number(int, least=0, most=1000),
     ),
     "seed": Flag(0, "seed of order, dropout and new weights", seed_number),
-    "shard": Flag("auto", parallel.SHARD, choices=("auto", "ddp", "fsdp")),
+    "shard": Flag("auto", SHARD, choices=("auto", "ddp", "fsdp")),
 }
 RETAIN = ("none", "gdr", "klr", "gdr+klr")
 RETAIN_FLAGS = {
@@ -112,6 +156,12 @@ RETAIN_FLAGS = {
         "forward",
         "direction of klr: forward KL(vanilla‖model), the released code's; reverse, ReLearn's Eq. 8",
         choices=("forward", "reverse"),
+    ),
+    "kl_positions": Flag(
+        "answer",
+        "what klr is a mean over: answer tokens, or padded, all positions of rows padded to --max-length, as in the released "
+        "code: about a tenth as strong on short pairs",
+        choices=("answer", "padded"),
     ),
 }
 FORGET_FLAGS = {
@@ -129,7 +179,7 @@ def parser(doc, **flags):
         doc: the script's docstring, shown by --help.
         flags: `name=default` changes a flag's default; `name=Flag(…)`, or a tuple of its parts, adds one or replaces it.
     """
-    made = Parser(doc)
+    made = Parser(doc, folder="model")
     made.add_argument("--model", required=True, help="model folder (or hub id) that training starts from")
     made.add_argument("--out", required=True, help="folder to write the trained model to")
     known = {**COMMON, **RETAIN_FLAGS}
@@ -152,6 +202,8 @@ def parser(doc, **flags):
 
 def arguments(doc, **flags):
     """Parses the flags of a training script (see `parser`), and joins the other processes where there are several."""
+    from lib import parallel
+
     args = parser(doc, **flags).parse_args()
     parallel.begin()
     return args

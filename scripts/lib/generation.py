@@ -1,7 +1,5 @@
 """The one generator: continues prompts in left-padded batches of like length, by transformers' `generate`."""
 
-import sys
-
 from lib import parallel
 from lib.files import fail, progress
 from lib.models import prompt_text
@@ -23,6 +21,7 @@ def continuations(prompts, model, tokenizer, batch=64, max_new_tokens=128, desc=
         list of lists of token ids, in the order of prompts, without the end token and what follows it.
     """
     limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else max_new_tokens
+    prompts, limits = _fitting(prompts, limits, tokenizer)
     wanted = {}  # (number of the sampled prompt, or 0; prompt): the longest continuation asked for
     keys = [(at if sampling else 0, tuple(prompt)) for at, prompt in enumerate(prompts)]
     for key, limit in zip(keys, limits, strict=True):
@@ -32,6 +31,11 @@ def continuations(prompts, model, tokenizer, batch=64, max_new_tokens=128, desc=
         sorted((key for key, limit in wanted.items() if limit), key=lambda key: (len(key[1]), wanted[key])),
     )
     batches = [order[at : at + batch] for at in range(0, len(order), batch)]
+    if positions := getattr(
+        tokenizer, "positions", None
+    ):  # a batch reads as far as its longest prompt and its longest answer
+        beyond = lambda rows: max(len(key[1]) for key in rows) + max(map(wanted.get, rows)) > positions
+        batches = [part for rows in batches for part in ([[key] for key in rows] if beyond(rows) else [rows])]
     mine, shared = batches[parallel.rank :: parallel.count], parallel.sharded(model)
     if shared and len(mine) * parallel.count < len(
         batches
@@ -45,13 +49,18 @@ def continuations(prompts, model, tokenizer, batch=64, max_new_tokens=128, desc=
         ids = torch.tensor([[tokenizer.pad_token_id] * (width - len(prompt)) + list(prompt) for _, prompt in rows])
         mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for _, prompt in rows])
         with torch.inference_mode():
-            tokens = model.generate(
-                input_ids=ids.to(model.device),
-                attention_mask=mask.to(model.device),
-                synced_gpus=shared,
-                max_new_tokens=max(wanted[row] for row in rows),
-                **sampling,
-            )
+            try:
+                tokens = model.generate(
+                    input_ids=ids.to(model.device),
+                    attention_mask=mask.to(model.device),
+                    synced_gpus=shared,
+                    max_new_tokens=max(wanted[row] for row in rows),
+                    **sampling,
+                )
+            except RuntimeError as error:
+                if "probability tensor" not in str(error):
+                    raise
+                fail("the model's probabilities are no numbers: its weights are none, or --temperature is too small")
         for row, new in zip(rows, tokens[:, width:].tolist(), strict=True):
             result[row] = new[: next((at for at, token in enumerate(new) if token in ends), len(new))]
     model.train(training)
@@ -59,37 +68,27 @@ def continuations(prompts, model, tokenizer, batch=64, max_new_tokens=128, desc=
     return [result.get(key, [])[:limit] for key, limit in zip(keys, limits, strict=True)]
 
 
-def positions(model) -> int | None:
-    """For how many positions a model has a table, as GPT-2 has; None where they are computed, without end."""
-    if any("Rotary" in type(module).__name__ for module in model.modules()):
-        return None
-    config = model.config
-    return getattr(config, "max_position_embeddings", None) or getattr(config, "max_seq_len", None)  # MPT's name
-
-
-def fitting(prompts, model, max_new_tokens):
-    """The prompts (lists of token ids), cut at their beginning where the model's positions do not hold prompt and
-    answer; how many were cut is said. Ends the program where they leave no room for a prompt at all.
-    """
-    limit = positions(model)
-    if limit is None or max(map(len, prompts), default=0) + max_new_tokens <= limit:
-        return prompts
-    room = limit - max_new_tokens
-    if room < 1:
-        fail(f"the model has {limit} positions: {max_new_tokens} new tokens leave no room for a prompt")
-    cut = sum(len(prompt) > room for prompt in prompts)
-    if parallel.first:
-        print(
-            f"{cut} of {len(prompts)} prompts are longer than the {room} tokens that the model's {limit} positions "
-            "leave them: cut at their beginning",
-            file=sys.stderr,
+def _fitting(prompts, limits, tokenizer):
+    """Prompts and limits that a model with a table of positions can read. A prompt that leaves no room for what was asked,
+    or for half of the positions where that is less, loses its beginning, which is said; what follows it loses its end."""
+    positions, cut = getattr(tokenizer, "positions", None), 0
+    if positions is None or not prompts:
+        return prompts, limits
+    kept = []
+    for prompt, limit in zip(prompts, limits, strict=True):
+        keep = positions - min(limit, positions // 2)
+        cut += len(prompt) > keep
+        kept.append((prompt[-keep:], min(limit, positions - min(len(prompt), keep))))
+    if cut:
+        parallel.say(
+            f"{cut} of {len(prompts)} prompts are too long for the model's {positions} positions, their beginnings cut"
         )
-    return [prompt[-room:] for prompt in prompts]
+    return map(list, zip(*kept))
 
 
 def continue_texts(texts, model, tokenizer, batch=64, max_new_tokens=128, **sampling):
     """Continuations of texts that are prompts already, as texts without blanks around them."""
-    prompts = fitting(tokenizer(texts, add_special_tokens=False)["input_ids"], model, max_new_tokens)
+    prompts = tokenizer(texts, add_special_tokens=False)["input_ids"]
     found = continuations(prompts, model, tokenizer, batch, max_new_tokens, **sampling)
     return [text.strip() for text in tokenizer.batch_decode(found, skip_special_tokens=True)]
 

@@ -4,6 +4,7 @@ Each reply is appended to a file under --cache as it arrives, under the SHA-256 
 interrupted run loses nothing and no prompt is paid for twice.
 """
 
+import base64
 import concurrent.futures
 import functools
 import hashlib
@@ -15,10 +16,11 @@ import shlex
 import sys
 import threading
 import time
+import urllib.parse
 from collections import Counter
 from pathlib import Path
 
-from lib.files import REPOSITORY, fail, progress
+from lib.files import REPOSITORY, fail, progress, read_text, writing
 from lib.flags import Parser, count, count_or_none, number, positive
 
 AGAIN = 2  # times a reply that cannot be used is asked for again
@@ -78,7 +80,7 @@ def check_flags(args):
             + ("a model folder or hub id" if args.backend == "local" else "a name")
         )
     if args.backend == "api":
-        if not os.environ.get("OPENAI_API_KEY"):
+        if not api_key():
             fail(
                 "--backend api: no key in the environment variable OPENAI_API_KEY (any text will do where the server wants none)"
             )
@@ -86,6 +88,49 @@ def check_flags(args):
             import openai  # noqa: F401
         except ImportError:
             fail("--backend api needs the package openai: pip install -r requirements.txt")
+        if not api_key().isascii() or not api_key().isprintable():
+            fail("--backend api: the key in OPENAI_API_KEY holds a letter that no header can: set it again")
+        _client(args)
+
+
+def api_key():
+    """The key, without the line end of a file that it may come from."""
+    return os.environ.get("OPENAI_API_KEY", "").strip()
+
+
+def _client(args):
+    """The client of an OpenAI-compatible endpoint; base URL from the environment."""
+    import openai
+
+    try:
+        return openai.OpenAI(api_key=api_key(), max_retries=0, timeout=args.timeout)
+    except Exception as error:  # the URL is what it can stumble over
+        url = re.sub("//[^/]*@", "//***@", os.environ.get("OPENAI_BASE_URL", ""))
+        fail(hidden(f"OPENAI_BASE_URL {url} is no address ({type(error).__name__})"))
+
+
+def hidden(text, surely=True):
+    """A text with *** in place of the key, as it is, in base64 or as in a URL: client and server may repeat it.
+
+    Args:
+        surely: False for a model's replies, in which a key that is a mere word ("none") or very short is no secret.
+    """
+    key = api_key()
+    if not key or not surely and (len(key) < 6 or key.isalpha()):
+        return text
+    forms, raw = (
+        {key, urllib.parse.quote(key, safe=""), urllib.parse.quote(key), urllib.parse.quote_plus(key)},
+        key.encode(),
+    )
+    for shift in range(
+        3
+    ):  # base64 of a text that holds the key somewhere: its letters depend on where; those it shares are cut
+        code = base64.b64encode(bytes(shift) + raw)[-(-shift * 8 // 6) : (shift + len(raw)) * 8 // 6].decode()
+        forms |= {code, code.replace("+", "-").replace("/", "_")} if len(code) >= min(6, len(key)) else set()
+    if len(key) < 4 and surely:
+        forms = {key}
+    found = "|".join(re.escape(form) for form in sorted(forms - {""}, key=len, reverse=True))
+    return re.sub(found, "***", text, flags=re.I)
 
 
 def read_prompt(folder, name):
@@ -93,7 +138,7 @@ def read_prompt(folder, name):
     path = Path(folder) / f"{name}.txt"
     if not path.is_file():
         fail(f"{path}: no such prompt file")
-    text = path.read_text(encoding="utf-8").strip()
+    text = read_text(path).strip()
     if not text:
         fail(f"{path}: the prompt is empty")
     return text
@@ -164,17 +209,18 @@ def ask(prompts, args, draw=(0, 0)):
     kept = _read(path)
     missing = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in kept}
     if missing:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
         with open(path, "a+b") as file:
             if file.seek(0, os.SEEK_END) and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
                 file.write(b"\n")
             replies = (_local if args.backend == "local" else _api)(missing, args, draw)
             for key, reply in replies:
-                file.write(
-                    json.dumps({"key": key, "prompt": missing[key], "reply": reply}, ensure_ascii=False).encode()
-                    + b"\n"
-                )
-                file.flush()
+                line = json.dumps({"key": key, "prompt": missing[key], "reply": reply}, ensure_ascii=False).encode()
+                with writing(path, "; the replies before are kept: the same command asks for the rest"):
+                    file.write(line + b"\n")
+                    file.flush()
                 kept[key] = reply
     return [kept[key] for key in keys]
 
@@ -312,9 +358,7 @@ def _request(client, prompt, args, wait, stop):
 
 def _api(missing, args, draw):
     """Yields (key, reply) as they arrive. The first prompt that gets none stops the rest: those under way are still kept."""
-    import openai
-
-    client = openai.OpenAI(max_retries=0, timeout=args.timeout)  # key and base URL from the environment
+    client = _client(args)
     lock, turn, stop, reason = threading.Lock(), [0.0], threading.Event(), None
 
     def wait():
@@ -331,6 +375,7 @@ def _api(missing, args, draw):
             ):
                 try:
                     text, tokens_in, tokens_out = done.result()
+                    text = hidden(text, surely=False)
                 except _Gone as error:
                     reason = reason or str(error)
                     stop.set()
@@ -341,7 +386,7 @@ def _api(missing, args, draw):
             stop.set()
     if reason:
         spend(args)
-        reason = " ".join(reason.replace(os.environ["OPENAI_API_KEY"], "***").split())[:300]
+        reason = " ".join(hidden(reason).split())[:300]
         fail(
             f"{client.base_url.host}: {reason}; the replies so far are kept in {_file(args)}: the same command asks for the rest"
         )
@@ -383,6 +428,8 @@ def check_judge_flags(args, what):
             *shlex.split(args.backend_flags),
         ]
     )
+    if flags.backend == "rules":
+        fail("--backend must be local or api: rules answer no prompt")
     check_flags(flags)
     return flags
 

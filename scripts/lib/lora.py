@@ -1,6 +1,8 @@
 """peft's LoRA layer with fewer passes over its wide results: the same numbers to rounding in nine tenths of the time."""
 
+import contextlib
 import functools
+import warnings
 from pathlib import Path
 
 from lib.files import fail
@@ -50,6 +52,14 @@ def forward(layer, x):
     dropout, flat, base = layer.lora_dropout[names[0]], x.flatten(0, -2), layer.base_layer
     dropped = dropout(flat) if getattr(dropout, "p", 0) and layer.training else None
     return Product.apply(flat, dropped, base.weight, base.bias, a, b, layer.scaling[names[0]]).view(*x.shape[:-1], -1)
+
+
+@contextlib.contextmanager
+def without_warning():
+    """Within it peft may ask transformers in an old way."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing")
+        yield
 
 
 def hasten(model):

@@ -4,17 +4,25 @@ A model folder is in the Hugging Face layout, safetensors only: full weights, or
 prompt format as the tokenizer's chat template.
 """
 
+import contextlib
+import datetime
 import os
+import re
+import sys
 from pathlib import Path
 
-from lib import lora, parallel
-from lib.files import fail, read_object
+from lib import hub, lora, parallel
+from lib.files import base_model, fail, read_object, writing
 
+import jinja2
 import torch
 import transformers
 from peft import PeftModel
 
 HOW = "python scripts/02_finetune.py --help"
+DATE = datetime.date(
+    2024, 7, 26
+)  # for templates that ask for today's: the one that Llama 3.2's takes where there is no clock
 
 
 def pick_device():
@@ -46,7 +54,7 @@ def model_folder(path, how=HOW):
     Args:
         how: the command that makes it, for the fault's line.
     """
-    if Path(path).is_dir() or (str(path).count("/") == 1 and not str(path).startswith(".")):
+    if Path(path).is_dir() or hub.is_id(path):
         return str(path)
     fail(f"{path}: no such model folder; make it with: {how}")
 
@@ -63,15 +71,6 @@ def model_names(folders, names=()):
     return names
 
 
-def base_model(path):
-    """Whose weights are loaded for a model folder or hub id: an adapter's base, or its own."""
-    adapter = Path(path, "adapter_config.json")
-    if not adapter.is_file():
-        return str(path)
-    base = read_object(adapter).get("base_model_name_or_path")
-    return base if base and isinstance(base, str) else fail(f"{adapter}: names no base model (base_model_name_or_path)")
-
-
 def load_model(path, dtype="auto", shard="ddp"):
     """Loads a model folder (full weights, or a PEFT adapter with its base) or a hub id, safetensors only.
 
@@ -83,35 +82,80 @@ def load_model(path, dtype="auto", shard="ddp"):
     return parallel.place(model, pick_device(), shard), tokenizer
 
 
+@contextlib.contextmanager
+def loading(path):
+    """What a library cannot load is the folder's fault, whatever it raises: one line that names the folder."""
+    try:
+        yield
+    except Exception as error:
+        fail(f"cannot load a model from {path}: {(str(error).strip() or repr(error)).splitlines()[0]}")
+
+
+def fixed_date(template):
+    """A chat template that asks for today's date with DATE in its place: the prompt would be another every day, in
+    training, in a continued training and in evaluation."""
+    if isinstance(template, dict):
+        return {name: fixed_date(text) for name, text in template.items()}
+    found = r"strftime_now\(\s*(['\"])(.*?)\1\s*\)"
+    template = re.sub(found, lambda match: f'"{DATE.strftime(match[2])}"', template or "") or None
+    if template and "strftime_now(" in template:
+        fail("the chat template asks for the date (strftime_now) in a way not understood: give another --chat-template")
+    return template
+
+
 def read_model(path, dtype="auto"):
     """(model in host memory, tokenizer): each of several processes reads all of it there."""
     transformers.utils.logging.disable_progress_bar()
+    given, path = path, hub.folder(model_folder(path))
     base = base_model(path)
-    for name in {str(path), base}:
-        if (os.sep in name or name.startswith(".")) and name.count("/") != 1 and not Path(name).is_dir():
-            fail(
-                f"{name}: no such model folder (make it first, or give another --model; paths in an adapter count from where the "
-                "command is given)"
-            )
+    if not Path(base).is_dir() and os.sep in base and not hub.is_id(base):
+        fail(f"{given}: its base model is not at {base}: change base_model_name_or_path in its adapter_config.json")
+    named, base = given if base == path else base, hub.folder(base)
+    for file in (
+        Path(folder, f"{name}.json")
+        for folder in {str(path), base}
+        for name in ("config", "tokenizer_config", "generation_config", "special_tokens_map")
+    ):
+        if file.is_file():
+            read_object(file)
     if base != str(path) and not Path(path, "adapter_model.safetensors").is_file():
         fail(f"{path}: an adapter needs adapter_model.safetensors (pickled weights are not loaded)")
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            path, trust_remote_code=False
-        )  # None would ask on standard input
+    with loading(path):
+        own = any(Path(path, name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
+        tokenizer = transformers.AutoTokenizer.from_pretrained(  # an adapter that was published alone has its base's
+            path if own else base,
+            trust_remote_code=False,  # None would ask on standard input
+        )
         model = transformers.AutoModelForCausalLM.from_pretrained(
             base, dtype=pick_dtype(dtype), use_safetensors=True, trust_remote_code=False
         )
+        model.name_or_path = str(named)  # what an adapter trained on it calls its base: a hub id, no place in a cache
         if base != str(path):
-            model = lora.hasten(PeftModel.from_pretrained(model, path))
-    except (OSError, ValueError, KeyError) as error:
-        fail(f"cannot load a model from {path}: {str(error).strip().splitlines()[0]}")
+            with lora.without_warning():
+                model = lora.hasten(PeftModel.from_pretrained(model, path))
+    if not tokenizer.is_fast:
+        fail(f"{path}: a tokenizer without tokenizer.json does not tell where its tokens stand, and is not taken")
     if tokenizer.chat_template is None:
         fail(f"{path}: the tokenizer has no chat template; make the folder with 00_models.py --chat-template NAME")
+    tokenizer.chat_template = fixed_date(tokenizer.chat_template)
+    try:
+        if "ZQ" not in prompt_text(tokenizer, "ZQ"):
+            fail(f"{path}: its chat template leaves the question out; give another with 00_models.py --chat-template")
+    except (jinja2.TemplateError, TypeError) as error:
+        fail(
+            f"{path}: its chat template does not work ({str(error).splitlines()[0]}); see 00_models.py --chat-template"
+        )
     if tokenizer.eos_token_id is None:
         fail(f"{path}: the tokenizer has no end-of-sequence token (eos_token in tokenizer_config.json)")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    rows, last = (
+        model.get_input_embeddings().num_embeddings,
+        max(tokenizer.get_vocab().items(), key=lambda item: item[1]),
+    )
+    if last[1] >= rows:
+        fail(f"{path}: its tokenizer has tokens up to number {last[1]} ({last[0]!r}), its embedding only {rows} rows")
+    tokenizer.positions = position_limit(model)
     model.config.pad_token_id = tokenizer.pad_token_id
     # the folder's own generation settings must not decide how methods are compared; its end tokens all end an answer
     own = model.generation_config.eos_token_id
@@ -124,15 +168,30 @@ def read_model(path, dtype="auto"):
     return model, tokenizer
 
 
+def position_limit(model):
+    """Tokens that a model can read which looks positions up in a table (GPT-2, OPT, GPT-J); None where it computes them."""
+    config = model.config.get_text_config()
+    if getattr(config, "rope_parameters", None):
+        return None
+    return getattr(config, "max_position_embeddings", None) or getattr(config, "max_seq_len", None)
+
+
 def save_model(model, tokenizer, folder):
-    """Writes a model folder: full weights, or only the adapter that was trained."""
-    if hasattr(model, "peft_config"):
-        for config in model.peft_config.values():  # a set, whose order would differ from run to run
-            config.target_modules = sorted(config.target_modules)
-        model.save_pretrained(folder, selected_adapters=["default"])
-    else:
-        model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    """Writes a model folder: full weights, or only the trained adapter. Weights that are no numbers are refused.
+
+    An adapter names its base by its full path, so that peft finds it from wherever it is loaded.
+    """
+    adapter = hasattr(model, "peft_config")
+    for name, weights in model.named_parameters():
+        if (not adapter or "lora_" in name) and not bool(weights.isfinite().all()):
+            fail(f"{folder}: {name} holds weights that are no numbers; not written: use a lower --lr or --alpha")
+    for config in model.peft_config.values() if adapter else ():
+        config.target_modules = sorted(config.target_modules)  # a set, whose order would differ from run to run
+        if Path(config.base_model_name_or_path or "").is_dir():
+            config.base_model_name_or_path = str(Path(config.base_model_name_or_path).absolute())
+    with writing(folder):
+        model.save_pretrained(folder, **({"selected_adapters": ["default"]} if adapter else {}))
+        tokenizer.save_pretrained(folder)
 
 
 def prompt_text(tokenizer, *turns):
@@ -179,12 +238,40 @@ def encode(tokenizer, question, answer, max_length=None):
         (token ids, number of prompt tokens); the ids end with the end-of-sequence token unless `max_length` cuts them.
     """
     ids, prompt_tokens, _ = encode_text(tokenizer, prompt_text(tokenizer, question), answer)
-    ids = [*ids, tokenizer.eos_token_id]
-    if max_length is None:
-        return ids, prompt_tokens
-    if prompt_tokens >= max_length:
+    ids, limit = [*ids, tokenizer.eos_token_id], room(tokenizer, max_length)
+    if limit and prompt_tokens >= limit:
         fail(
-            f"a question of {prompt_tokens} tokens leaves no room for an answer: raise --max-length {max_length} "
-            f"({question[:60]!r})"
+            f"a question of {prompt_tokens} tokens leaves no room for an answer: "
+            + (f"raise --max-length {max_length}" if limit == max_length else f"the model has {limit} positions")
+            + f" ({question[:60]!r})"
         )
-    return ids[:max_length], prompt_tokens
+    return ids[:limit], prompt_tokens
+
+
+def room(tokenizer, max_length=None):
+    """Tokens of a pair that are kept: --max-length, or the model's positions where those are fewer; None: all."""
+    return min(filter(None, (max_length, getattr(tokenizer, "positions", None))), default=None)
+
+
+def encode_pairs(tokenizer, pairs, max_length=None, what="pairs", say=print):
+    """Tokens of pairs of (question, answer), and what was cut of them, which is said.
+
+    Returns:
+        (list as of `encode`; {}, or {"answers": how many lost their end, "of": pairs, "max_length": that for all}).
+    """
+    rows, limit = [encode(tokenizer, *pair, max_length) for pair in pairs], room(tokenizer, max_length)
+    full = [at for at, (ids, _) in enumerate(rows) if len(ids) == limit]
+    lengths = [1 + len(encode_text(tokenizer, prompt_text(tokenizer, pairs[at][0]), pairs[at][1])[0]) for at in full]
+    longer = [length for length in lengths if length > limit]
+    if not longer:
+        return rows, {}
+    hint = (
+        f"the model has no more than {limit} positions"
+        if limit != max_length
+        else f"--max-length {max(longer)} would hold all"
+    )
+    say(
+        f"{what}: {len(longer)} of {len(pairs)} answers are cut at {limit} tokens and lose their end: {hint}",
+        file=sys.stderr,
+    )
+    return rows, {"answers": len(longer), "of": len(pairs), "max_length": max(longer)}

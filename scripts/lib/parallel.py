@@ -19,24 +19,34 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
-rank, count = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+def _number(name, default=None):
+    """A whole number that torchrun puts into the environment."""
+    value = os.environ.get(name, default)
+    return (
+        int(value)
+        if value is not None and value.isdecimal()
+        else fail(f"{name}={value}: torchrun sets this to a whole number")
+    )
+
+
+rank, count = _number("RANK", "0"), _number("WORLD_SIZE", "1")
 first = rank == 0  # it alone writes, prints and shows progress
-SHARD = (
-    "weights of several processes: ddp, each has all of them; fsdp, each has a part of every layer; auto, fsdp where they would "
-    "fill more than 60 %% of a GPU"
-)
 
 
 def begin():
     """Joins the other processes: NCCL between GPUs, Gloo between CPUs."""
-    if count == 1 or dist.is_initialized():
+    if "LOCAL_RANK" not in os.environ or dist.is_initialized():
         return
-    gpus, local = torch.cuda.device_count(), int(os.environ["LOCAL_RANK"])
+    gpus, local = torch.cuda.device_count(), _number("LOCAL_RANK")
     if gpus:
         if local >= gpus:
             fail(f"no GPU for process {local + 1}, this machine has {gpus}: start no more with --nproc_per_node")
         torch.cuda.set_device(local)
-    dist.init_process_group("nccl" if gpus else "gloo")
+    try:
+        dist.init_process_group("nccl" if gpus else "gloo")
+    except ValueError as error:  # what torchrun sets is missing or no number
+        fail(f"cannot join the other processes: {str(error).splitlines()[0]}; start them with torchrun")
 
 
 def end():
@@ -45,17 +55,17 @@ def end():
         dist.destroy_process_group()
 
 
-def say(text):
+def say(text, file=None):
     """Prints a line, once."""
     if first:
-        print(text, file=sys.stderr)
+        print(text, file=file or sys.stderr)
 
 
 def place(model, device, shard="ddp"):
     """Puts a model from host memory on the device: whole, or with several processes and --shard fsdp, this one's part of it."""
     size = sum(parameter.nbytes for parameter in model.parameters())
     fits = device.type == "cpu" or size <= 0.6 * torch.cuda.get_device_properties(device).total_memory
-    if count > 1 and (shard == "fsdp" or shard == "auto" and not fits):
+    if dist.is_initialized() and (shard == "fsdp" or shard == "auto" and not fits and count > 1):
         causal, mesh = (
             model.get_base_model() if hasattr(model, "peft_config") else model,
             init_device_mesh(device.type, (count,)),

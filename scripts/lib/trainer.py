@@ -13,51 +13,73 @@ import random
 import shutil
 import sys
 import time
-import warnings
 from pathlib import Path
 
 from lib import lora, parallel
-from lib.batches import accumulated, collate, parts
-from lib.files import REPOSITORY, STARTED, fail, progress, read_json, record, replace_folder, write_json
+from lib.batches import accumulated, collate, parts, whole_row
+from lib.files import (
+    REPOSITORY,
+    STARTED,
+    begin_folder,
+    fail,
+    progress,
+    read_json,
+    record,
+    replace_folder,
+    write_json,
+    writing,
+)
 from lib.formats import read_pairs
 from lib.likelihood import nll
-from lib.models import base_model, encode, pick_device, pick_dtype, read_model, save_model
+from lib.models import base_model, encode, encode_pairs, pick_device, pick_dtype, read_model, save_model
 from lib.reference import FrozenModel
 
 import torch
 from peft import LoraConfig, get_peft_model
 
-warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing")  # peft asks transformers in an old way
 
-
-def start(args, *columns, files=()):
+def start(args, *columns, retain=(), files=()):
     """Loads the model, puts a fresh LoRA adapter on it and prepares the batches.
 
     Args:
         columns: lists of pairs to train on in place of the forget file's, row by row beside each other: chosen and rejected.
+        retain: lists of pairs in place of the retain file's, likewise.
         files: further files that the run depends on, for its record.
     Returns:
-        (model, trainer). Iterating the trainer yields (forget Batch, or a tuple with one for each of `columns`; retain Batch,
-        or None without a retain loss); it continues from the checkpoint of an interrupted run with the same settings and data.
+        (model, trainer). Iterating the trainer yields (forget Batch, or a tuple with one for each of `columns`; retain Batch or
+        tuple, or None without a retain loss); it continues from the checkpoint of an interrupted run with the same settings and data.
     """
     files = [data_file(args, args.forget), *files]
     columns = columns or [read_pairs(files[0])]
     if not all(columns):
         fail(f"{files[0]}: holds nothing to train on")
-    retain = []
-    if getattr(args, "retain", "none") != "none":
+    if not retain and getattr(args, "retain", "none") != "none":
         files.append(data_file(args, args.retain_data))
-        retain = read_pairs(files[-1])
+        retain = (read_pairs(files[-1]),)
     model, tokenizer = _adapted(args)
     model = parallel.place(model, pick_device(), args.shard)
-    *columns, retain = sets = [
-        [encode(tokenizer, pair["question"], pair["answer"], args.max_length) for pair in pairs]
-        for pairs in (*columns, retain)
-    ]
-    model.frozen = FrozenModel(
-        model, [sum(sets, [])] if parallel.sharded(model) else sets
-    )  # sharded: all processes at the same time
-    return model, Trainer(args, model, tokenizer, list(zip(*columns, strict=True)), [(row,) for row in retain], files)
+    cut = {}
+
+    def rows(columns, name):
+        """One tuple of encoded pairs for each row of the columns; what --max-length cuts of them is said, and kept for the record."""
+        coded = []
+        for at, pairs in enumerate(columns, 1):
+            texts = [(pair["question"], pair["answer"]) for pair in pairs]
+            what = f"{name} (answers {at})" if len(columns) > 1 else name
+            encoded, lost = encode_pairs(tokenizer, texts, args.max_length, what, parallel.say)
+            coded.append(encoded)
+            cut.update({what: lost} if lost else {})
+        return list(zip(*coded, strict=True))
+
+    forget = rows(columns, str(files[0]))
+    trainer = Trainer(args, model, tokenizer, forget, rows(retain, str(files[-1])), files, cut)
+    sets = trainer.rows_used()
+    if retain and getattr(args, "kl_positions", "answer") == "padded":
+        sets.append([whole_row(row) for row in sets[-1]])
+    if parallel.sharded(model):  # all processes must remember at the same time
+        sets = [[row for rows in sets for row in rows]]
+    model.frozen = FrozenModel(model, sets)
+    return model, trainer
 
 
 def _dtype(args):
@@ -78,7 +100,17 @@ def _adapted(args):
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )
-    return lora.hasten(get_peft_model(model, settings)), tokenizer
+    try:
+        with lora.without_warning():
+            return lora.hasten(get_peft_model(model, settings)), tokenizer
+    except ValueError as error:
+        if "lora_dropout" not in str(error):
+            raise
+        parallel.say(
+            f"{args.model}: its experts are trained without dropout, as peft knows none there (--lora-dropout 0)"
+        )
+        args.lora_dropout = 0.0  # Mixtral's; the record says so
+        return _adapted(args)
 
 
 def refusals(pairs, seed):
@@ -99,9 +131,9 @@ class Trainer:
     Several processes (parallel.py) make the updates of one, to rounding, and continue each other's checkpoints; their dropout differs.
     """
 
-    def __init__(self, args, model, tokenizer, forget, retain, files):
+    def __init__(self, args, model, tokenizer, forget, retain, files, cut=None):
         self.args, self.model, self.tokenizer, self.forget, self.retain = args, model, tokenizer, forget, retain
-        self.record = {**record(args, files), "processes": parallel.count}
+        self.record = {**record(args, files), "processes": parallel.count, "cut": cut or {}}
         self.out, self.partial = Path(args.out), Path(f"{Path(args.out)}.partial")  # --out may end in a slash
         size = args.batch * args.accumulation
         self.steps = max(1, round(args.epochs * math.ceil(len(self.forget) / size)))
@@ -112,6 +144,7 @@ class Trainer:
             self.optimizer, lambda step: min((step + 1) / warm, (self.steps - step) / max(1, self.steps - warm + 1))
         )
         self.done, self.log, self.probes, self.loss, self.waiting = 0, [], [], 0.0, 0
+        self.kept = {}  # what a method that adapts itself must find again when it is continued: texts and numbers
         self.began = STARTED
         self.apart = None  # gradients of several losses, for `combine`
         self.probed = self._validation_pairs() if args.probes else {}
@@ -174,9 +207,10 @@ class Trainer:
         if checkpoint.is_file():
             try:
                 state = torch.load(checkpoint, weights_only=True, map_location="cpu")
-            except Exception as error:
-                fail(f"{checkpoint}: cannot be read ({error}); delete it to start again")
-            if state["settings"] != self.settings:
+                found = state["settings"]
+            except Exception as error:  # whatever is in it, it is no checkpoint
+                fail(f"{checkpoint}: is damaged ({type(error).__name__}): delete it to start again")
+            if found != self.settings:
                 parallel.say(
                     f"{checkpoint}: made by another method, or with other settings, data or model; starting afresh"
                 )
@@ -186,22 +220,26 @@ class Trainer:
             if parallel.first:
                 shutil.rmtree(self.partial, ignore_errors=True)
             return
-        self.done, self.log, self.probes = state["step"], state["log"], state["probes"]
-        self.began -= state["seconds"]
-        for parameter, value in zip(self.parameters, state["parameters"], strict=True):
-            parameter.data.copy_(value)
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        torch.set_rng_state(state["rng"])
-        if torch.cuda.is_available() and "cuda_rng" in state:  # not in one that was made without a GPU
-            torch.cuda.set_rng_state(state["cuda_rng"])
+        try:
+            self.done, self.log, self.probes, self.kept = (state[name] for name in ("step", "log", "probes", "kept"))
+            self.began -= state["seconds"]
+            for parameter, value in zip(self.parameters, state["parameters"], strict=True):
+                parameter.data.copy_(value)
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.schedule.load_state_dict(state["schedule"])
+            torch.set_rng_state(state["rng"])
+            if torch.cuda.is_available() and "cuda_rng" in state:  # not in one that was made without a GPU
+                torch.cuda.set_rng_state(state["cuda_rng"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            fail(f"{checkpoint}: is damaged ({type(error).__name__}): delete it to start again")
         parallel.say(f"continuing at update {self.done} of {self.steps}")
 
     def _checkpoint(self):
-        self.partial.mkdir(parents=True, exist_ok=True)
+        begin_folder(self.partial)
         state = {
             "settings": self.settings,
             "step": self.done,
+            "kept": self.kept,
             "log": self.log,
             "probes": self.probes,
             "rng": torch.get_rng_state(),
@@ -212,15 +250,34 @@ class Trainer:
         }
         if torch.cuda.is_available():
             state["cuda_rng"] = torch.cuda.get_rng_state()
-        torch.save(state, self.partial / "checkpoint.tmp")
-        (self.partial / "checkpoint.tmp").replace(self.partial / "checkpoint.pt")
+        temporary, checkpoint = self.partial / "checkpoint.tmp", self.partial / "checkpoint.pt"
+        last = "; the same command goes on from the last checkpoint" if checkpoint.is_file() else ""
+        try:
+            with writing(checkpoint, last):
+                torch.save(state, temporary)
+                temporary.replace(checkpoint)
+        except SystemExit:
+            temporary.unlink(missing_ok=True)
+            raise
+
+    def _batches(self):
+        """The accumulated batch of each update, from the first: (forget rows, as many retain rows or none)."""
+        size, seed = self.args.batch * self.args.accumulation, self.args.seed
+        retain = itertools.chain.from_iterable(accumulated(self.retain, size, seed + 1)) if self.retain else ()
+        for rows in itertools.islice(accumulated(self.forget, size, seed), self.steps):
+            yield rows, list(itertools.islice(retain, len(rows)))
+
+    def rows_used(self):
+        """The encoded pairs that some update trains on: a list for each column of the forget and of the retain rows."""
+        forget, retain = [], []
+        for rows, kept in self._batches():
+            forget += rows
+            retain += kept
+        columns = [*zip(*forget, strict=True), *zip(*retain, strict=True)]
+        return [list({id(row): row for row in column}.values()) for column in columns]
 
     def __iter__(self):
         args, pad, device = self.args, self.tokenizer.pad_token_id, next(self.model.parameters()).device
-        size = args.batch * args.accumulation
-        forget = accumulated(self.forget, size, args.seed)
-        retain = itertools.chain.from_iterable(accumulated(self.retain, size, args.seed + 1)) if self.retain else ()
-        groups = ((items, list(itertools.islice(retain, len(items)))) for items in forget)  # as many rows of each
         self.model.train()
         self.bar = progress(
             total=self.steps, initial=self.done, desc=self.out.name, unit="update", disable=not parallel.first
@@ -228,7 +285,7 @@ class Trainer:
         with contextlib.closing(self.bar):
             if not self.done:
                 self.probe()
-            for forget_rows, retain_rows in itertools.islice(groups, self.done, self.steps):
+            for forget_rows, retain_rows in itertools.islice(self._batches(), self.done, None):
                 passes = parts(forget_rows, args.batch, pad, device)
                 self.waiting = len(passes)
                 yield from itertools.zip_longest(passes, parts(retain_rows, args.batch, pad, device))
@@ -239,6 +296,12 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         return taken
 
+    def summed(self, value):
+        """A number's sum over all processes."""
+        total = torch.tensor(value, dtype=torch.float64, device=self.parameters[0].device)
+        parallel.add_up([total])
+        return total.item()
+
     def update(self, loss, apart=None, combine=None):
         """After the backward pass of one part of an accumulated batch: updates the weights when the batch is complete.
 
@@ -247,7 +310,7 @@ class Trainer:
             apart, combine: gradients of several losses, each from `take_gradients`, and the function that makes of their sums over
             the accumulated batch (and over all processes) the list of gradients to update with.
         """
-        loss = float(loss)
+        loss = torch.as_tensor(loss).item()
         if not math.isfinite(loss):
             fail(f"{self.args.out}: the loss is {loss} at update {self.done + 1}: use a lower --lr or fewer --epochs")
         if apart is not None:
@@ -262,9 +325,7 @@ class Trainer:
         self.loss, self.waiting = self.loss + loss, self.waiting - 1
         if self.waiting:
             return
-        total = torch.tensor(self.loss, dtype=torch.float64, device=self.parameters[0].device)
-        parallel.add_up([total])
-        self.loss = total.item()
+        self.loss = self.summed(self.loss)
         for gradients in self.apart or [[parameter.grad for parameter in self.parameters]]:
             parallel.add_up(gradients)
         if combine is not None:
@@ -296,9 +357,7 @@ class Trainer:
         parallel.end()
         if not parallel.first:
             return
-        if not all(bool(parameter.isfinite().all()) for parameter in self.parameters):
-            fail(f"{self.args.out}: the last update left weights that are no numbers: use a lower --lr")
-        self.partial.mkdir(parents=True, exist_ok=True)
+        begin_folder(self.partial)
         model = self.model
         merge = (
             merge or Path(self.args.model, "adapter_config.json").is_file()
@@ -313,6 +372,8 @@ class Trainer:
             model = model.float().merge_and_unload().to(pick_dtype(_dtype(self.args)))
         save_model(model, self.tokenizer, self.partial)
         self.record["seconds"] = round(time.time() - self.began, 1)
+        if not merge:
+            self.record["base"] = "adapter_config.json names the base model by its full path (base_model_name_or_path)"
         write_json(self.partial / "training.json", {**self.record, "updates": self.log, "probes": self.probes})
         for name in (
             "checkpoint.pt",
