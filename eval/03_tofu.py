@@ -152,7 +152,7 @@ def score(
 
 
 def summarise(items: list[dict], reference: list[float] | None = None) -> dict:
-    """Means of each set; forget quality where there are reference ratios; model utility where all three others are there."""
+    """Means of each set; forget quality where there are reference ratios; model utility where all sets are there."""
     summary, values = {}, []
     for name in SETS:
         part = [item for item in items if item["set"] == name]

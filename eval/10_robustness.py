@@ -25,7 +25,16 @@ from robustness.relearning import relearn_counts
 from robustness.table import draw, markdown
 
 UNRECORDED = ("models", "names", "out", "report", "batch")  # flags that change no model's result
-JUDGES = ("judge.py", "judge_flags.py", "entities.py", "entailment.py", "generation.py")
+JUDGES = (
+    "judge.py",
+    "judge_flags.py",
+    "leak.py",
+    "entities.py",
+    "spans.py",
+    "entailment.py",
+    "rouge.py",
+    "generation.py",
+)
 
 
 def parser() -> Parser:

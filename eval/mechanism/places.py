@@ -3,7 +3,8 @@
 import re
 
 from lib.entities import reference_entities
-from lib.models import encode_text, prompt_text, with_answer
+from lib.files import fail
+from lib.models import encode_text, prompt_text, room, with_answer
 
 
 def private_value(pair: dict) -> str:
@@ -29,6 +30,8 @@ def locate(pair: dict, value: str, tokenizer) -> dict:
     text = with_answer(prompt, pair["answer"])
     begin = len(text) - len(pair["answer"]) + pair["answer"].index(value)
     ids, start, spans = encode_text(tokenizer, prompt, pair["answer"])
+    if (limit := room(tokenizer)) and len(ids) > limit:
+        fail(f"a question and answer of {len(ids)} tokens: the model has {limit} positions ({pair['question'][:60]!r})")
     inside = [(at, text[max(first, begin) : end]) for at, (first, end) in enumerate(spans) if end > begin]
     at = next((at for at, piece in inside if re.search(r"[^\W_]", piece)), inside[0][0])
     return {"ids": ids, "start": start, "at": at}
