@@ -215,7 +215,7 @@ def forgotten(E, label):
 
 
 def retained(E, label):
-    """One item of KRR: E > 0.3 and NLI(premise reference, hypothesis answer) no contradiction (ReLearn Eq. 2, 10)."""
+    """One item of KRR: E > 0.3 and NLI(premise reference, hypothesis answer) not contradiction (ReLearn Eq. 2, 10)."""
     return E > 0.3 and label != "contradiction"
 
 
