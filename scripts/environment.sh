@@ -1,7 +1,8 @@
-# Sourced: sets PYTHON, and makes .venv with the packages of the requirement files given, once. A PYTHON given from outside is kept;
-# without files, as for a plan, any Python of this machine will do.
+# Sourced: sets PYTHON, and makes .venv with the packages of the requirement files given, once. A PYTHON given from
+# outside is kept; without files, as for a plan, any Python of this machine will do.
 
-# Threads of torch spin while they wait for each other. On busy cores that costs ten times the work, and alone it gains nothing.
+# Threads of torch spin while they wait for each other. On busy cores that costs ten times the work; alone it gains
+# nothing.
 if [ -z "${OMP_WAIT_POLICY:-}" ]; then export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-10000}; fi
 
 new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' </dev/null 2>/dev/null; }
@@ -24,11 +25,13 @@ else
   if ! cat "$@" | cmp -s - ".venv/$#.installed.txt"; then
     if ! new_enough "$PYTHON"; then
       system=$(python_of_this_machine) || exit 2
-      "$system" -m venv .venv || { echo "error: cannot make .venv (on Debian: apt-get install python3-venv)" >&2; exit 2; }
+      "$system" -m venv .venv || {
+        echo "error: cannot make .venv (on Debian: apt-get install python3-venv)" >&2; exit 2; }
     fi
     echo "== installing $* into .venv"
     "$PYTHON" -m pip install --quiet --disable-pip-version-check $(printf -- '-r %s ' "$@") || {
-      echo "error: pip could not install $*: see its message above; check the network and the space on the disk" >&2; exit 2; }
+      echo "error: pip could not install $*: see its message above; check the network and the space on the disk" >&2
+      exit 2; }
     cat "$@" >".venv/$#.installed.txt"
   fi
 fi

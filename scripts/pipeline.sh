@@ -1,8 +1,9 @@
-# Sourced by run_all.sh: the engine behind its lines, which nobody needs to open. First come flags and preset (`begin`); then the lines
-# of run_all.sh declare steps (`step`, `method`, `metric`); then `run` checks every name and runs what the table needs.
+# Sourced by run_all.sh: the engine behind its lines, which nobody needs to open. First come flags and preset (`begin`);
+# then the lines of run_all.sh declare steps (`step`, `method`, `metric`); then `run` checks every name and runs what
+# the table needs.
 #
-# A step waits for the steps that make what it reads, and for nothing else. It is done if its stamp, $R/.steps/NAME, holds the command,
-# the content of its scripts, the dates of its inputs, and the hashes of what it wrote, all as they are now.
+# A step waits for the steps that make what it reads, and for nothing else. It is done if its stamp, $R/.steps/NAME,
+# holds the command, the content of its scripts, the dates of its inputs and the hashes of what it wrote, as they are.
 presets=$(basename -s .sh scripts/presets/*.sh | xargs)
 set -f  # a star in a setting names no file
 
@@ -10,43 +11,47 @@ fail() { echo "error: $*" >&2; exit 2; }
 
 usage() {
   cat <<END
-usage: bash run_all.sh [--preset NAME] [--data NAME_OR_FOLDER] [--model ID_OR_PATH] [--methods "A B"] [--set "METHOD FLAGS"]...
-                       [--show METHOD] [--metrics "A B"] [--seeds "N N"] [--persons N|all] [--vanilla ID_OR_PATH|none]
-                       [--retrained ID_OR_PATH|none] [--judge FLAGS] [--tune "RATE RATE ..."] [--tuned NAME_OR_FILE|none]
-                       [--run NAME] [--force STEP] [--jobs N] [--plan[=FLAGS]] [--rehearse]
+usage: bash run_all.sh [--preset NAME] [--data NAME_OR_FOLDER] [--model ID_OR_PATH] [--methods "A B"]
+                       [--set "METHOD FLAGS"]... [--show METHOD] [--metrics "A B"] [--judge FLAGS] [--seeds "N N"]
+                       [--persons N|all] [--vanilla ID_OR_PATH|none] [--retrained ID_OR_PATH|none]
+                       [--tune "RATE RATE ..."] [--tuned NAME_OR_FILE|none] [--run NAME] [--force STEP] [--jobs N]
+                       [--plan[=FLAGS]] [--rehearse]
 
-  --preset NAME    values for a model and a data set (default: people-smollm2): $presets
+  --preset NAME    values for a model and a data set (default: people-smollm2), one of
+                   $(wrapped $presets)
   --data X         people, knowundo, tofu, or a folder with forget_train and retain_train (and forget_val, retain_val,
                    forget_tune, retain_tune: without them the training questions serve), .json or .jsonl, of
                    {"question", "answer"} or {"text", "labels"}; folders count from where run_all.sh is
   --model X        smollm2, tiny-random, a hub id or a model folder
-  --methods "A B"  the preset's (default), all, or some of:
+  --methods "A B"  the preset's (default), all, or some of
                    $(wrapped "${methods[@]}")
-  --set "M FLAGS"  flags for one method, over all others: --set "NPO+GDR --lr 1e-4". Of equal flags the last counts, and they
-                   come in this order: run_all.sh's line, the preset's TRAIN and BASELINE, tuned rates, the preset's SET, --set
+  --set "M FLAGS"  flags for one method, over all others: --set "NPO+GDR --lr 1e-4". Of equal flags the last counts, and
+                   they come in this order: run_all.sh's line, the preset's TRAIN and BASELINE, tuned rates, the
+                   preset's SET, --set
   --show METHOD    prints that method's flags and where each comes from, and runs nothing
-  --metrics "A B"  further metrics, all or some of: $(echo "${metrics[@]}")
+  --metrics "A B"  all or some of $(echo "${metrics[@]}")
                    (default: the preset's METRICS, none; judge needs a --judge-model)
-  --judge FLAGS    more flags for the judge of answers, over the preset's JUDGE: those of eval/01_kfr_krr.py --help
-  --seeds "N N"    trains every chosen method but UIPE with these seeds too (0 is always there); the table shows mean ± deviation
+  --judge FLAGS    more flags for the judge of answers, over the preset's JUDGE: eval/01_kfr_krr.py --help has them
+  --seeds "N N"    trains every chosen method but UIPE with these seeds too (0 is always there); the table then shows
+                   mean ± deviation
   --persons N|all  how many of the invented persons of \`people\` to use
-  --vanilla X      hub id or folder of a model that knows everything already (in its folder's weights, not an adapter), or none:
-                   it is fine-tuned here (default: the preset's with the preset's model, else none)
+  --vanilla X      hub id or folder of a model that knows everything already (in its folder's weights, not an adapter),
+                   or none: it is fine-tuned here (default: the preset's with the preset's model, else none)
   --retrained X    likewise, of a model that never saw the forget set
-  --tune "R R R"   in place of the table: tries these learning rates for each method on the *_tune questions, writes the best
-                   into work/NAME/tuned.sh, and tells how to use them
+  --tune "R R R"   in place of the table: tries these learning rates for each method on the *_tune questions, writes the
+                   best into work/NAME/tuned.sh, and tells how to use them
   --tuned X        tuned rates to use, in place of the preset's TUNED: a name in scripts/presets/tuned, a file, or none
   --run NAME       results go to work/NAME (default: the preset's name)
   --force STEP     runs a finished step again: one that the run names after "==", or all
-  --jobs N         steps that run beside each other, each on its share of the processor's cores (here: $(default_jobs)); another
-                   share moves results by rounding
+  --jobs N         steps that run beside each other, each on its share of the processor's cores (here: $(default_jobs));
+                   another share moves results by rounding
   --plan           prints every step with its model, data, updates, tokens, GPU memory and hours, and runs, installs and
                    downloads nothing; --plan="--tflops 400" gives scripts/tools/plan.py flags (its --help says which)
   --rehearse       every step and flag of the preset on a tiny random model of the same architecture and a few pairs,
-                   offline, in minutes, into work/NAME-rehearsal: shows that the preset runs, says nothing about unlearning
+                   offline, in minutes, into work/NAME-rehearsal: shows that the preset runs, says nothing of unlearning
 
-A step whose results are there and whose command, scripts and inputs have not changed is skipped; an interrupted one continues.
-PYTHON=/path/to/python uses that interpreter and its packages in place of .venv.
+A step whose results are there and whose command, scripts and inputs have not changed is skipped; an interrupted one
+continues. PYTHON=/path/to/python uses that interpreter and its packages in place of .venv.
 END
 }
 
@@ -75,7 +80,7 @@ value_of() {  # likewise, the value alone
   echo "$found"
 }
 
-# ---------------------------------------------------------------- settings: flags beat the preset, the preset beats the scripts
+# ---------------------------------------------------------------- settings: flags beat the preset
 
 declare -A given=() over=()  # flags of run_all.sh; by method what --set gives
 mode=run plan_flags=
@@ -86,17 +91,19 @@ read_flags() {
   while [ $# -gt 0 ]; do
     case $1 in
       --help|-h) mode=help; shift; continue ;;
-      --plan|--plan=*) mode=plan modes=$((modes + 1)) plan_flags=${1#--plan} plan_flags=${plan_flags#=}; shift; continue ;;
+      --plan|--plan=*) mode=plan modes=$((modes + 1)) plan_flags=${1#--plan} plan_flags=${plan_flags#=}
+                       shift; continue ;;
       --rehearse) mode=rehearse modes=$((modes + 1)); as_given+=" $1"; shift; continue ;;
-      --preset|--data|--model|--vanilla|--retrained|--methods|--persons|--metrics|--judge|--set|--show|--run|--force|--tune|\
-      --tuned|--seeds|--jobs) ;;
+      --preset|--data|--model|--vanilla|--retrained|--methods|--persons|--metrics|--judge|--set|--show) ;;
+      --run|--force|--tune|--tuned|--seeds|--jobs) ;;
       *) fail "unknown argument $1 (see --help)" ;;
     esac
     [ $# -ge 2 ] && [ -n "$2" ] || fail "$1 needs a value (see --help)"
     if [[ $1 != --judge && $2 == --* ]]; then fail "$1 needs a value, and $2 is a flag (see --help)"; fi
     case $1 in --force|--jobs) ;; *) as_given+=$(printf ' %q' "$1" "$2") ;; esac
     case $1 in
-      --set) value=$(echo $2); [[ $value == *" --"* ]] || fail "--set $2: give a method and flags, as \"NPO+GDR --lr 1e-4\""
+      --set) value=$(echo $2)
+             [[ $value == *" --"* ]] || fail "--set $2: give a method and flags, as \"NPO+GDR --lr 1e-4\""
              over[${value%% *}]+=" ${value#* }" ;;
       --tune) mode=tune modes=$((modes + 1)) ;;
       --show) mode=show ;;
@@ -111,8 +118,8 @@ read_preset() {  # its values, with the tuned rates that it names
   local name
   preset=${given[preset]:-people-smollm2}
   [[ $preset != */* && -f scripts/presets/$preset.sh ]] || fail "unknown preset $preset; there are: $presets"
-  VANILLA= RETRAINED= MODEL_FLAGS= INVERT= METRICS= ROBUSTNESS= ABILITY= JUDGE= TUNED= PUBLISHED=$preset  # some presets have these
-  EMBEDDING=minilm
+  VANILLA= RETRAINED= MODEL_FLAGS= INVERT= METRICS= ROBUSTNESS= ABILITY= JUDGE= TUNED=  # some presets have these
+  PUBLISHED=$preset EMBEDDING=minilm
   declare -gA SET=() LR=()  # by method: its flags, and the learning rate that tuning chose
   . "scripts/presets/$preset.sh"
   for name in MODEL TEMPLATE DATA PERSONS DATA_FLAGS METHODS TRAIN FINETUNE AUGMENT MEMO AUGMENTED BASELINE GENERATE; do
@@ -120,8 +127,10 @@ read_preset() {  # its values, with the tuned rates that it names
   done
   tuned=${given[tuned]:-$TUNED}
   case $tuned in ""|none) tuned= ;; */*) ;; *) tuned=scripts/presets/tuned/$tuned.sh ;; esac
-  [ -z "$tuned" ] || [ -f "$tuned" ] || fail "no tuned rates in $tuned: give a name in scripts/presets/tuned, a file, or none"
-  if [ -n "$tuned" ]; then . "$tuned"; fi
+  if [ -n "$tuned" ]; then
+    [ -f "$tuned" ] || fail "no tuned rates in $tuned: give a name in scripts/presets/tuned, a file, or none"
+    . "$tuned"
+  fi
 }
 
 read_numbers() {
@@ -155,11 +164,12 @@ read_names() {  # what the flags name, else the preset
 
 path() { if [[ $1 == -* ]]; then echo "./$1"; else echo "$1"; fi; }  # a folder's name is never a flag
 
-read_judge() {  # JUDGE's words, quoted as in the shell; those that name a language model are all that eval/13_judge.py takes
-  local words word keep=
-  words=$(xargs -r printf '%s\n' <<<"$JUDGE ${given[judge]:-}" 2>/dev/null) || fail "JUDGE=$JUDGE ${given[judge]:-}: a quote is open"
+read_judge() {  # JUDGE's words, quoted as in the shell
+  local text words word keep=
+  text="$JUDGE ${given[judge]:-}"
+  words=$(xargs -r printf '%s\n' <<<"$text" 2>/dev/null) || fail "JUDGE=$text: a quote is open"
   split judge "$words"
-  llm_judge=()
+  llm_judge=()  # of them those that name a language model: all that eval/13_judge.py takes
   for word in "${judge[@]}"; do
     case $word in --judge-model|--backend-flags) keep=yes ;; --*) keep= ;; esac
     if [ -n "$keep" ]; then llm_judge+=("$word"); fi
@@ -167,7 +177,7 @@ read_judge() {  # JUDGE's words, quoted as in the shell; those that name a langu
   [[ " ${judge[*]} " == *" --embedding "* ]] || judge=(--embedding "$R/models/minilm" "${judge[@]}")
 }
 
-default_jobs() {  # as many as there are cores: a small model gains little from a second one; a GPU is for one step at a time
+default_jobs() {  # as many as there are cores: a small model gains little from two; a GPU is for one step at a time
   local most=4 memory
   if [ "$mode" = rehearse ]; then echo 2; return; fi
   if [ -e /dev/nvidiactl ] || [ -e /dev/kfd ]; then echo 1; return; fi
@@ -193,7 +203,8 @@ begin() {
 
 order=() goals=() methods=() metrics=() rows=()     # names, as declared
 folders= forget= retain=                            # of all models: a run's paths hold no space
-declare -A words=() reads=() writes=() needs=()     # by step: its command, inputs and outputs, a line each; the steps it waits for
+declare -A words=() reads=() writes=()              # by step: its command, inputs and outputs, a line each
+declare -A needs=()                                 # by step: those it waits for
 declare -A maker=() inside=()                       # by path: the step that writes it; the steps that write into it
 declare -A line_script=() line_flags=() goes_on=()  # by method
 
@@ -228,10 +239,10 @@ makes() {  # STEP PATH
   while [[ $folder == "$R"/*/* ]]; do folder=${folder%/*} inside[$folder]+=" $1"; done
 }
 
-rests_on() {  # STEP WORD: what another step writes, or what is there; of the run's data only the files that `reads` lists
+rests_on() {  # STEP WORD: it reads what another step writes, or what is there
   local name=$1 word=$2 at=$2 by
-  if [ "$word" = "$R/data" ] || [ "$word" = "$R" ]; then return; fi
-  if [ "${maker[$word]:-}" = "$name" ] || [[ " ${inside[$word]:-} " == *" $name "* ]]; then return; fi  # it writes that itself
+  if [ "$word" = "$R/data" ] || [ "$word" = "$R" ]; then return; fi  # of these, what `reads` lists
+  if [[ " ${maker[$word]:-} ${inside[$word]:-} " == *" $name "* ]]; then return; fi  # it writes that itself
   if [[ $word != "$R"/* ]]; then
     if [ -e "$word" ]; then reads[$name]+=${reads[$name]:+$'\n'}$word; fi
     return
@@ -287,7 +298,7 @@ metric() {  # NAME ... as step: a further metric of every model
 
 # ---------------------------------------------------------------- a method's flags: which setting wins
 
-flags_of() {  # METHOD: leaves in `flags` and `origin` its flags and where each comes from; of equal ones the last counts
+flags_of() {  # METHOD: leaves in `flags` and `origin` its words and whence each comes; of equal flags the last counts
   local name=$1 line
   split line "${line_flags[$name]}"
   level run_all.sh "${line[@]}"
@@ -350,7 +361,8 @@ check_names() {
   for name in "${!LR[@]}"; do known "$tuned: unknown method" "$name" "${methods[@]}"; done
   for name in "${!over[@]}"; do
     known "--set: unknown method" "$name" "${methods[@]}"
-    [ "$mode" = show ] || one_of "$METHODS" "$name" || fail "--set $name: this run does not train it; its methods are $METHODS"
+    if [ "$mode" = show ] || one_of "$METHODS" "$name"; then continue; fi
+    fail "--set $name: this run does not train it; its methods are $METHODS"
   done
   if [ "$METRICS" != all ] && one_of "$METRICS" judge && [ ${#llm_judge[@]} = 0 ]; then
     fail "--metrics judge needs a language model: --judge \"--judge-model NAME\", or JUDGE in the preset"
@@ -374,7 +386,7 @@ choose_steps() {  # leaves in `order` the steps that the goals need, and what th
 
 # ---------------------------------------------------------------- is a step done?
 
-written="== written =="  # in a stamp: what the step rests on, this line, what it wrote, this line, the hashes of that
+written="== written =="  # a stamp: what the step rests on, this line, what it wrote, this line, the hashes of that
 declare -A code=() basis=()  # by script: hash of it and of what it imports; by step: what it rests on
 
 listing() {  # FILES...: every file in them with size and date
@@ -445,7 +457,7 @@ perform() {
   if [ "$jobs" = 1 ]; then
     "$PYTHON" "${command[@]}" || status=$?
   else  # beside others: every line says whose it is
-    export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores / jobs > 0 ? cores / jobs : 1))} PYTHONUNBUFFERED=1
+    export PYTHONUNBUFFERED=1 OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores / jobs > 0 ? cores / jobs : 1))}
     { { "$PYTHON" "${command[@]}" 2>&1 >&3 | label "$1" >&2; exit "${PIPESTATUS[0]}"; } 3>&1 | label "$1"; }
     status=${PIPESTATUS[0]}
   fi
@@ -455,7 +467,9 @@ perform() {
 
 label() {
   local line
-  while IFS= read -r line || [ -n "$line" ]; do if [ -n "$line" ]; then printf '[%s] %s\n' "$1" "$line"; fi; done
+  while IFS= read -r line || [ -n "$line" ]; do
+    if [ -n "$line" ]; then printf '[%s] %s\n' "$1" "$line"; fi
+  done
 }
 
 stop() {  # every step that runs, and its children
@@ -489,7 +503,7 @@ collect() {  # waits for a step to end
   done
 }
 
-estimate() {  # STEP: leaves in cost[STEP] the rows that its training reads, in hundredths, as soon as they can be counted
+estimate() {  # STEP: leaves in cost[STEP] the rows that its training reads, in hundredths, once they can be counted
   local name=$1 command inputs file epochs
   split command "${words[$name]}"
   split inputs "${reads[$name]}"
@@ -574,7 +588,8 @@ adopt() {  # tells how the rates that tuning chose are used; those of other meth
   { lines "${keep[@]}"; find "$R/tune" -name choice.sh -exec cat {} +; } | sed '/^$/d' >"$R/tuned.sh"
   cat "$R/tuned.sh"
   if [[ $tuned == scripts/presets/tuned/* ]]; then name=$(basename -s .sh "$tuned"); fi
-  echo "once: give --tuned $R/tuned.sh; for good: cp $R/tuned.sh scripts/presets/tuned/$name.sh, and TUNED=$name in the preset"
+  echo "once: give --tuned $R/tuned.sh"
+  echo "for good: cp $R/tuned.sh scripts/presets/tuned/$name.sh, and TUNED=$name in the preset"
   for name in "${!SET[@]}"; do
     if one_of "$METHODS" "$name" && [[ " ${SET[$name]} " == *" --lr "* ]]; then
       echo "SET[$name] of preset $preset has an --lr, which wins over the tuned one: take it out there"
@@ -597,16 +612,25 @@ tofu_sets() {  # flags of eval/03_tofu.py: TOFU brings false answers; other data
   fi
 }
 
-false_answers_in() {  # SET: has the data a file of them? A folder of TOFU's files may have; forget01's is forget01_perturbed
-  local name=$1_perturbed
+false_answers_in() {  # SET: has the data a file of them? A folder of TOFU's files may have
   if [ "$DATA" = tofu ]; then return 0; fi
-  if [ ! -d "$DATA" ] || [ -n "$(find -L "$DATA" -maxdepth 1 -name 'forget_train.json*' -print -quit)" ]; then return 1; fi
-  if [ "$1" = forget ]; then name='forget??_perturbed'; fi
-  [ -n "$(find -L "$DATA" -maxdepth 1 -name "$name.json*" -print -quit)" ]
+  if [ ! -d "$DATA" ] || data_has forget_train; then return 1; fi
+  if [ "$1" = forget ]; then data_has 'forget??_perturbed'; else data_has "$1_perturbed"; fi  # forget01_perturbed
+}
+
+data_has() { [ -n "$(find -L "$DATA" -maxdepth 1 -name "$1.json*" -print -quit)" ]; }
+
+printed_steps() {  # a line each, its words apart by tabs
+  local name command
+  for name in "${order[@]}"; do
+    split command "${words[$name]}"
+    printf '%s' "$name"
+    printf '\t%s' "${command[@]}"
+    echo
+  done
 }
 
 run() {  # GOAL: runs what it needs, and shows the table
-  local name command
   if [ "$mode" != tune ]; then goals+=("$@"); fi
   set --  # what is sourced below would take them for its own
   if [ "$mode" = help ]; then usage; exit; fi
@@ -619,8 +643,7 @@ run() {  # GOAL: runs what it needs, and shows the table
   choose_steps
   . scripts/environment.sh $([ "$mode" = plan ] || echo requirements.txt)
   if [ "$mode" = plan ]; then
-    for name in "${order[@]}"; do split command "${words[$name]}"; printf '%s' "$name"; printf '\t%s' "${command[@]}"; echo
-    done | "$PYTHON" scripts/tools/plan.py $plan_flags
+    printed_steps | "$PYTHON" scripts/tools/plan.py $plan_flags
     exit
   fi
   make_folder

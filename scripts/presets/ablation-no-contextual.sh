@@ -1,4 +1,5 @@
-# Question variants: ReLearn without the contextual ones. More passes, so that there are as many updates as with all four.
+# Question variants: ReLearn without the contextual ones.
+# More passes, so that there are as many updates as with all four.
 . scripts/presets/people-smollm2.sh
 METHODS="ReLearn"
 AUGMENT+=" --kinds simple noise logical"

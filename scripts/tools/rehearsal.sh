@@ -1,5 +1,6 @@
-# Sourced by run_all.sh --rehearse: every step of the preset with its flags, on a tiny random model of the same architecture
-# and a few invented pairs, offline, in minutes. Of equal flags the last counts: one update a training, a few tokens an answer.
+# Sourced by run_all.sh --rehearse: every step of the preset with its flags, on a tiny random model of the same
+# architecture and a few invented pairs, offline, in minutes. Of equal flags the last counts: one update a training, a
+# few tokens an answer.
 export HF_HUB_OFFLINE=1 OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}   # two processes at a time
 case "${MODEL,,} $(cat "$MODEL/config.json" 2>/dev/null)" in
   tiny-*) ;;
@@ -7,8 +8,8 @@ case "${MODEL,,} $(cat "$MODEL/config.json" 2>/dev/null)" in
   *llama-3*|*'"llama3"'*) MODEL=tiny-llama3 ;;
   *llama-2*|*'"llama"'*)  MODEL=tiny-llama2 ;;
   smollm2*)               MODEL=tiny-random ;;
-  *) fail "--rehearse: no tiny model has the architecture of $MODEL; name one with --model tiny-llama2, tiny-llama3 or" \
-          "tiny-gemma2" ;;
+  *) fail "--rehearse: no tiny model has the architecture of $MODEL; name one with --model tiny-llama2, tiny-llama3" \
+          "or tiny-gemma2" ;;
 esac
 EMBEDDING=tiny-minilm JUDGE= given[judge]=   # the judge is tiny too, and no endpoint is asked
 METRICS=$(tr ' ' '\n' <<<"$METRICS" | sed '/^judge$/d' | xargs)

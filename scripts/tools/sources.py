@@ -1,6 +1,6 @@
-"""The source files that a script depends on: itself, and the modules of this repository that it imports, and those that they import.
+"""The source files that a script depends on: itself, the modules of this repository that it imports, and so on.
 
-python scripts/tools/sources.py scripts/11_npo.py eval/09_report.py     # a line each: the script, and one hash of all its sources
+python scripts/tools/sources.py scripts/11_npo.py eval/09_report.py   # a line each: the script, a hash of all sources
 """
 
 import ast
@@ -9,10 +9,8 @@ import hashlib
 import sys
 from pathlib import Path
 
-ROOTS = [
-    Path(__file__).resolve().parent.parent,
-    Path(__file__).resolve().parent.parent.parent / "eval",
-]  # where modules lie, and beside the script
+SCRIPTS = Path(__file__).resolve().parent.parent
+ROOTS = [SCRIPTS, SCRIPTS.parent / "eval"]  # where modules lie, if not beside the script
 
 
 def imported(path):
@@ -50,8 +48,10 @@ def located(name, folders):
 
 @functools.cache
 def direct(path):
-    """Files that one file imports."""
+    """Files that one file imports, and what lies beside a package's modules (styles, scripts of a page)."""
     found = set()
+    if (path.parent / "__init__.py").is_file():
+        found |= {other for other in path.parent.iterdir() if other.is_file() and other.suffix not in (".py", ".pyc")}
     for level, name in imported(path):
         folders = [path.parents[level - 1]] if level else [path.parent, *ROOTS]
         found |= {module.resolve() for module in located(name, folders)}
@@ -65,7 +65,7 @@ def sources(script):
         path = waiting.pop()
         if path not in found:
             found.add(path)
-            waiting += direct(path)
+            waiting += direct(path) if path.suffix == ".py" else []
     return sorted(found)
 
 
