@@ -6,7 +6,6 @@ import sys
 
 from lib.batches import collate
 from lib.files import fail
-from lib.generation import positions
 from lib.likelihood import nll
 from lib.models import encode
 
@@ -50,7 +49,7 @@ def relearn(model, tokenizer, pairs: list[tuple[str, str]], steps: list[int], lr
     torch.manual_seed(seed)
     tuned = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"))
     optimiser = torch.optim.Adam([weight for weight in tuned.parameters() if weight.requires_grad], lr=lr)
-    turn = itertools.cycle([encode(tokenizer, *pair, positions(model)) for pair in pairs])
+    turn = itertools.cycle([encode(tokenizer, *pair) for pair in pairs])
     try:
         for step in range(1, max(steps) + 1):
             rows = list(itertools.islice(turn, min(batch, len(pairs))))
