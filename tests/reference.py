@@ -31,7 +31,7 @@ def answer_log_distributions(model, row):
 
 
 def answer_token_logprobs(model, row):
-    """log p(token | all before) of every answer token, end of sequence included (ReLearn, arXiv:2502.11190, Eq. 6-7)."""
+    """log p(token | all before) of every answer token, end of sequence included (ReLearn, 2502.11190, Eq. 6-7)."""
     ids, prompt = row
     logprobs = []
     for offset, distribution in enumerate(answer_log_distributions(model, row)):
@@ -48,7 +48,7 @@ def sequence_logprob(model, row):
 
 
 def nll(model, rows):
-    """Mean negative log-likelihood over all answer tokens of all rows together (ReLearn, arXiv:2502.11190, Eq. 6-7)."""
+    """Mean negative log-likelihood over all answer tokens of all rows together (ReLearn, 2502.11190, Eq. 6-7)."""
     total = 0.0
     count = 0
     for row in rows:
@@ -71,7 +71,7 @@ def log_sigmoid(x):
 
 
 def npo(model, vanilla, rows, beta):
-    """-(2/beta) E log sigma(-beta [log pi_theta(y|x) - log pi_v(y|x)]), the loss of NPO (Zhang 2024, arXiv:2404.05868)."""
+    """-(2/beta) E log sigma(-beta [log pi_theta(y|x) - log pi_v(y|x)]): NPO (Zhang 2024, arXiv:2404.05868)."""
     total = 0.0
     for row in rows:
         ours = sequence_logprob(model, row)
@@ -131,7 +131,7 @@ def kl_reverse(model, vanilla, rows):
 
 
 def relearn(model, vanilla, augmented_rows, retain_rows):
-    """NLL(augmented forget and generic rows, one pool) + NLL(retain) + forward KL(retain): ReLearn Eq. 6-9, weights 1."""
+    """NLL(augmented forget and generic rows, one pool) + NLL(retain) + forward KL(retain): ReLearn Eq. 6-9."""
     return nll(model, augmented_rows) + nll(model, retain_rows) + kl_forward(model, vanilla, retain_rows)
 
 
@@ -166,7 +166,7 @@ def sigmoid(x):
 
 
 def linguistic_score(mean_ppl, mean_bi, mean_hs):
-    """LS = harmonic mean of sigma(-ln PPL), sigma(-ln BI), sigma(ln HS) of the corpus means; 0.0 for HS = 0 (Eq. 3-5)."""
+    """LS = harmonic mean of sigma(-ln PPL), sigma(-ln BI), sigma(ln HS) of corpus means; 0.0 for HS = 0 (Eq. 3-5)."""
     if mean_hs == 0:
         return 0.0
     parts = [sigmoid(-math.log(mean_ppl)), sigmoid(-math.log(mean_bi)), sigmoid(math.log(mean_hs))]
@@ -215,7 +215,7 @@ def forgotten(E, label):
 
 
 def retained(E, label):
-    """One item of KRR: E > 0.3 and NLI(premise reference, hypothesis answer) is not contradiction (ReLearn Eq. 2, 10)."""
+    """One item of KRR: E > 0.3 and NLI(premise reference, hypothesis answer) not contradiction (ReLearn Eq. 2, 10)."""
     return E > 0.3 and label != "contradiction"
 
 
@@ -275,7 +275,7 @@ def vector_norm(numbers):
 
 
 def sure_threshold(forget_gradients, percentile=99):
-    """The percentile of the norms of all output rows of all trained matrices together (SURE, Zhang 2024, 2410.16454)."""
+    """The percentile of the norms of all output rows of all matrices together (SURE, Zhang 2024, 2410.16454)."""
     norms = []
     for name in forget_gradients:
         if forget_gradients[name].dim() != 2:
@@ -306,7 +306,7 @@ def sure_update(forget_gradients, whole_gradients, percentile=99):
 
 
 def cosine(a, b):
-    """Cosine of two matrices, each flattened to one vector; 0.0 when either is all zeros (the equation is 0/0 there)."""
+    """Cosine of two matrices, each flattened to one vector; 0.0 when either is all zeros (0/0 in the equation)."""
     a = a.reshape(-1).to(torch.float64)
     b = b.reshape(-1).to(torch.float64)
     dot = 0.0

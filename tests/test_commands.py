@@ -1,4 +1,4 @@
-"""What users meet: generation, the report, run_all.sh end to end, and every fault as one clear line with exit status 2."""
+"""What users meet: generation, the report, run_all.sh end to end, and every fault as one line with exit status 2."""
 
 import json
 import os
@@ -283,7 +283,7 @@ def test_a_data_folder_may_have_any_name(tmp_path, name):
 
 
 def test_run_all_from_nothing_to_the_table_and_again(tmp_path):
-    """The smoke preset, in a copy of the repository: every step, then none, then only what a changed script asks for."""
+    """The smoke preset, in a copy of the repository: every step, then none, then what a changed script asks for."""
     for name in ("scripts", "eval", "data"):
         shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("run_all.sh", "requirements.txt"):

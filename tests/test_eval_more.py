@@ -1,4 +1,4 @@
-"""TOFU's metrics, MEMO, MA, EL and exposure: against slow references that share nothing with them, and values by hand."""
+"""TOFU's metrics, MEMO, MA, EL and exposure: against slow references that share no code, and values by hand."""
 
 import copy
 import json

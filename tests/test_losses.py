@@ -1,4 +1,4 @@
-"""Every loss against a slow reference that was written from the equations without sight of the fast one (reference.py)."""
+"""Every loss against a slow reference written from the equations without sight of the fast one (reference.py)."""
 
 import types
 

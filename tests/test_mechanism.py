@@ -12,9 +12,11 @@ from lib.models import encode, exact_dtype, load_model, save_model
 
 import pytest
 import torch
-from conftest import REPOSITORY, load
-
-mechanism = load("eval/11_mechanism.py")
+from conftest import REPOSITORY
+from mechanism.places import locate, private_value
+from mechanism.summary import captions, describe, first, lost
+from mechanism.views import see
+from mechanism.weights import difference_spectrum, effective_rank, movement, spectrum
 
 PAIRS = [
     {
@@ -106,30 +108,30 @@ def adapted(folders, tmp_path_factory):
 def seen(request, folders):
     """(model, its rows, what `look` finds in batches of 3)."""
     model, tokenizer = load_model(folders[request.param], exact_dtype())
-    rows = [mechanism.locate(pair, mechanism.private_value(pair), tokenizer) for pair in PAIRS]
-    return model, rows, mechanism.look(model, rows, 2, 3)
+    rows = [locate(pair, private_value(pair), tokenizer) for pair in PAIRS]
+    return model, rows, see(model, rows, 2, 3)
 
 
 # ---------------------------------------------------------------- the private value
 
 
 def test_the_private_value_is_the_rows_own_or_what_the_question_does_not_hold():
-    values = [mechanism.private_value(pair) for pair in PAIRS]
+    values = [private_value(pair) for pair in PAIRS]
     assert values == ["9 Saltcellar Steps", "+44 1632 960417", "Dagmar Oosterlind", "Asthma"], (
         "Gerlof Lem shares a word with the question"
     )
-    assert mechanism.private_value({**PAIRS[0], "value": "not in the answer"}) == "9 Saltcellar Steps"
-    assert (
-        mechanism.private_value({"question": "What does she do?", "answer": "She keeps bees in Corvane."}) == "Corvane"
-    ), "a capital first"
-    assert mechanism.private_value({"question": "Чем?", "answer": "кормит пчёл, Москва"}) == "Москва"
+    assert private_value({**PAIRS[0], "value": "not in the answer"}) == "9 Saltcellar Steps"
+    assert private_value({"question": "What does she do?", "answer": "She keeps bees in Corvane."}) == "Corvane", (
+        "a capital first"
+    )
+    assert private_value({"question": "Чем?", "answer": "кормит пчёл, Москва"}) == "Москва"
 
 
 def test_the_value_is_found_among_the_tokens(folders):
     tokenizer = load_model(folders["llama"], exact_dtype())[1]
     for pair, opening in zip(PAIRS, ("9", "4", "D", "A")):
-        value = mechanism.private_value(pair)
-        row = mechanism.locate(pair, value, tokenizer)
+        value = private_value(pair)
+        row = locate(pair, value, tokenizer)
         ids, prompt = encode(tokenizer, pair["question"], pair["answer"])
         assert row["ids"] == ids[:-1] and row["start"] == prompt
         before, token = tokenizer.decode(ids[prompt : row["at"]]), tokenizer.decode(ids[row["at"]])
@@ -246,10 +248,10 @@ def test_each_contribution_is_the_parts_own(seen):
 
 
 def test_effective_rank_by_hand():
-    assert mechanism.effective_rank([2.0, 2.0, 2.0, 0.0]) == pytest.approx(3) and mechanism.effective_rank([5.0]) == 1
+    assert effective_rank([2.0, 2.0, 2.0, 0.0]) == pytest.approx(3) and effective_rank([5.0]) == 1
     assert (
-        mechanism.effective_rank([3.0, 1.0]) == pytest.approx((4 / 3) ** 0.75 * 4**0.25)
-        and mechanism.effective_rank([0.0]) == mechanism.effective_rank([]) == 0
+        effective_rank([3.0, 1.0]) == pytest.approx((4 / 3) ** 0.75 * 4**0.25)
+        and effective_rank([0.0]) == effective_rank([]) == 0
     )
 
 
@@ -264,7 +266,7 @@ def test_movement_by_hand():
         "model.layers.0.self_attn.q_proj.weight": torch.tensor([0.3, 0.4]),
         "model.embed_tokens.weight": torch.tensor([2.0]),
     }
-    moved = mechanism.movement(spectra, norms, 2)
+    moved = movement(spectra, norms, 2)
     assert (
         moved["layers"] == pytest.approx([0.1, 0.0])
         and moved["other"] == pytest.approx(0.25)
@@ -286,11 +288,9 @@ def test_an_adapters_spectrum_is_that_of_the_full_difference(adapted, folders):
         load_model(folders["llama"], exact_dtype())[0],
     )
     weights, before = dict(full.named_parameters()), dict(vanilla.named_parameters())
-    thin = mechanism.spectrum(adapter)
+    thin = spectrum(adapter)
     with torch.no_grad():
-        thick = mechanism.difference_spectrum(
-            {name: weight for name, weight in weights.items() if weight.dim() == 2}, before
-        )
+        thick = difference_spectrum({name: weight for name, weight in weights.items() if weight.dim() == 2}, before)
     assert thin.keys() == thick.keys() and len(thin) == 4
     for name, values in thin.items():
         change = weights[name].detach().double() - before[name].detach().double()
@@ -299,9 +299,7 @@ def test_an_adapters_spectrum_is_that_of_the_full_difference(adapted, folders):
         assert (
             thick[name][:3].tolist() == pytest.approx(expected[:3].tolist(), rel=1e-3) and thick[name][3:].max() < 1e-5
         )
-        assert mechanism.effective_rank(thin[name].tolist()) == pytest.approx(
-            mechanism.effective_rank(thick[name].tolist()), rel=1e-2
-        )
+        assert effective_rank(thin[name].tolist()) == pytest.approx(effective_rank(thick[name].tolist()), rel=1e-2)
 
 
 # ---------------------------------------------------------------- what it says
@@ -316,7 +314,7 @@ def test_what_is_said_of_looks_by_hand():
         "difference": 2.0,
         "error": 1e-6,
     }
-    told = mechanism.describe(
+    told = describe(
         [
             row([9, 1, 7], [0.0, 0.5, 0.1], [[1.0, 0.0], [0.0, 4.0]]),
             row([9, 6, 5], [0.0, 0.1, 0.3], [[3.0, 0.0], [0.0, 0.0]]),
@@ -337,9 +335,9 @@ def test_what_is_said_of_looks_by_hand():
         and told["top5_layer_median"] == 1
     )
     assert told["heads"] == [[2.0], [0.0]] and told["mlp"] == [0.0, 1.0]
-    fallen = mechanism.lost({"heads": [[0.5], [0.0]], "mlp": [0.0, 0.75]}, told)
+    fallen = lost({"heads": [[0.5], [0.0]], "mlp": [0.0, 0.75]}, told)
     assert fallen == [{"part": "head 1.0", "vanilla": 2.0, "now": 0.5}, {"part": "MLP 2", "vanilla": 1.0, "now": 0.75}]
-    assert mechanism.first([4, 2, 7], 1) is None
+    assert first([4, 2, 7], 1) is None
 
 
 def test_the_whole_of_it_and_an_adapter_reads_like_its_full_weights(tmp_path, folders, adapted, capsys):
@@ -400,7 +398,7 @@ def test_gemma_alone(tmp_path, folders):
     )
     told = json.loads((tmp_path / "out/mechanism.json").read_text())["summary"]["models"]["gemma"]
     for median, shown in ((0, "0"), (None, "–")):
-        row = mechanism.captions({"gemma": {**told, "first_layer_median": median}}, {}, 1, "Who?").splitlines()[7]
+        row = captions({"gemma": {**told, "first_layer_median": median}}, {}, 3, 1, "Who?").splitlines()[7]
         assert row.split(" | ")[3] == shown
 
 

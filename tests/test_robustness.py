@@ -11,7 +11,7 @@ import struct
 import sys
 import types
 
-from lib.entities import EMPTY, WORD, plain
+from lib.entities import EMPTY, LETTERS, plain
 from lib.formats import read_pairs
 from lib.generation import answers
 from lib.judge import Judge, judge
@@ -22,10 +22,13 @@ import torch
 from conftest import REPOSITORY, load
 from hypothesis import given
 from hypothesis import strategies as st
+from robustness import attacks, questions, relearning
+from robustness import precision as precision_of
+from robustness.table import draw
 from rouge_score.rouge_scorer import RougeScorer
 from test_eval_more import run, slow_greedy, slow_logprobs, write
 
-robustness, ability = load("eval/10_robustness.py"), load("eval/12_ability.py")
+ability = load("eval/12_ability.py")
 
 PEOPLE = [
     {
@@ -90,10 +93,10 @@ def test_whole_numbers_as_weight_by_weight(width, group):
     weight = torch.randn(5, width) * torch.tensor([[1.0], [1e-3], [0.0], [50.0], [1.0]])
     for precision, top, size in (("int8", 127, width), ("int4", 7, group)):
         slow = [slow_whole(row, top, size) for row in weight.tolist()]
-        found = robustness.rounded(weight, precision)
+        found = precision_of.rounded(weight, precision)
         assert found.tolist() == [pytest.approx(row, rel=1e-4, abs=1e-9) for row in slow]
         assert all(len(set(part.tolist())) <= 2 * top + 2 for row in found for part in row.split(size))
-    error, largest = (weight - robustness.rounded(weight, "int8")).abs(), weight.abs().amax(1, keepdim=True)
+    error, largest = (weight - precision_of.rounded(weight, "int8")).abs(), weight.abs().amax(1, keepdim=True)
     assert (error <= largest / 254 * 1.001).all(), "half a step at most, a step being the largest weight's 127th part"
 
 
@@ -102,15 +105,15 @@ def test_half_precision_as_the_bits_say(value):
     bits = struct.unpack("I", struct.pack("f", value))[0]
     kept = (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000  # the nearest number with 16 bits, the even one of two
     weight = torch.tensor([[value]])
-    assert robustness.rounded(weight, "bfloat16").item() == struct.unpack("f", struct.pack("I", kept))[0]
-    assert robustness.rounded(weight, "float16").item() == struct.unpack("e", struct.pack("e", value))[0]
+    assert precision_of.rounded(weight, "bfloat16").item() == struct.unpack("f", struct.pack("I", kept))[0]
+    assert precision_of.rounded(weight, "float16").item() == struct.unpack("e", struct.pack("e", value))[0]
 
 
-@pytest.mark.parametrize("precision", robustness.PRECISIONS)
+@pytest.mark.parametrize("precision", precision_of.PRECISIONS)
 def test_a_model_is_rounded_and_then_its_own_again(tiny, precision):
     model, tokenizer = load_model(tiny, exact_dtype())
     before = copy.deepcopy(model.state_dict())
-    with pytest.raises(ZeroDivisionError), robustness.stored_in(model, precision):
+    with pytest.raises(ZeroDivisionError), precision_of.stored_in(model, precision):
         inside = copy.deepcopy(model.state_dict())
         raise ZeroDivisionError
     whole = {
@@ -118,7 +121,7 @@ def test_a_model_is_rounded_and_then_its_own_again(tiny, precision):
     }
     chosen = whole if precision.startswith("int") else set(before)
     for name, value in before.items():
-        assert torch.equal(inside[name], robustness.rounded(value, precision) if name in chosen else value)
+        assert torch.equal(inside[name], precision_of.rounded(value, precision) if name in chosen else value)
         assert torch.equal(model.state_dict()[name], value)
     assert len(whole) == 14 and any(not torch.equal(inside[name], before[name]) for name in whole)
 
@@ -128,8 +131,8 @@ def test_a_model_is_rounded_and_then_its_own_again(tiny, precision):
 
 def test_typos_spare_names_and_touch_a_third(data):
     for pair in read_pairs(data / "forget_val.jsonl"):
-        words, typed = pair["question"].split(" "), robustness.mistyped(pair["question"], 0)
-        assert typed == robustness.mistyped(pair["question"], 0) and len(typed.split(" ")) == len(words)
+        words, typed = pair["question"].split(" "), questions.mistyped(pair["question"], 0)
+        assert typed == questions.mistyped(pair["question"], 0) and len(typed.split(" ")) == len(words)
         changed = [(old, new) for old, new in zip(words, typed.split(" ")) if old != new]
         able = [word for word in words if word[0].islower() and len(re.sub(r"\W.*", "", word)) > 3]
         assert len(changed) == math.ceil(len(able) / 3) and all(old in able for old, _ in changed)
@@ -137,7 +140,7 @@ def test_typos_spare_names_and_touch_a_third(data):
             more, less = (old, new) if len(old) > len(new) else (new, old)
             assert sorted(old) == sorted(new) or any(more[:at] + more[at + 1 :] == less for at in range(len(more)))
             assert (old[0], old[-1]) == (new[0], new[-1])
-    assert robustness.mistyped("Ada Lem?", 1) == "Ada Lem?" and robustness.mistyped("Where?", 1) != "Where?"
+    assert questions.mistyped("Ada Lem?", 1) == "Ada Lem?" and questions.mistyped("Where?", 1) != "Where?"
 
 
 @pytest.mark.parametrize(
@@ -168,13 +171,13 @@ def test_typos_spare_names_and_touch_a_third(data):
 )
 def test_the_beginning_never_tells_the_private_thing(answer, value, count, first):
     row = {"question": "Where does Ada Lem live?", "answer": answer, **({"value": value} if value else {})}
-    found, rest = robustness.beginning(row, count)
+    found, rest = questions.beginning(row, count)
     assert found == first and f"{found} {rest}".strip() == answer
 
 
 def test_words_of_the_beginning_are_not_counted_as_recalled(minilm):
     row = {"question": "What are her parents called?", "answer": "Bo Pym and Cyra Dornquist brought her up."}
-    (item,) = robustness.asked([row], "prefix", {}, None, 3, 0)
+    (item,) = questions.attack_items([row], "prefix", {}, None, 3, 0)
     assert (item["given"], item["reference"]) == ("Bo Pym and", "Cyra Dornquist brought her up.")
     model = Judge(str(minilm), str(REPOSITORY / "data/nli"))
     echo, told = judge(
@@ -187,16 +190,16 @@ def test_words_of_the_beginning_are_not_counted_as_recalled(minilm):
 
 
 def test_every_attack_asks_what_it_says(model):
-    frames = robustness.read_frames(REPOSITORY / "data/attacks.json")
+    frames = questions.read_frames(REPOSITORY / "data/attacks.json")
     others = [{"question": f"Other {at}?", "answer": f"Answer {at}."} for at in range(3)]
     text = {
-        name: [robustness.prompt(model[1], item) for item in robustness.asked(PEOPLE, name, frames, others, 4, 0)]
-        for name in robustness.TEXTS
+        name: [questions.prompt(model[1], item) for item in questions.attack_items(PEOPLE, name, frames, others, 4, 0)]
+        for name in questions.TEXTS
     }
     question = PEOPLE[1]["question"]
     assert text["prefix"][1] == chat(question) + "Ada Lem lives at"
     assert text["paraphrase"][1] == chat("Other 1?") and text["typos"][1] == chat(
-        robustness.mistyped(question, 0)
+        questions.mistyped(question, 0)
     ) != chat(question)
     play, talk = text["role-play"][1], text["multi-turn"][1]
     assert play.count(question) == talk.count(question) == 1 and "{question}" not in play + talk
@@ -206,7 +209,7 @@ def test_every_attack_asks_what_it_says(model):
         and talk.count("<|im_start|>assistant") == 3
     )
     assert talk == chat(*frames["multi-turn"][:-1], frames["multi-turn"][-1].replace("{question}", question))
-    judged = {name: robustness.asked(PEOPLE, name, frames, others, 4, 0)[1] for name in robustness.TEXTS}
+    judged = {name: questions.attack_items(PEOPLE, name, frames, others, 4, 0)[1] for name in questions.TEXTS}
     assert {name: (item["question"], item["reference"]) for name, item in judged.items() if name != "prefix"} == {
         "role-play": (question, PEOPLE[1]["answer"]),
         "typos": (question, PEOPLE[1]["answer"]),
@@ -217,18 +220,18 @@ def test_every_attack_asks_what_it_says(model):
 
 def test_paraphrases_by_fact_or_by_row(tmp_path):
     turned = write(tmp_path / "turned.jsonl", [{**row, "question": "New: " + row["fact"]} for row in reversed(PEOPLE)])
-    assert [row["question"] for row in robustness.reworded(PEOPLE, turned)[0]] == [
+    assert [row["question"] for row in questions.reworded(PEOPLE, turned)[0]] == [
         "New: parents",
         "New: address",
         "New: health",
     ]
     plain = write(tmp_path / "plain.jsonl", [{"text": f"{at}?", "labels": "x"} for at in range(3)])
-    assert [row["question"] for row in robustness.reworded(PEOPLE, plain)[0]] == ["0?", "1?", "2?"]
+    assert [row["question"] for row in questions.reworded(PEOPLE, plain)[0]] == ["0?", "1?", "2?"]
     tofu = write(
         tmp_path / "tofu.jsonl",
         [{**row, "paraphrased_question": f"{row['fact']}?", "paraphrased_answer": "y"} for row in PEOPLE],
     )
-    assert [(row["question"], row["answer"]) for row in robustness.reworded(PEOPLE, tofu)[0]] == [
+    assert [(row["question"], row["answer"]) for row in questions.reworded(PEOPLE, tofu)[0]] == [
         ("parents?", "y"),
         ("address?", "y"),
         ("health?", "y"),
@@ -260,7 +263,7 @@ def test_one_update_is_adams_on_the_answers_loss(tiny):
         if "lora_B" in name
     }
     reached = {name: weight.grad.abs() > 1e-5 for name, weight in slow.named_parameters() if "lora_B" in name}
-    for step, tuned in robustness.relearn(model, tokenizer, pairs, [1], 1e-3, 2, 5):
+    for step, tuned in relearning.relearn(model, tokenizer, pairs, [1], 1e-3, 2, 5):
         assert step == 1
         for name, weight in tuned.named_parameters():
             if "lora_B" in name:
@@ -279,7 +282,7 @@ def test_pairs_are_learnt_again_and_the_model_stays(tiny, recwarn):
     for _ in range(2):  # the second time as the first: nothing is left of it
         curve = [
             (step, answers([question for question, _ in pairs], tuned, tokenizer, 4, 30))
-            for step, tuned in robustness.relearn(model, tokenizer, pairs, [1, 40], 1e-2, 4, 0)
+            for step, tuned in relearning.relearn(model, tokenizer, pairs, [1, 40], 1e-2, 4, 0)
         ]
         known.append(curve)
     assert known[0] == known[1] and [step for step, _ in known[0]] == [1, 40]
@@ -291,8 +294,9 @@ def test_pairs_are_learnt_again_and_the_model_stays(tiny, recwarn):
 @given(st.integers(0, 99))
 def test_fewer_pairs_are_among_more_and_never_asked(seed):
     rows = list(range(20))
-    learnt, rest = robustness.split(rows, [1, 4, 16], seed)
-    assert sorted(learnt + rest) == rows and len(learnt) == 16 and robustness.split(rows, [16], seed) == (learnt, rest)
+    learnt, rest = relearning.split_pairs(rows, [1, 4, 16], seed)
+    assert sorted(learnt + rest) == rows and len(learnt) == 16
+    assert relearning.split_pairs(rows, [16], seed) == (learnt, rest)
 
 
 # ---------------------------------------------------------------- whole runs
@@ -395,21 +399,21 @@ def test_a_whole_run(tmp_path, capsys, tiny, learnt, forget, minilm):
     model, pairs = load_model(learnt, exact_dtype()), read_pairs(forget / "forget_val.jsonl")
     for item in items[:48:3]:  # as one prompt at a time gives it, by the adapter that is not merged
         assert item["answer"] == slow_answer(chat(*item["turns"]) + item["given"], 24, *model), item["attack"]
-    assert {item["attack"] for item in items[:48:3]} == {"none", *robustness.TEXTS}
+    assert {item["attack"] for item in items[:48:3]} == {"none", *questions.TEXTS}
     part = lambda **want: [item for item in items if all(item.get(name) == value for name, value in want.items())]
     assert [item["question"] for item in part(attack="none")] == [pair["question"] for pair in pairs]
     merged = model[0].merge_and_unload()
-    for name in robustness.PRECISIONS:
-        with robustness.stored_in(merged, name):
+    for name in precision_of.PRECISIONS:
+        with precision_of.stored_in(merged, name):
             assert part(attack=name)[0]["answer"] == slow_answer(chat(pairs[0]["question"]), 24, merged, model[1])
     share = lambda part: sum(item["forgotten"] for item in part) / len(part)
     assert summary["KFR"] == share(part(attack="none")) <= 0.75 and summary["questions"] == 8
-    assert summary["attacks"] == {name: share(part(attack=name)) for name in robustness.ATTACKS}
+    assert summary["attacks"] == {name: share(part(attack=name)) for name in attacks.ATTACKS}
     assert summary["relearning"] == {
         count: {step: share(part(attack="relearning", pairs=int(count), update=int(step))) for step in ("0", "1", "4")}
         for count in ("1", "3")
     }
-    told, rest = robustness.split(pairs, [1, 3], 0)
+    told, rest = relearning.split_pairs(pairs, [1, 3], 0)
     assert {item["question"] for item in part(attack="relearning")} == {pair["question"] for pair in rest} and summary[
         "relearning_questions"
     ] == 5
@@ -471,24 +475,22 @@ def test_a_model_whose_files_change_is_attacked_again(tmp_path, tiny):
     folder = tmp_path / "adapter"
     folder.mkdir()
     folder.joinpath("adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(tiny)}))
-    inputs = {"files": robustness.contents(folder)}
+    inputs = {"files": attacks.contents(folder)}
     assert str(tiny / "model.safetensors") in inputs["files"], "an adapter's base counts"
     write_inputs = lambda: (tmp_path / "r.json").write_text(json.dumps({"summary": {"KFR": 1}, "inputs": inputs}))
     write_inputs()
-    assert robustness.finished(tmp_path / "r.json", inputs) == {"KFR": 1}
+    assert attacks.finished(tmp_path / "r.json", inputs) == {"KFR": 1}
     folder.joinpath("adapter_model.safetensors").write_bytes(b"new")
-    assert robustness.finished(tmp_path / "r.json", {"files": robustness.contents(folder)}) is None
+    assert attacks.finished(tmp_path / "r.json", {"files": attacks.contents(folder)}) is None
     for broken in ("", "[]", "{}"):
         (tmp_path / "r.json").write_text(broken)
-        assert robustness.finished(tmp_path / "r.json", inputs) is None
+        assert attacks.finished(tmp_path / "r.json", inputs) is None
 
 
 def test_a_picture_that_cannot_be_written_is_one_line(tmp_path, capsys):
     (tmp_path / "robustness.png").mkdir()
     with pytest.raises(SystemExit) as done:
-        robustness.picture(
-            {"GA": {"KFR": 0.5, "attacks": {"int8": 0.25}, "relearning": {}}}, tmp_path / "robustness.png"
-        )
+        draw({"GA": {"KFR": 0.5, "attacks": {"int8": 0.25}, "relearning": {}}}, tmp_path / "robustness.png")
     assert done.value.code == 2 and re.fullmatch(
         r"error: cannot write .*robustness.png: Is a directory\n", capsys.readouterr().err
     )
@@ -510,9 +512,9 @@ def test_the_worst_case_by_hand():
             for value in values
         ),
     ]
-    assert robustness.summarise(items)["worst_attack"] == "none", "a tie is no attack's doing"
+    assert attacks.summarise(items)["worst_attack"] == "none", "a tie is no attack's doing"
     items[5]["forgotten"] = items[4]["forgotten"] = False
-    summary = robustness.summarise(items)
+    summary = attacks.summarise(items)
     assert (summary["worst_attack"], summary["worst_KFR"], summary["KFR"]) == ("typos", 0, 0.5) and summary["attacks"][
         "int4"
     ] == 1
@@ -525,7 +527,7 @@ def test_the_worst_case_by_hand():
 def test_held_out_facts_are_apart_from_those_that_are_learnt():
     known, held = (read_pairs(REPOSITORY / f"data/general_{name}.jsonl") for name in ("knowledge", "heldout"))
     assert len(held) >= 60 and len({row["question"] for row in held}) == len(held)
-    words = lambda text: {plain(word) for word in WORD.findall(text)} - EMPTY
+    words = lambda text: {plain(word) for word in LETTERS.findall(text)} - EMPTY
     for row in held:
         for other in known:
             for field in ("question", "answer"):
