@@ -15,7 +15,7 @@ def _interrupted(*_):
     os._exit(130)
 
 
-# while libraries are loaded, for seconds, Ctrl-C ends the program at once: numpy makes other errors of a KeyboardInterrupt
+# while libraries load, for seconds, Ctrl-C ends the program at once: numpy makes other errors of a KeyboardInterrupt
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler and "pytest" not in sys.modules:
     signal.signal(signal.SIGINT, _interrupted)
 
