@@ -169,7 +169,7 @@ def read_model(path, dtype="auto"):
 
 
 def position_limit(model):
-    """Tokens that a model can read which looks positions up in a table (GPT-2, OPT, GPT-J); None where it computes them."""
+    """Tokens that a model can read which looks positions up in a table (GPT-2, OPT, GPT-J); None: any number."""
     config = model.config.get_text_config()
     if getattr(config, "rope_parameters", None):
         return None
