@@ -1,73 +1,15 @@
 """Entailment: does a premise entail, contradict or leave open a hypothesis? The embedded model, or any from a hub or folder."""
 
-import re
-from collections import Counter
-from difflib import SequenceMatcher
 from pathlib import Path
 
 from lib import hub
 from lib.files import fail
-from lib.spans import tokens
 
 import torch
 import transformers
 from torch import nn
 
 LABELS = ("contradiction", "entailment", "neutral")
-SENTENCE_END = re.compile(r"(?<=[.!?])[\"”’)]*\s+(?=\W?[^\W_])|[。！？؟।]+|\n+")
-CLAUSE_END = re.compile(
-    r"[;，；、،؛]|,\s+(?=(?:which|who|whom|whose|where|when|while|whereas|and|but|or|so|as|since|because|though|although|further|"
-    r"thus|thereby|however|making|allowing|providing|including|offering|often|with)\b)|\s+(?=(?:while|whereas|which|because|but)\b)",
-    re.I,
-)
-# what says no: where one of two like clauses has it and the other has not, they contradict
-DENIAL = re.compile(
-    r"\b(not|never|no|nor|neither|cannot|nobody|nothing|without)\b|n['’]t\b|\b(не|нет|никогда|nicht|kein\w*|nie|niemals|ne|pas|jamais|"
-    r"nunca|não|non|mai|ليس|ليست|لا|لم|לא|אין|नहीं)\b|[不没無无]|ません|ない|아니|않|없",
-    re.I,
-)
-
-
-def clauses(text):
-    """The clauses of a text, cut at the ends of sentences and before what adds to one: ", which", ", while", ";"."""
-    found = [clause.strip(" ,") for sentence in SENTENCE_END.split(text) for clause in CLAUSE_END.split(sentence or "")]
-    return [clause for clause in found if re.search(r"\w", clause)]
-
-
-def like(one, two):
-    """How much two lists of words share: 0 to 1 (Dice)."""
-    shared = sum((Counter(one) & Counter(two)).values())
-    return 2 * shared / ((len(one) + len(two)) or 1)
-
-
-def beside(reference, answer):
-    """Each clause of the reference with the clause of the answer that is most like it: list of (clause, clause)."""
-    theirs = [(clause, tokens(clause)) for clause in clauses(answer)]
-    pairs = []
-    for clause in clauses(reference):
-        own = tokens(clause)
-        best = max(theirs, key=lambda other: like(own, other[1]), default=None)
-        if best:
-            pairs.append((clause, best[0]))
-    return pairs
-
-
-def swapped(one, two):
-    """What stands in a clause where another, alike before or after it, has something else: list of (words, words)."""
-    one, two = tokens(one), tokens(two)
-    steps = SequenceMatcher(None, one, two, autojunk=False).get_opcodes()
-    return [(one[a:b], two[c:d]) for step, a, b, c, d in steps if step == "replace"]
-
-
-def denied(one, two):
-    """Whether one of two clauses that are otherwise alike says no and the other does not."""
-    return (
-        bool(DENIAL.search(one)) != bool(DENIAL.search(two))
-        and like(tokens(DENIAL.sub(" ", one)), tokens(DENIAL.sub(" ", two))) >= ALIKE
-    )
-
-
-ALIKE = 0.7  # how much two clauses share that say the same, or its contrary
 
 
 class PairClassifier(nn.Module):

@@ -6,6 +6,7 @@ from itertools import dropwhile, groupby, pairwise
 from typing import NamedTuple
 
 from lib import llm
+from lib.clauses import clauses
 from lib.spans import UNSPACED, tokens
 
 from nltk.stem.snowball import EnglishStemmer
@@ -34,9 +35,19 @@ EMPTY = set(
 )
 # what says how a fact is put, not what it is: units, nouns that stand beside any value, and verbs, adverbs and adjectives of any
 # sentence on a person
+ASKS_HOW = re.compile(
+    r"^(how(?! (many|much|old|long|can|could|do i|should)\b)|why|describe|who is (?:[A-Z][\w’'-]+ ?)+\?)|\bwhat (kind|type|sort|role|impact|"
+    r"influence|effect|inspire[sd]?|motivate[sd]?|makes?|themes?|style|does|did|aspect)\b|\bdescribe\b",
+    re.I,
+)
+ASKS_VALUE = re.compile(
+    r"^(when|where|whose)\b|\b(name|title|titled|awards?|prizes?|honou?rs?|accolades?|medals?|e-?mail|address|number|date|year|birthday)\b|"
+    r"\bwh(at|ich) (\w+ ){0,3}(books?|novels?|works?|genres?|city|town|country)\b|\bhow (many|much|old|long)\b",
+    re.I,
+)
 FURNITURE = set(
     """
-    ability able account accounts achieve active actively add address addresses aim allow answer appear appreciate apply aspect
+    father mother dad mum parents ability able account accounts achieve active actively add address addresses aim allow answer appear appreciate apply aspect
     attempt aware available bear begun best better big born bring broad build calendar carry case cause cents certain chance change
     chiefly choose chose clear close complete consider consist contain continue continuously contribute cope count create current
     currently daily date dates day days deal deep deeply demonstrate depict deserve digits display dollars draw drive due effect
@@ -63,7 +74,7 @@ FOREIGN = set(
     je kein la las le lei les leur lo los lui ma mais mit nach nao ne nei nella nicht non nos nous noch nur o oder para
     par pas pero plus por pour pra qu que quel quelle qui quien quoi sa sein seine seiner se sera ses si sich sie sind
     sobre son sono sont su sua sue suo sur tra um uma un una und une unter uno van het een vom von vor voor waren wie
-    wir wird wo wohnt wurde y zu zum zur cual cuando como donde ses avec chez est
+    wir wird wo wohnt wurde y zu zum zur cual cuando como donde ses avec chez est comme
     и в во на не он она они оно что как где когда кто чем или но по из у за от до для с со о об это его ее их был была
     были есть который которая какой какая какое чей
     في من على الى عن هو هي ما هذا هذه التي الذي كان كانت هل اين متى كم لا مع او ان لدى
@@ -187,9 +198,11 @@ def english(text):
 
 
 def facts(question, reference, find):
-    """What a reference says beyond the question: its entities without the question's words and without furniture.
+    """What a reference says beyond the question, as far as the question asks for it: list of Fact, at least one.
 
-    Where all of it stands in the question, the whole of it; a reference without any entity is one entity.
+    The question's words and furniture are left out. Numbers, names and titles stand for the whole where the question asks for one, and
+    in a short reference, whose other words lead to it; not where it asks how or why. Where all of a reference stands in the question, the
+    whole of it counts.
     """
     asked = stems(question)
     found = unspaced_entities(question, reference) if UNSPACED_LETTER.search(reference) else find(reference)
@@ -201,10 +214,19 @@ def facts(question, reference, find):
     beyond_question = [fact._replace(words=fact.words - asked) for fact in every]
     told = [fact for fact in beyond_question if fact.words]
     useful = [fact for fact in told if fact.words - FURNITURE_STEMS] or told or every
-    exact = [fact for fact in useful if fact.exact]
-    if 3 * len(exact) >= len(useful):  # a short reference, whose words lead to its value
-        useful = exact or useful
-    return useful or [Fact(reference, frozenset(tokens(reference)), True)]
+    return asked_value(question, reference, useful) or useful or [Fact(reference, frozenset(tokens(reference)), True)]
+
+
+def asked_value(question, reference, useful):
+    """The numbers, names and titles among the facts, where they are what is asked for: those of the first clause that has one."""
+    if ASKS_HOW.search(question):
+        return []
+    for clause in clauses(reference):
+        here = [fact for fact in useful if fact.text in clause]
+        exact = [fact for fact in here if fact.exact]
+        if exact:
+            return exact if ASKS_VALUE.search(question) or 3 * len(exact) >= len(here) else []
+    return []
 
 
 def is_exact(entity, text):

@@ -7,7 +7,8 @@ KFR = mean[E < 0.3 or NLI(answer → reference) = contradiction], KRR = mean[E >
 import re
 
 from lib import hub, leak
-from lib.entailment import LABELS, Entailment, beside, denied, like, swapped
+from lib.clauses import beside, denied, like, swapped
+from lib.entailment import LABELS, Entailment
 from lib.entities import (
     EMPTY,
     FURNITURE_STEMS,
@@ -29,7 +30,8 @@ from lib.spans import tokens
 import numpy as np
 
 THRESHOLD, SIMILAR = 0.3, 0.8
-FRAME, CONTRADICTS = 0.5, 0.5  # how alike two clauses are that are asked about; how sure the entailment model must be
+ENTAILS, CONTRADICTS = 0.8, 0.5  # how sure the entailment model must be
+FRAME, SWAP = 0.5, 5  # how alike two clauses are that contradict each other by a swap; the most words that are swapped
 LONGEST = 20_000  # letters of an answer that are judged
 FIELDS = ("question", "reference", "answer", "value", "person", "fact", "subject", "sample")
 MONTHS = MONTH.lower().split("|")
@@ -56,6 +58,11 @@ class Judge:
             zip(texts, self.embedder.encode(texts, batch_size=256, normalize_embeddings=True, show_progress_bar=False))
         )
 
+    def ask(self, pairs):
+        """pairs: (premise, hypothesis), some of them alike → {pair: {label: probability}}."""
+        pairs = list(dict.fromkeys(pairs))
+        return dict(zip(pairs, self.entail(pairs), strict=True))
+
 
 def judge(rows, side, model, find=entities):
     """Scores one side ("forget" or "retain") item by item; every verdict comes with what it rests on. Where `find` knows no entities of
@@ -72,21 +79,25 @@ def judge(rows, side, model, find=entities):
         {text for item in items for text in item["reference_entities"] + item["answer_entities"]}
         | {text for one in judged for text in one.to_embed()}
     )
-    whole_pairs = [(item["answer"], item["reference"])[:: 1 if side == "forget" else -1] for item in items]
-    clause_pairs = sorted({pair[:: -1 if side == "forget" else 1] for one in judged for pair in one.to_ask()})
-    scores = model.entail(whole_pairs + clause_pairs)
-    asked = {pair: score["contradiction"] for pair, score in zip(clause_pairs, scores[len(whole_pairs) :], strict=True)}
-    if side == "forget":
-        asked = {pair[::-1]: score for pair, score in asked.items()}
+    order = (
+        -1 if side == "forget" else 1
+    )  # the premise is the reference where it is to be kept, the answer where it is to go
+    asked = model.ask(
+        [(item["reference"], item["answer"])[::order] for item in items]
+        + [pair[::order] for one in judged for pair in one.to_contradict()]
+        + [pair for one in judged for pair in one.to_entail()]
+    )
     rouge = rouge_scorer("rougeL")
-    for item, one, scores in zip(items, judged, scores, strict=False):
+    for item, one in zip(items, judged, strict=True):
         item["rouge_l_recall"] = rouge.score(item["reference"], item["answer"])["rougeL"].recall
-        as_released(item, find, vectors, scores)
+        as_released(item, find, vectors, asked[(item["reference"], item["answer"])[::order]])
         item["reference_entities"] = [fact.text for fact in one.facts]
-        item["covered"] = one.covered(vectors)
+        item["covered"] = one.covered(vectors, asked)
         item["english"] = one.english
         item["E"] = len(item["covered"]) / len(one.facts)
-        item["contradicted"] = one.contradicted(item["covered"], asked)
+        item["contradicted"] = one.contradicted(
+            item["covered"], {pair: asked[pair[::order]] for pair in one.to_contradict()}
+        )
         if side == "forget":
             item["forgotten"] = item["E"] < THRESHOLD or bool(item["contradicted"])
         else:
@@ -129,21 +140,30 @@ class Judged:
         """The texts whose likeness decides: wordings of both sides, in the language that the embedding model knows."""
         return {fact.text for fact in self.facts if not fact.exact} | set(self.named) if self.english else set()
 
-    def covered(self, vectors):
+    def covered(self, vectors, asked):
         """The facts that the answer states: numbers, names and titles as they are, wordings also by others that mean the same."""
-        return [fact.text for fact in self.facts if self.states(fact, vectors)]
+        entailed = {pair: asked[pair]["entailment"] >= ENTAILS for pair in self.to_entail()}
+        return [fact.text for fact in self.facts if self.states(fact, vectors, entailed)]
 
-    def states(self, fact, vectors):
+    def states(self, fact, vectors, entailed):
         if re.search(r"\d", fact.text):
             return states(self.answer, fact.text) or bool(dates(fact.text) & dates(self.answer))
         if fact.words <= self.stems or states(self.answer, fact.text):
             return True
+        if any(told for (_, clause), told in entailed.items() if fact.text in clause):
+            return not fact.exact or 2 * len(fact.words & self.stems) >= len(fact.words)
         if fact.exact or not self.english:
             return False
         return any(vectors[fact.text] @ vectors[entity] >= SIMILAR for entity in self.named)
 
-    def to_ask(self):
-        """The pairs of clauses on which the entailment model has a say: those alike but for a few words that are swapped."""
+    def to_entail(self):
+        """(answer, reference) for the entailment model: does the one tell the other, as a whole or a clause the clause most like it?"""
+        if not self.english:
+            return []
+        return [(self.answer, self.reference), *(pair[::-1] for pair in self.pairs)]
+
+    def to_contradict(self):
+        """(reference, answer): the pairs of clauses where the entailment model is asked for a contradiction, alike but for a few words."""
         if self.verbatim or not self.english:
             return []
         return [pair for pair in self.pairs if self.swaps(pair)]
@@ -157,7 +177,7 @@ class Judged:
         return [
             (own, other)
             for own, other in swapped(*pair)
-            if facts & set(map(stem, own)) and {*map(stem, other)} - known - EMPTY
+            if len(own) <= SWAP >= len(other) and facts & set(map(stem, own)) and {*map(stem, other)} - known - EMPTY
         ]
 
     def contradicted(self, covered, asked):
@@ -177,7 +197,7 @@ class Judged:
             if numbers and any(re.search(r"\d", fact.text) and states(pair[0], fact.text) for fact in missing):
                 reasons.append(f"{' '.join(numbers)}: another number")
             swaps = self.swaps(pair)
-            if swaps and (not self.english or asked[pair] >= CONTRADICTS):
+            if swaps and (not self.english or asked[pair]["contradiction"] >= CONTRADICTS):
                 reasons += [f"{' '.join(other)}, not {' '.join(own)}" for own, other in swaps]
         return reasons
 
