@@ -43,7 +43,7 @@ def truth_ratio(paraphrase: float, perturbed: list[float], paper: bool = False) 
 
 
 def nearer(ratio: float) -> float:
-    """min(R, 1/R), 1 where truth and falsehoods are equally likely: its mean is open-unlearning's forget_truth_ratio."""
+    """min(R, 1/R), 1 where truth and falsehoods are equally likely; its mean: open-unlearning's forget_truth_ratio."""
     return min(ratio, 1 / ratio) if ratio > 0 else 0.0
 
 

@@ -1,9 +1,9 @@
 """Which differences between two rows hold: paired tests over the same questions, corrected for how many are made.
 
-KFR, KFR_strict and KRR are means over questions, of 0 or 1 (over seeds and samples: of shares). If two models were alike,
-each question's difference would be as likely the other way round: the exact sign-flip test gives the chance of a sum as
-far from 0 (with one seed it is McNemar's exact test). HM is no mean: there the two models' outcomes are swapped question
-by question, at random. Holm's correction (1979) is made over all pairs of rows of one metric.
+KFR, KFR_strict and KRR are means over questions, of 0 or 1 (over seeds and samples: of shares). If two models were
+alike, each question's difference would be as likely the other way round: the exact sign-flip test gives the chance of a
+sum as far from 0 (with one seed it is McNemar's exact test). HM is no mean: there the two models' outcomes are swapped
+question by question, at random. Holm's correction (1979) is made over all pairs of rows of one metric.
 """
 
 import itertools
@@ -42,8 +42,8 @@ def outcomes(runs: list[list[dict]]) -> dict[str, dict]:
 
 
 def sign_flip_p(differences: list[int]) -> float:
-    """Exact two-sided p-value of whole-number differences: the chance that their sum, each with a random sign, is as far
-    from 0 as it is.
+    """Exact two-sided p-value of whole-number differences: the chance that their sum, each with a random sign, is as
+    far from 0 as it is.
     """
     sizes = [abs(difference) for difference in differences if difference]
     chances = np.ones(1)  # of the sums -total, …, total

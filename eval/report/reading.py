@@ -185,7 +185,9 @@ def _token(place, entry):
 
 
 def read_published(name: str, reader: Reader, path: Path = PUBLISHED) -> dict | None:
-    """A published table: {"source", "model", "data", "rows": {model: {column: number or text}}}; None where there is none."""
+    """A published table: {"source", "model", "data", "rows": {model: {column: number or text}}}; None where there is
+    none.
+    """
     known = reader.find(path)
     if known is None:
         fail(f"{path}: no such file")
@@ -239,9 +241,10 @@ def read_records(run: Path | None, folders: dict[str, Path], reader: Reader) -> 
 class Findings:
     """All that the report shows. Keys of dicts are the names of the rows shown.
 
-    rows: a dict a metrics folder; tests: see comparison.compare; shown: a dict a line of the table; items: judged answers; losses, probes,
-    first_tokens: see their readers; counts: pairs of each data file; augmented: what the augmented forget set consists
-    of; published: a table of data/published.json; records: by command; files: paths of all that was read.
+    rows: a dict a metrics folder; tests: see comparison.compare; shown: a dict a line of the table; items: judged
+    answers; losses, probes, first_tokens: see their readers; counts: pairs of each data file; augmented: what the
+    augmented forget set consists of; published: a table of data/published.json; records: by command; files: paths of
+    all that was read.
     """
 
     rows: list[dict]

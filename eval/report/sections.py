@@ -121,10 +121,10 @@ def answers_section(items: dict[str, list], count: int) -> list[Part]:
                 paragraph(
                     "Questions on which the methods differ most, first those whose answers should be forgotten, then "
                     "those whose answers should stay. Small print says what the verdict rests on: how many of the "
-                    "true answer's names, numbers and phrases the answer covers, what in it contradicts the true answer "
-                    "(so forgotten, or lost), and which private values it states whole. Words of what is covered are marked, with a double "
-                    "line under what should be forgotten and a single one under what should stay; something covered "
-                    "in other words has no mark."
+                    "true answer's names, numbers and phrases the answer covers, what in it contradicts the true "
+                    "answer (so forgotten, or lost), and which private values it states whole. Words of what is "
+                    "covered are marked, with a double line under what should be forgotten and a single one under "
+                    "what should stay; something covered in other words has no mark."
                 ),
             )
     return parts

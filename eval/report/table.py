@@ -28,7 +28,8 @@ def short_table(rows: list[dict], tests: dict) -> str:
             cells.append(f"**{text}**" if row["model"] in best.get(key, ()) else text)
         lines.append("| " + " | ".join(cells) + " |")
     notes = "; ".join(f"{column.heading.rstrip(' ↑↓')}: {column.meaning}" for column in COLUMNS)
-    bold = f"Bold: unlearned models that no paired test tells apart from the highest (p ≥ {comparison.LEVEL} after Holm's correction)"
+    holm = f"(p ≥ {comparison.LEVEL} after Holm's correction)"
+    bold = f"Bold: unlearned models that no paired test tells apart from the highest {holm}"
     return "\n".join(lines) + f"\n\n{notes}. {bold}. F: forget set, R: retain set.\n"
 
 
@@ -47,10 +48,10 @@ def table_section(rows: list[dict], tests: dict) -> list[Part]:
         body.append(cells)
     spread = " ± is the sample standard deviation over seeds." if any("seeds" in row for row in rows) else ""
     caption = (
-        "A row a model. Arrows say which way is better. Best, in KFR, KFR strict, KRR and HM: the unlearned models (so "
-        "without vanilla, before unlearning, and retrained, made again without the forget set) that no paired test tells "
-        "apart from the highest. Brackets: interval that holds the true share in 95 of 100 repetitions, other questions "
-        f"being asked.{spread}"
+        "A row a model. Arrows say which way is better. Best, in KFR, KFR strict, KRR and HM: the unlearned models "
+        "(so without vanilla, before unlearning, and retrained, made again without the forget set) that no paired "
+        "test tells apart from the highest. Brackets: interval that holds the true share in 95 of 100 repetitions, "
+        f"other questions being asked.{spread}"
     )
     header = ["model", *((column.heading, column.meaning) for column in columns)]
     meanings = table(
