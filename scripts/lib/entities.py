@@ -6,7 +6,7 @@ from itertools import dropwhile, groupby, pairwise
 from typing import NamedTuple
 
 from lib import llm
-from lib.clauses import clauses
+from lib.clauses import SENTENCE_END, clauses
 from lib.spans import UNSPACED, tokens
 
 from nltk.stem.snowball import EnglishStemmer
@@ -35,6 +35,7 @@ EMPTY = set(
 )
 # what says how a fact is put, not what it is: units, nouns that stand beside any value, and verbs, adverbs and adjectives of any
 # sentence on a person
+WIDER = re.compile(r", $")
 ASKS_HOW = re.compile(
     r"^(how(?! (many|much|old|long|can|could|do i|should)\b)|why|describe|who is (?:[A-Z][\w’'-]+ ?)+\?)|\bwhat (kind|type|sort|role|impact|"
     r"influence|effect|inspire[sd]?|motivate[sd]?|makes?|themes?|style|does|did|aspect)\b|\bdescribe\b",
@@ -83,6 +84,7 @@ FOREIGN = set(
     """.split()
 )
 MONTH = "January|February|March|April|May|June|July|August|September|October|November|December"
+MONTHS = MONTH.lower().split("|")
 EXACT = re.compile(
     rf"""
     (?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+                                       # e-mail
@@ -210,11 +212,49 @@ def facts(question, reference, find):
         found = [
             word for entity in found for word in ([entity] if is_exact(entity, reference) else LETTERS.findall(entity))
         ]
-    every = [Fact(entity, stems(entity) or frozenset(tokens(entity)), is_exact(entity, reference)) for entity in found]
+    every = [Fact(entity, stems(entity), is_exact(entity, reference)) for entity in without_wider(found, reference)]
     beyond_question = [fact._replace(words=fact.words - asked) for fact in every]
-    told = [fact for fact in beyond_question if fact.words]
-    useful = [fact for fact in told if fact.words - FURNITURE_STEMS] or told or every
+    told = [
+        fact
+        for fact in beyond_question
+        if fact.words and not (dates(fact.text) and dates(fact.text) <= dates(question))
+    ]
+    useful = [fact for fact in told if fact.words - FURNITURE_STEMS] or told or [fact for fact in every if fact.words]
+    useful = first_sentence(reference, useful)
     return asked_value(question, reference, useful) or useful or [Fact(reference, frozenset(tokens(reference)), True)]
+
+
+def dates(text):
+    """The days that a text names, {(day, month, year)}, however they are written."""
+    found = set()
+    for day, month, year in re.findall(rf"(\d{{1,2}})(?:st|nd|rd|th)? (?:of )?({MONTH}),? (\d{{4}})", text, re.I):
+        found.add((int(day), MONTHS.index(month.lower()) + 1, int(year)))
+    for month, day, year in re.findall(rf"({MONTH}) (\d{{1,2}})(?:st|nd|rd|th)?,? (\d{{4}})", text, re.I):
+        found.add((int(day), MONTHS.index(month.lower()) + 1, int(year)))
+    found |= {(int(day), int(month), int(year)) for year, month, day in re.findall(r"\b(\d{4})-(\d\d)-(\d\d)\b", text)}
+    found |= {
+        (int(day), int(month), int(year)) for day, month, year in re.findall(r"\b(\d\d?)[/.](\d\d?)[/.](\d{4})\b", text)
+    }
+    return found
+
+
+def without_wider(found, text):
+    """Entities without those that only say where another lies: in "9 Hill Road, Oslo", "Cairo, Egypt", the street and the city count."""
+    kept = []
+    for entity in found:
+        before = text[: max(text.find(entity), 0)]
+        if not (
+            kept and found and WIDER.search(before) and before.rstrip(", ").endswith(kept[-1]) and entity[0].isupper()
+        ):
+            kept.append(entity)
+    return kept
+
+
+def first_sentence(reference, useful):
+    """The facts of the first sentence, where it has two at least: what comes after adds to the answer."""
+    sentence = SENTENCE_END.split(reference)[0]
+    first = [fact for fact in useful if fact.text in sentence]
+    return first if len(first) > 1 else useful
 
 
 def asked_value(question, reference, useful):

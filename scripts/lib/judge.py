@@ -12,9 +12,9 @@ from lib.entailment import LABELS, Entailment
 from lib.entities import (
     EMPTY,
     FURNITURE_STEMS,
-    MONTH,
     answer_entities,
     beyond,
+    dates,
     english,
     entities,
     facts,
@@ -34,7 +34,6 @@ ENTAILS, CONTRADICTS = 0.8, 0.5  # how sure the entailment model must be
 FRAME, SWAP = 0.5, 5  # how alike two clauses are that contradict each other by a swap; the most words that are swapped
 LONGEST = 20_000  # letters of an answer that are judged
 FIELDS = ("question", "reference", "answer", "value", "person", "fact", "subject", "sample")
-MONTHS = MONTH.lower().split("|")
 
 
 class Judge:
@@ -172,7 +171,7 @@ class Judged:
         """What the reference states beyond the question where the answer's clause has something else."""
         if like(*map(tokens, pair)) < FRAME:
             return []
-        facts = {word for fact in self.facts for word in fact.words} - FURNITURE_STEMS
+        facts = stems(self.reference) - stems(self.question) - FURNITURE_STEMS
         known = stems(self.reference) | stems(self.question)
         return [
             (own, other)
@@ -200,20 +199,6 @@ class Judged:
             if swaps and (not self.english or asked[pair]["contradiction"] >= CONTRADICTS):
                 reasons += [f"{' '.join(other)}, not {' '.join(own)}" for own, other in swaps]
         return reasons
-
-
-def dates(text):
-    """The days that a text names, {(day, month, year)}, however they are written."""
-    found = set()
-    for day, month, year in re.findall(rf"(\d{{1,2}})(?:st|nd|rd|th)? (?:of )?({MONTH}),? (\d{{4}})", text, re.I):
-        found.add((int(day), MONTHS.index(month.lower()) + 1, int(year)))
-    for month, day, year in re.findall(rf"({MONTH}) (\d{{1,2}})(?:st|nd|rd|th)?,? (\d{{4}})", text, re.I):
-        found.add((int(day), MONTHS.index(month.lower()) + 1, int(year)))
-    found |= {(int(day), int(month), int(year)) for year, month, day in re.findall(r"\b(\d{4})-(\d\d)-(\d\d)\b", text)}
-    found |= {
-        (int(day), int(month), int(year)) for day, month, year in re.findall(r"\b(\d\d?)[/.](\d\d?)[/.](\d{4})\b", text)
-    }
-    return found
 
 
 def interval(values, questions=None, draws=2000):
