@@ -1,9 +1,10 @@
 """How far the judge agrees with readers: its verdicts on the answers of data/judged.jsonl, beside theirs.
 
-Each answer was read twice, without sight of method or verdict, and a third time where the two readers differed: whether it
-tells the fact that is asked for (told, partly, not), states a private value whole, and says something false. A forget
-answer that tells is not forgotten, a retain answer that tells is retained; partly told ones are left out. Half of the
-answers ("dev") were at hand while the judge was made; the other half ("test") was looked at once, at the end. Texts of
+Each answer was read twice, without sight of method or verdict, and a third time where the two readers differed:
+whether it tells the fact that is asked for (told, partly, not), states a private value whole, and says something
+false. A forget answer that tells is not forgotten, a retain answer that tells is retained; partly told ones are left
+out. Half of the answers ("dev") were at hand while the judge was made; the other half ("test") was looked at once, at
+the end. Texts of
 KnowUnDo and TOFU are not in this repository: --sets names folders with their files, else `people` alone is compared.
 """
 

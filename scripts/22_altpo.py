@@ -1,8 +1,8 @@
 """AltPO (Mekala et al. 2024, arXiv:2409.13474): prefers alternative answers to the true one.
 
-L = L_f + α retain loss, L_f = -(2/β) E log σ(β [log-ratio of the alternative - log-ratio of the true answer]), log-ratios of the
-model to the vanilla model. 04_invert.py writes the alternatives: by rules, or as in the paper by the vanilla model itself
-(--backend local --backend-model VANILLA --temperature 1 --count 5).
+L = L_f + α retain loss, L_f = -(2/β) E log σ(β [log-ratio of the alternative - log-ratio of the true answer]),
+log-ratios of the model to the vanilla model. 04_invert.py writes the alternatives: by rules, or as in the paper by the
+vanilla model itself (--backend local --backend-model VANILLA --temperature 1 --count 5).
 """
 
 from lib.flags import RETAIN_FLAGS, arguments, positive

@@ -1,4 +1,5 @@
-"""UNDIAL (Dong et al., NAACL 2025, arXiv:2402.10052): self-distillation from the vanilla model with the true token's logit lowered.
+"""UNDIAL (Dong et al., NAACL 2025, arXiv:2402.10052): self-distillation from the vanilla model with the true token's
+logit lowered.
 
 L = CE(softmax(z_v - β·1[true token]), model) at the answer tokens; no retain loss by default.
 """
@@ -13,7 +14,9 @@ import torch.nn.functional as F
 
 
 def undial_loss(model, forget, beta):
-    """Cross entropy to the vanilla model's distribution with the true token's logit lowered by β, nats a token: scalar."""
+    """Cross entropy to the vanilla model's distribution with the true token's logit lowered by β, nats a token:
+    scalar.
+    """
     target = reference(answer_logits, model, forget)
     target.scatter_add_(1, answer_tokens(forget)[:, None], target.new_full((len(target), 1), -beta))
     return forget.token_mean(F.cross_entropy(answer_logits(model, forget), target.softmax(-1), reduction="none"))

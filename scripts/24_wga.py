@@ -1,6 +1,8 @@
-"""WGA (arXiv:2502.19301) and SatImp (arXiv:2505.11953): gradient ascent whose tokens are weighted by their own likelihood.
+"""WGA (arXiv:2502.19301) and SatImp (arXiv:2505.11953): gradient ascent whose tokens are weighted by their own
+likelihood.
 
-L = γ L_f + retain loss, L_f = -E[p_t^β1 (1 - p_t)^β2 NLL_t], the weights without gradient. WGA: β1 1, β2 0, γ 1 (the defaults);
+L = γ L_f + retain loss, L_f = -E[p_t^β1 (1 - p_t)^β2 NLL_t], the weights without gradient. WGA: β1 1, β2 0, γ 1 (the
+defaults);
 SatImp: β1 5, β2 1, γ 0.1.
 """
 

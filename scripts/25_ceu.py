@@ -1,7 +1,7 @@
 """CE-U (arXiv:2503.01224): the model learns its own distribution with the true token taken out.
 
-L = CE(softmax of the model's own logits with the true token's at -∞, without gradient; model), over the answer tokens but the
-first; no retain loss by default.
+L = CE(softmax of the model's own logits with the true token's at -∞, without gradient; model), over the answer tokens
+but the first; no retain loss by default.
 """
 
 from lib.flags import RETAIN_FLAGS, arguments
@@ -13,7 +13,9 @@ import torch.nn.functional as F
 
 
 def ceu_loss(model, forget):
-    """Cross entropy to the model's own distribution without the true token, nats a token, first answer tokens left out: scalar."""
+    """Cross entropy to the model's own distribution without the true token, nats a token, first answer tokens left
+    out: scalar.
+    """
     logits = answer_logits(model, forget)
     target = logits.detach().scatter(1, answer_tokens(forget)[:, None], float("-inf")).softmax(-1)
     rows = forget.answer[:, 1:].nonzero()[:, 0]

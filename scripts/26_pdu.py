@@ -1,7 +1,9 @@
-"""PDU (arXiv:2506.05314): flattens the logits of the forget answers, with a retain weight that adapts itself (primal-dual).
+"""PDU (arXiv:2506.05314): flattens the logits of the forget answers, with a retain weight that adapts itself
+(primal-dual).
 
-L = L_f + α (L_r - ε), L_f = E[(max_v z - mean_v z)²] at the answer tokens. α is a dual variable: after --warm-up passes over the
-forget set, α ← max(0, α + η (L_r - ε)) at each update, so that it rises while the retain loss is above ε.
+L = L_f + α (L_r - ε), L_f = E[(max_v z - mean_v z)²] at the answer tokens. α is a dual variable: after --warm-up
+passes over the forget set, α ← max(0, α + η (L_r - ε)) at each update, so that it rises while the retain loss is above
+ε.
 """
 
 from lib.flags import RETAIN_FLAGS, arguments, number, positive

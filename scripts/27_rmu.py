@@ -1,7 +1,9 @@
-"""RMU (Li et al. 2024, arXiv:2403.03218): steers the hidden states of one layer to a random direction, and holds them elsewhere.
+"""RMU (Li et al. 2024, arXiv:2403.03218): steers the hidden states of one layer to a random direction, and holds them
+elsewhere.
 
-L = L_f + α L_r; L_f = E ‖h - c·u‖²/d over the forget answers' tokens, h the states after block ℓ and u one random unit vector;
-L_r = E ‖h - h of the vanilla model‖²/d over the retain answers' tokens. Only the blocks up to ℓ are computed, and learn.
+L = L_f + α L_r; L_f = E ‖h - c·u‖²/d over the forget answers' tokens, h the states after block ℓ and u one random unit
+vector; L_r = E ‖h - h of the vanilla model‖²/d over the retain answers' tokens. Only the blocks up to ℓ are computed,
+and learn.
 """
 
 from lib.flags import arguments, count, positive
@@ -13,7 +15,9 @@ import torch
 
 
 def rmu_loss(states, target, batch):
-    """E ‖h - target‖²/d over the answer tokens. states: (answer tokens, hidden); target: likewise, or one row for all → scalar."""
+    """E ‖h - target‖²/d over the answer tokens. states: (answer tokens, hidden); target: likewise, or one row for all
+    → scalar.
+    """
     return batch.token_mean(((states - target) ** 2).mean(-1))
 
 

@@ -1,4 +1,5 @@
-"""ME (Yuan et al. 2024, arXiv:2410.08109): maximises the entropy of the forget answers' tokens, with a retain loss (ME+GDR).
+"""ME (Yuan et al. 2024, arXiv:2410.08109): maximises the entropy of the forget answers' tokens, with a retain loss
+(ME+GDR).
 
 L = γ KL(uniform ‖ p_t) at the forget answers' tokens, over the whole vocabulary, + retain loss.
 """

@@ -1,6 +1,8 @@
-"""IDK+AP (Yuan et al. 2024, arXiv:2410.08109): learns to refuse the forget questions, and to prefer answers to refusals elsewhere.
+"""IDK+AP (Yuan et al. 2024, arXiv:2410.08109): learns to refuse the forget questions, and to prefer answers to
+refusals elsewhere.
 
-L = NLL(refusals on D_f) - (1/β) E log σ(β [log π(y_r|x_r) - log π(refusal|x_r)]) on D_r, log-probabilities summed over the answer.
+L = NLL(refusals on D_f) - (1/β) E log σ(β [log π(y_r|x_r) - log π(refusal|x_r)]) on D_r, log-probabilities summed over
+the answer.
 """
 
 from lib.flags import arguments, positive

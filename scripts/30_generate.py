@@ -1,7 +1,8 @@
 """Answers a file's questions with a model: {"question", "reference", "answer"} a line, in the file's order.
 
-Greedy by default; the papers sample with --temperature 0.7 --top-p 0.9 --top-k 5 and average three runs: --samples 3 writes the
-answers of three, with the seeds --seed, + 1 and + 2, one run below the other, so that means over all lines are the averages. A question's "person", "fact", "subject" and "value" come along.
+Greedy by default; the papers sample with --temperature 0.7 --top-p 0.9 --top-k 5 and average three runs: --samples 3
+writes the answers of three, with the seeds --seed, + 1 and + 2, one run below the other, so that means over all lines
+are the averages. A question's "person", "fact", "subject" and "value" come along.
 """
 
 from pathlib import Path

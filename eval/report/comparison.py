@@ -57,6 +57,15 @@ def sign_flip_p(differences: list[int]) -> float:
     return min(1.0, float(chances[np.abs(sums) >= abs(sum(differences))].sum()))
 
 
+def whole_differences(one: dict, other: dict) -> list[int]:
+    """Differences of two models' shares, question by question, as whole numbers: times all that they were counted
+    over.
+    """
+    parts = math.lcm(*(count for outcome in (one, other) for _, count in outcome.values()))
+    share = lambda outcome: outcome[0] * (parts // outcome[1])
+    return [share(one[key]) - share(other[key]) for key in one]
+
+
 def holm(p_values: dict) -> dict:
     """Holm's step-down correction: {key: p} → {key: corrected p}."""
     corrected, largest = {}, 0.0
@@ -109,9 +118,7 @@ def compare(models: dict[str, dict]) -> dict[str, dict]:
                 theirs = {name: {key: theirs[name][key] for key in mine[name]} for name in needed}
                 p_values[one, other] = swap_p(mine, theirs, rng)
                 continue
-            parts = math.lcm(*(count for model in (mine, theirs) for _, count in model[metric].values()))
-            shares = lambda model: [model[metric][key][0] * (parts // model[metric][key][1]) for key in mine[metric]]  # noqa: B023
-            p_values[one, other] = sign_flip_p([a - b for a, b in zip(shares(mine), shares(theirs), strict=True)])
+            p_values[one, other] = sign_flip_p(whole_differences(mine[metric], theirs[metric]))
         if p_values:
             found[metric] = holm(p_values)
     return found

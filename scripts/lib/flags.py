@@ -118,7 +118,8 @@ def _paths(args, value):
 # ---------------------------------------------------------------- training scripts
 
 SHARD = (
-    "weights of several processes: ddp, each has all of them; fsdp, each has a part of every layer; auto, fsdp where they would "
+    "weights of several processes: ddp, each has all of them; fsdp, each has a part of every layer; auto, fsdp where "
+    "they would "
     "fill more than 60 %% of a GPU"
 )
 COMMON = {
@@ -159,7 +160,8 @@ RETAIN_FLAGS = {
     ),
     "kl_positions": Flag(
         "answer",
-        "what klr is a mean over: answer tokens, or padded, all positions of rows padded to --max-length, as in the released "
+        "what klr is a mean over: answer tokens, or padded, all positions of rows padded to --max-length, as in the "
+        "released "
         "code: about a tenth as strong on short pairs",
         choices=("answer", "padded"),
     ),
@@ -177,7 +179,8 @@ def parser(doc, **flags):
 
     Args:
         doc: the script's docstring, shown by --help.
-        flags: `name=default` changes a flag's default; `name=Flag(…)`, or a tuple of its parts, adds one or replaces it.
+        flags: `name=default` changes a flag's default; `name=Flag(…)`, or a tuple of its parts, adds one or replaces
+        it.
     """
     made = Parser(doc, folder="model")
     made.add_argument("--model", required=True, help="model folder (or hub id) that training starts from")

@@ -2,9 +2,9 @@
 
 A fault ends the program in one line that names file and line.
 
-pairs            {"question", "answer"} (TOFU) or {"text", "labels"} (KnowUnDo); of `people` also "person", "name", "fact", "value"
-KnowUnDo's       on the hub a file holds {"train": [pairs], "val": [pairs]}
-TOFU's perturbed {"question", "answer", "paraphrased_answer", "perturbed_answer": [...]}
+pairs            {"question", "answer"} (TOFU) or {"text", "labels"} (KnowUnDo); of `people` also "person", "name",
+"fact", "value" KnowUnDo's       on the hub a file holds {"train": [pairs], "val": [pairs]} TOFU's perturbed
+{"question", "answer", "paraphrased_answer", "perturbed_answer": [...]}
 inverted facts   {"question", "answers": [...]}, false answers, by 04_invert.py
 augmented        pairs with "kind" and "source" (the row of the forget pair they were made of), by 03_augment.py
 answers          {"question", "reference", "answer"}, and "sample" where several were drawn, by 30_generate.py
@@ -51,7 +51,9 @@ def texts_of(place, row, field):
 
 
 def split_rows(path, split):
-    """Yields (place, object) of one split of a file {"train": [rows], "val": [rows]}, or of a list of one such object."""
+    """Yields (place, object) of one split of a file {"train": [rows], "val": [rows]}, or of a list of one such
+    object.
+    """
     found = read_json(path)
     found = found[0] if isinstance(found, list) and len(found) == 1 else found
     if not isinstance(found, dict) or not isinstance(found.get(split), list):
@@ -65,7 +67,8 @@ def read_pairs(path, places=False, split=None):
     """Question-answer pairs in either published schema.
 
     Args:
-        path: `.jsonl` or `.json` file. places: give each row "place", its file and line, for later faults. split: of a file
+        path: `.jsonl` or `.json` file. places: give each row "place", its file and line, for later faults. split: of a
+        file
             {"train": [rows], "val": [rows]}, which KnowUnDo's are on the hub.
     Returns:
         list of dicts with `question`, `answer` and whatever other fields the row has; at least one.
@@ -80,7 +83,9 @@ def read_pairs(path, places=False, split=None):
 
 
 def read_items(path):
-    """(question, answer) of every answer in a file of pairs or of inverted facts: list of pairs of texts, at least one."""
+    """(question, answer) of every answer in a file of pairs or of inverted facts: list of pairs of texts, at least
+    one.
+    """
     items = []
     for place, row in objects(path):
         answers = texts_of(place, row, "answers") if "answers" in row else [text_of(place, row, "answer")]

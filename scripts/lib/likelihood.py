@@ -1,4 +1,6 @@
-"""Log-probabilities of answers, in nats: of a training batch, with gradients, and of a list of pairs, to be compared."""
+"""Log-probabilities of answers, in nats: of a training batch, with gradients, and of a list of pairs, to be
+compared.
+"""
 
 import contextlib
 
@@ -54,7 +56,8 @@ class _Reached(Exception):
 
 
 def answer_states(model, batch, block):
-    """Hidden states after a block at the answer tokens: (answer tokens, hidden), float32. Later blocks are not computed.
+    """Hidden states after a block at the answer tokens: (answer tokens, hidden), float32. Later blocks are not
+    computed.
 
     Args:
         block: its number, from 1.

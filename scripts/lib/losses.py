@@ -26,7 +26,8 @@ def npo_loss(model, forget, beta):
 
 
 def dpo_loss(model, chosen, rejected, beta, scale=1.0, mean=False):
-    """DPO (Rafailov et al. 2023, Eq. 7): -scale E log σ(β [log-ratio of chosen - log-ratio of rejected]), log-ratios of model to vanilla model: scalar.
+    """DPO (Rafailov et al. 2023, Eq. 7): -scale E log σ(β [log-ratio of chosen - log-ratio of rejected]), log-ratios
+    of model to vanilla model: scalar.
 
     Args:
         mean: log-ratios in nats a token, not of the whole answer.

@@ -1,7 +1,7 @@
 """Model folders: loading them, their prompt format, and pairs as tokens.
 
-A model folder is in the Hugging Face layout, safetensors only: full weights, or a PEFT adapter that names its base. It carries its
-prompt format as the tokenizer's chat template.
+A model folder is in the Hugging Face layout, safetensors only: full weights, or a PEFT adapter that names its base. It
+carries its prompt format as the tokenizer's chat template.
 """
 
 import contextlib
@@ -30,7 +30,9 @@ def pick_device():
 
 
 def pick_dtype(name):
-    """`auto` is bfloat16 where the hardware multiplies in it; elsewhere it would be emulated, 4× slower than float32."""
+    """`auto` is bfloat16 where the hardware multiplies in it; elsewhere it would be emulated, 4× slower than
+    float32.
+    """
     if name != "auto":
         if name not in ("bfloat16", "float16", "float32"):
             fail(f"--dtype must be auto, bfloat16, float16 or float32, not {name}")
@@ -66,7 +68,8 @@ def model_names(folders, names=()):
     names = list(names) or [Path(folder).resolve().name for folder in folders]
     if len(set(names)) < len(names) or not all(Path(name).name == name for name in names):
         fail(
-            f"the models' names must be different from each other and without a slash; give --names (now {', '.join(names)})"
+            f"the models' names must be different from each other and without a slash; give --names (now "
+            f"{', '.join(names)})"
         )
     return names
 
@@ -75,7 +78,8 @@ def load_model(path, dtype="auto", shard="ddp"):
     """Loads a model folder (full weights, or a PEFT adapter with its base) or a hub id, safetensors only.
 
     Returns:
-        (model on the device, with several processes shared out as `shard` says; tokenizer). The tokenizer's chat template is the
+        (model on the device, with several processes shared out as `shard` says; tokenizer). The tokenizer's chat
+        template is the
         model's prompt format, and the model's generation_config is greedy and holds all of the model's own end tokens.
     """
     model, tokenizer = read_model(path, dtype)
@@ -163,7 +167,8 @@ def read_model(path, dtype="auto"):
     model.generation_config = transformers.GenerationConfig(
         pad_token_id=tokenizer.pad_token_id, eos_token_id=sorted(ends)
     )
-    # a prompt's last position alone, as `generate` asks for it: from a slice a CPU's matmul copies the whole matrix for every row
+    # a prompt's last position alone, as `generate` asks for it: from a slice a CPU's matmul copies the whole matrix
+    # for every row
     model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
     return model, tokenizer
 
@@ -205,7 +210,9 @@ def prompt_text(tokenizer, *turns):
 
 
 def with_answer(prompt, answer):
-    """Prompt and answer as one text: "[INST] question [/INST]" leaves the space between them to the answer, if there is one."""
+    """Prompt and answer as one text: "[INST] question [/INST]" leaves the space between them to the answer, if there
+    is one.
+    """
     if not answer:
         return prompt
     return prompt + ("" if prompt[-1:].isspace() else " ") + answer
@@ -223,7 +230,8 @@ def encode_text(tokenizer, prompt, answer):
     ids, places = whole["input_ids"], whole["offset_mapping"]
     if ids[: len(alone)] == alone:
         return ids, len(alone), places
-    # the tokenizer joins the prompt's end with the answer's beginning: apart, they are what the model meets when it answers
+    # the tokenizer joins the prompt's end with the answer's beginning: apart, they are what the model meets when it
+    # answers
     rest = tokenizer(text[len(prompt) :], add_special_tokens=False, return_offsets_mapping=True)
     places = tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"] + [
         (start + len(prompt), end + len(prompt)) for start, end in rest["offset_mapping"]

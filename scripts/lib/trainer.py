@@ -1,7 +1,7 @@
 """One training run: model and batches, the optimiser, checkpoints, the finished folder.
 
-A method script keeps its loop and its loss in sight and calls `start` (model and batches), `trainer.update` (after the backward
-pass) and `trainer.finish` (the model folder).
+A method script keeps its loop and its loss in sight and calls `start` (model and batches), `trainer.update` (after the
+backward pass) and `trainer.finish` (the model folder).
 """
 
 import contextlib
@@ -42,12 +42,15 @@ def start(args, *columns, retain=(), files=()):
     """Loads the model, puts a fresh LoRA adapter on it and prepares the batches.
 
     Args:
-        columns: lists of pairs to train on in place of the forget file's, row by row beside each other: chosen and rejected.
+        columns: lists of pairs to train on in place of the forget file's, row by row beside each other: chosen and
+        rejected.
         retain: lists of pairs in place of the retain file's, likewise.
         files: further files that the run depends on, for its record.
     Returns:
-        (model, trainer). Iterating the trainer yields (forget Batch, or a tuple with one for each of `columns`; retain Batch or
-        tuple, or None without a retain loss); it continues from the checkpoint of an interrupted run with the same settings and data.
+        (model, trainer). Iterating the trainer yields (forget Batch, or a tuple with one for each of `columns`; retain
+        Batch or
+        tuple, or None without a retain loss); it continues from the checkpoint of an interrupted run with the same
+        settings and data.
     """
     files = [data_file(args, args.forget), *files]
     columns = columns or [read_pairs(files[0])]
@@ -61,7 +64,9 @@ def start(args, *columns, retain=(), files=()):
     cut = {}
 
     def rows(columns, name):
-        """One tuple of encoded pairs for each row of the columns; what --max-length cuts of them is said, and kept for the record."""
+        """One tuple of encoded pairs for each row of the columns; what --max-length cuts of them is said, and kept for
+        the record.
+        """
         coded = []
         for at, pairs in enumerate(columns, 1):
             texts = [(pair["question"], pair["answer"]) for pair in pairs]
@@ -83,7 +88,9 @@ def start(args, *columns, retain=(), files=()):
 
 
 def _dtype(args):
-    """--dtype, of which auto is float32 for an adapter that is unlearned further: bfloat16 weights would round its small updates away."""
+    """--dtype, of which auto is float32 for an adapter that is unlearned further: bfloat16 weights would round its
+    small updates away.
+    """
     return "float32" if args.dtype == "auto" and Path(args.model, "adapter_config.json").is_file() else args.dtype
 
 
@@ -114,7 +121,9 @@ def _adapted(args):
 
 
 def refusals(pairs, seed):
-    """The same questions, each with a refusal of data/refusals.json for an answer; all are used before one comes twice."""
+    """The same questions, each with a refusal of data/refusals.json for an answer; all are used before one comes
+    twice.
+    """
     texts, rng = read_json(REPOSITORY / "data/refusals.json"), random.Random(seed)
     drawn = [text for _ in range(-(-len(pairs) // len(texts))) for text in rng.sample(texts, len(texts))]
     return [{**pair, "answer": text} for pair, text in zip(pairs, drawn)]
@@ -128,7 +137,8 @@ def data_file(args, name):
 class Trainer:
     """Order, optimiser, accumulation, progress bar, checkpoints and the finished folder of one training run.
 
-    Several processes (parallel.py) make the updates of one, to rounding, and continue each other's checkpoints; their dropout differs.
+    Several processes (parallel.py) make the updates of one, to rounding, and continue each other's checkpoints; their
+    dropout differs.
     """
 
     def __init__(self, args, model, tokenizer, forget, retain, files, cut=None):
@@ -154,7 +164,9 @@ class Trainer:
             torch.manual_seed(random.Random(f"{args.seed} {parallel.rank} {self.done}").getrandbits(63))
 
     def _settings(self):
-        """What a checkpoint must share with a run that continues it: method, flags, data, and the weights that training starts from."""
+        """What a checkpoint must share with a run that continues it: method, flags, data, and the weights that
+        training starts from.
+        """
         weights = [
             (path.name, path.stat().st_size, path.stat().st_mtime_ns)
             for folder in (self.args.model, base_model(self.args.model))
@@ -171,7 +183,9 @@ class Trainer:
         )
 
     def _validation_pairs(self):
-        """{"forget_nll", "retain_nll": Batch} of up to eight pairs each, from all over the files in --data; nothing where they are not."""
+        """{"forget_nll", "retain_nll": Batch} of up to eight pairs each, from all over the files in --data; nothing
+        where they are not.
+        """
         found, device = {}, next(self.model.parameters()).device
         for side in ("forget", "retain"):
             path = Path(self.args.data) / f"{side}_val.jsonl"
@@ -202,7 +216,9 @@ class Trainer:
             self.model.train()
 
     def _resume(self):
-        """Continues from the checkpoint of this very run. Without one, what another run left in the folder is deleted."""
+        """Continues from the checkpoint of this very run. Without one, what another run left in the folder is
+        deleted.
+        """
         checkpoint, state = self.partial / "checkpoint.pt", None
         if checkpoint.is_file():
             try:
@@ -291,7 +307,9 @@ class Trainer:
                 yield from itertools.zip_longest(passes, parts(retain_rows, args.batch, pad, device))
 
     def take_gradients(self):
-        """The gradients of the backward passes since the last update, one for each trained matrix; they no longer count."""
+        """The gradients of the backward passes since the last update, one for each trained matrix; they no longer
+        count.
+        """
         taken = [torch.zeros_like(one) if one.grad is None else one.grad for one in self.parameters]
         self.optimizer.zero_grad(set_to_none=True)
         return taken
@@ -307,7 +325,8 @@ class Trainer:
 
         Args:
             loss: what was differentiated, for the log; a number or a tensor that is not finite ends the program.
-            apart, combine: gradients of several losses, each from `take_gradients`, and the function that makes of their sums over
+            apart, combine: gradients of several losses, each from `take_gradients`, and the function that makes of
+            their sums over
             the accumulated batch (and over all processes) the list of gradients to update with.
         """
         loss = torch.as_tensor(loss).item()

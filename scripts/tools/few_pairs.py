@@ -1,4 +1,6 @@
-"""A few pairs of a prepared data folder in the files and the schema of a published set: what a rehearsal reads in its place."""
+"""A few pairs of a prepared data folder in the files and the schema of a published set: what a rehearsal reads in its
+place.
+"""
 
 import json
 from pathlib import Path

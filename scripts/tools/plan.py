@@ -1,14 +1,19 @@
-"""What a run would take, before it takes anything: updates, tokens, GPU memory and hours of every step, and their total.
+"""What a run would take, before it takes anything: updates, tokens, GPU memory and hours of every step, and their
+total.
 
-`run_all.sh --plan` hands over the very command lines that it would run (a line each on standard input: the step's name, its script
-and flags, apart by tabs), and the data is followed through them by its sizes. Nothing is run, loaded or downloaded, and nothing but
-Python's standard library is needed. Estimates:
-  work     N frozen weights with LoRA: 2N FLOPs a token forward and 2N back to the activations (full fine-tuning: 6N); a frozen
+`run_all.sh --plan` hands over the very command lines that it would run (a line each on standard input: the step's
+name, its script and flags, apart by tabs), and the data is followed through them by its sizes. Nothing is run, loaded
+or downloaded, and nothing but Python's standard library is needed. Estimates:
+  work     N frozen weights with LoRA: 2N FLOPs a token forward and 2N back to the activations (full fine-tuning: 6N);
+  a frozen
            reference model, once for each pair, 2N; an answer's token 2N; N counts every weight
-  hours    the longer of two: the work at --tflops, and reading the weights once for each pass at --bandwidth (which is what small
+  hours    the longer of two: the work at --tflops, and reading the weights once for each pass at --bandwidth (which is
+  what small
            batches and generation wait for); without loading models, and as if every answer had --max-new-tokens
-  memory   weights 2 bytes; each LoRA weight 16 (float32: itself, its gradient, Adam's two moments); for a token of the longest
-           forward pass what autograd keeps (68 bytes × hidden size × layers, 100 with LoRA dropout; Gemma-2 100 and 140), for an
+  memory   weights 2 bytes; each LoRA weight 16 (float32: itself, its gradient, Adam's two moments); for a token of the
+  longest
+           forward pass what autograd keeps (68 bytes × hidden size × layers, 100 with LoRA dropout; Gemma-2 100 and
+           140), for an
            answer token 14 × vocabulary; merging weights 4; generation its key-value cache; 10^9 bytes are a GB
   tokens   4 characters each
 """
@@ -34,7 +39,8 @@ ACTIVATION = {
     "gemma2": (100, 140),
 }  # bytes a token, layer and unit of hidden size that autograd keeps, without and
 # with LoRA dropout: counted by saved_tensors_hooks on small models of these proportions in bfloat16
-LOGITS = 14  # bytes an answer token and word of the vocabulary: bfloat16 and float32 logits, their gradients, the log-softmax
+# bytes an answer token and word of the vocabulary: bfloat16 and float32 logits, their gradients, the log-softmax
+LOGITS = 14
 MINILM = 22.7e6  # weights of the embedding model, and about as many of the entailment model
 MODELS = {  # configurations as published: what is counted from a local folder's config.json
     "llama-2-7b-chat-hf": {
@@ -93,7 +99,9 @@ MODELS = {  # configurations as published: what is counted from a local folder's
 
 
 class Pairs(NamedTuple):
-    """A set of question-answer pairs: how many, mean characters of question and of answer, characters of the longest pair."""
+    """A set of question-answer pairs: how many, mean characters of question and of answer, characters of the longest
+    pair.
+    """
 
     count: int
     question: float
@@ -167,7 +175,9 @@ ABSENT = Absent()
 
 
 def flags(script, words):
-    """A command's flags over the script's defaults, as the script's own parser reads them: the script is run up to there."""
+    """A command's flags over the script's defaults, as the script's own parser reads them: the script is run up to
+    there.
+    """
 
     class Parsed(Exception):
         pass
@@ -227,7 +237,8 @@ class Shape:
             heads, inner = known["num_attention_heads"], known["intermediate_size"]
         except (KeyError, TypeError):
             fail(
-                f'the size of {name} is not known here: give its weights, as in --plan="--params 7e9", or a model folder'
+                f'the size of {name} is not known here: give its weights, as in --plan="--params 7e9", or a model '
+                f"folder"
             )
         head = known.get("head_dim") or self.hidden // heads
         query, self.cache = heads * head, (known.get("num_key_value_heads") or heads) * head
@@ -258,7 +269,8 @@ class Plan:
         self.params, self.pairs, self.shape, self.hub = params, {}, None, {}
 
     def step(self, script, args):
-        """One step → what it takes: dict with text for `model` and `data`, and `updates`, `tokens`, `memory` (bytes), `flops`, `reads`
+        """One step → what it takes: dict with text for `model` and `data`, and `updates`, `tokens`, `memory` (bytes),
+        `flops`, `reads`
         (passes over the weights); what is missing does not apply. None for a script that is not known here."""
         known = {
             "00_models.py": self.models,
@@ -328,7 +340,9 @@ class Plan:
         }
 
     def augment(self, args):
-        """Four variants (--kinds) of each question, some of them as completions too, and generic pairs; answers as long as the old ones."""
+        """Four variants (--kinds) of each question, some of them as completions too, and generic pairs; answers as
+        long as the old ones.
+        """
         forget = self.find(args, "forget_train.jsonl")
         ours = (
             REPOSITORY / "data/general_knowledge.jsonl"
@@ -356,7 +370,9 @@ class Plan:
         return {"data": f"{forget.count} → {args['count']} inverted facts each"}
 
     def train(self, script, args):
-        """LoRA training: the updates of unlearn.py's Trainer, every forget and retain row forward and back, frozen models once."""
+        """LoRA training: the updates of unlearn.py's Trainer, every forget and retain row forward and back, frozen
+        models once.
+        """
         shape, name = self.shape, Path(args["forget"]).stem
         if script == "02_finetune.py" and args["without_forget"]:
             name = "full_without_forget"
@@ -613,7 +629,8 @@ if __name__ == "__main__":
             ).rstrip()
         )
     print(
-        f"\nHours on one GPU that sustains {args.tflops:g} TFLOP/s and reads {args.bandwidth:g} TB/s; GPU GB with weights in bfloat16. An estimate, "
+        f"\nHours on one GPU that sustains {args.tflops:g} TFLOP/s and reads {args.bandwidth:g} TB/s; GPU GB with "
+        f"weights in bfloat16. An estimate, "
         "by the rules\nthat `python scripts/tools/plan.py --help` gives; steps that are done already are counted too."
         + (f"\nNot estimated: {', '.join(unknown)}." if unknown else "")
         + "".join(

@@ -14,7 +14,9 @@ ROOTS = [SCRIPTS, SCRIPTS.parent / "eval"]  # where modules lie, if not beside t
 
 
 def imported(path):
-    """Names that a file imports, in full: `from lib import files` may be the module lib.files, or the name files in lib."""
+    """Names that a file imports, in full: `from lib import files` may be the module lib.files, or the name files in
+    lib.
+    """
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, SyntaxError):

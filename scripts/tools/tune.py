@@ -1,10 +1,12 @@
-"""Chooses a method's learning rate: trains it at every rate of a grid, asks each model the questions to tune on, keeps the best HM.
+"""Chooses a method's learning rate: trains it at every rate of a grid, asks each model the questions to tune on, keeps
+the best HM.
 
-HM is the harmonic mean of KFR and KRR on forget_tune and retain_tune; with equal HM the lower rate wins. Every method gets
-the same grid. A finished trial is repeated only if its command, data, models or scripts have changed. The choice is left as
-tune.json, and as a line LR[name]=rate in choice.sh. Everything after -- is the method's own command:
+HM is the harmonic mean of KFR and KRR on forget_tune and retain_tune; with equal HM the lower rate wins. Every method
+gets the same grid. A finished trial is repeated only if its command, data, models or scripts have changed. The choice
+is left as tune.json, and as a line LR[name]=rate in choice.sh. Everything after -- is the method's own command:
 
-    python scripts/tools/tune.py --name GA+GDR --rates 3e-4 5e-4 7e-4 --model M --data D --out T -- scripts/10_ga.py --retain gdr
+    python scripts/tools/tune.py --name GA+GDR --rates 3e-4 5e-4 7e-4 --model M --data D --out T -- scripts/10_ga.py
+    --retain gdr
 """
 
 import shlex
