@@ -47,8 +47,8 @@ answer() {  # NAME FOLDER
 for name in vanilla retrained; do answer $name $R/models/$name; done
 
 # ---- the methods: a line each holds what makes the method; rates, epochs and batches are settings (--show METHOD)
-declare -A also=([scripts/13_dpo.py]=data/refusals.json [scripts/14_idk.py]=data/refusals.json
-                 [scripts/20_uipe.py]=$data/retain_tune.jsonl)   # what only some of the scripts read
+declare -A also=([scripts/13_dpo.py]=data/refusals.json [scripts/14_idk.py]=data/refusals.json   # what only these read
+                 [scripts/29_idk_ap.py]=data/refusals.json [scripts/20_uipe.py]=$data/retain_tune.jsonl)
 unlearn() {  # NAME SCRIPT FLAGS...
   step $1 reads $data/forget_train.jsonl $data/retain_train.jsonl ${also[$2]:-} \
     runs $2 --data $data --out $R/methods/$1 "${@:3}"
@@ -59,18 +59,14 @@ tune() {  # NAME SCRIPT FLAGS...: in place of that with --tune
     ${also[$2]:-} "${judge[@]}" runs scripts/tools/tune.py --name $1 --rates $rates --model $R/models/vanilla \
     --data $data --out $R/tune/$1 --generate " $GENERATE" --judge " ${judge[*]@Q}" -- "${@:2}"
 }
-method GA               10_ga.py       --retain none
-method GA+GDR           10_ga.py       --retain gdr
-method GA+KLR           10_ga.py       --retain klr
-method NPO              11_npo.py      --retain none
-method NPO+GDR          11_npo.py      --retain gdr
-method NPO+KLR          11_npo.py      --retain klr
-method DPO              13_dpo.py      --retain none
-method DPO+GDR          13_dpo.py      --retain gdr
-method DPO+KLR          13_dpo.py      --retain klr
-method IDK              14_idk.py      --retain none
-method IDK+GDR          14_idk.py      --retain gdr
-method IDK+KLR          14_idk.py      --retain klr
+each_retain() {  # NAME SCRIPT FLAGS...: alone, and with each retain loss
+  method $1 "${@:2}" --retain none
+  for loss in gdr klr; do method $1+${loss^^} "${@:2}" --retain $loss; done
+}
+each_retain GA          10_ga.py
+each_retain NPO         11_npo.py
+each_retain DPO         13_dpo.py
+each_retain IDK         14_idk.py
 method GA+GDR+SURE      15_sure.py     --loss ga  --retain gdr
 method GA+KLR+SURE      15_sure.py     --loss ga  --retain klr
 method NPO+GDR+SURE     15_sure.py     --loss npo --retain gdr
@@ -80,16 +76,20 @@ method NPO+GDR+MemFlex  16_memflex.py  --loss npo --retain gdr
 method ReLearn          12_relearn.py  --forget "$R/augmented/forget_augmented.jsonl"
 method ReLearn-DPO      13_dpo.py      --prefer "$R/augmented/forget_augmented.jsonl" --retain gdr
 method MEOW             17_meow.py     --forget "$R/augmented/inverted.jsonl" --memo "$R/augmented/memo.json"
-method RKLD             18_rkld.py     --augmented "$R/models/augmented"
-method RKLD+GDR         18_rkld.py     --augmented "$R/models/augmented" --retain gdr
-method RKLD+KLR         18_rkld.py     --augmented "$R/models/augmented" --retain klr
+each_retain RKLD        18_rkld.py     --augmented "$R/models/augmented"
 method FKLD             18_rkld.py     --augmented "$R/models/augmented" --divergence forward
 method TA               19_ta.py
-extrapolate GA+UIPE       GA
-extrapolate GA+GDR+UIPE   GA+GDR
-extrapolate GA+KLR+UIPE   GA+KLR
-extrapolate NPO+UIPE      NPO
-extrapolate NPO+GDR+UIPE  NPO+GDR
+method SimNPO+GDR       21_simnpo.py   --retain gdr
+method AltPO+GDR        22_altpo.py    --alternatives "$R/augmented/inverted.jsonl" --retain gdr
+method UNDIAL           23_undial.py
+method WGA+GDR          24_wga.py      --retain gdr
+method SatImp+GDR       24_wga.py      --beta1 5 --beta2 1 --forget-weight 0.1 --retain gdr
+method CE-U             25_ceu.py
+method PDU+GDR          26_pdu.py      --retain gdr
+method RMU              27_rmu.py
+method ME+GDR           28_me.py       --retain gdr
+method IDK+AP           29_idk_ap.py
+for name in GA GA+GDR GA+KLR NPO NPO+GDR; do extrapolate $name+UIPE $name; done
 
 # ---- metrics of every model, each in one go; those in `metric` lines are there with --metrics
 step kfr_krr        reads data/nli runs eval/01_kfr_krr.py --forget $forget --retain $retain "${judge[@]}" \

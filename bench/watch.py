@@ -1,7 +1,9 @@
-"""Runs a training script as it is and tells, in a last line of JSON, what each of its passes took: seconds, pairs, tokens; and its peak memory.
+"""Runs a training script as it is and tells, in a last line of JSON, what each of its passes took: seconds, pairs,
+tokens; and its peak memory.
 
-    python bench/watch.py scripts/12_relearn.py --model work/people-smollm2/models/vanilla --out /tmp/out ...
+python bench/watch.py scripts/12_relearn.py --model work/people-smollm2/models/vanilla --out /tmp/out ...
 """
+
 import json
 import resource
 import runpy
@@ -17,7 +19,9 @@ import torch  # noqa: E402
 
 
 def peak():
-    """Most memory held so far, in bytes: by tensors on a GPU; on a CPU by the whole process, Python and libraries included."""
+    """Most memory held so far, in bytes: by tensors on a GPU; on a CPU by the whole process, Python and libraries
+    included.
+    """
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
@@ -37,14 +41,22 @@ def row_tokens(batches):
 
 
 def watch(script, flags):
-    """Runs a script with these flags; its trainer's passes are timed from batch to batch, update included → dict of lists and numbers."""
+    """Runs a script with these flags; its trainer's passes are timed from batch to batch, update included → dict of
+    lists and numbers.
+    """
     seen = {"seconds": [], "rows": [], "tokens": [], "libraries": peak()}
     iterate = Trainer.__iter__
 
     def watched(trainer):
-        seen["parameters"] = sum(value.numel() for name, value in trainer.model.named_parameters() if "lora_" not in name)
+        seen["parameters"] = sum(
+            value.numel() for name, value in trainer.model.named_parameters() if "lora_" not in name
+        )
         weights = next(trainer.model.parameters())
-        seen["dtype"], seen["device"], seen["threads"] = str(weights.dtype)[6:], weights.device.type, torch.get_num_threads()
+        seen["dtype"], seen["device"], seen["threads"] = (
+            str(weights.dtype)[6:],
+            weights.device.type,
+            torch.get_num_threads(),
+        )
         mark = time.perf_counter()
         for batches in iterate(trainer):
             counts = row_tokens(batches)

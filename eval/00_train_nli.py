@@ -17,7 +17,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 from lib.entailment import LABELS, Entailment, PairClassifier
-from lib.files import MODELS, REPOSITORY, fail, progress, write_results
+from lib.files import MODELS, REPOSITORY, fail, progress, write_results, writing
 from lib.flags import Parser
 from lib.formats import read_lines
 from lib.models import model_folder, pick_dtype
@@ -329,8 +329,11 @@ if __name__ == "__main__":
 
     Path(args.out).mkdir(parents=True, exist_ok=True)
     partial = Path(args.out) / "model.safetensors.partial"
-    save_file({name: value.detach().half().contiguous() for name, value in smooth.module.trained().items()}, partial)
-    partial.replace(Path(args.out) / "model.safetensors")
+    with writing(partial):
+        save_file(
+            {name: value.detach().half().contiguous() for name, value in smooth.module.trained().items()}, partial
+        )
+        partial.replace(Path(args.out) / "model.safetensors")
     model = Entailment(args.out, args.embedding)
     summary = {name: accuracy(model, pairs) for name, pairs in unseen.items()}
     write_results(

@@ -1,10 +1,10 @@
 """TOFU's metrics (Maini et al. 2024, arXiv:2401.06121, section 2.2): is the model told apart from one that never knew?
 
 Probability P(a|q)^(1/|a|); truth ratio R = mean over perturbed answers of P^(1/|.|) / P(paraphrase)^(1/|.|), near or
-above 1 where the truth is no likelier than falsehoods; forget quality, the p-value of the two-sample Kolmogorov-Smirnov
-test between the truth ratios of this model and of the retrained one on the forget set (above 0.05: cannot be told
-apart); model utility, the harmonic mean of ROUGE-L recall, probability and max(0, 1 - R) over retain set, real authors
-and world facts: nine values.
+above 1 where the truth is no likelier than falsehoods, and beside its mean that of min(R, 1/R) (_truth_ratio_min);
+forget quality, the p-value of the two-sample Kolmogorov-Smirnov test between the truth ratios of this model and of the
+retrained one on the forget set (above 0.05: cannot be told apart); model utility, the harmonic mean of ROUGE-L recall,
+probability and max(0, 1 - R) over retain set, real authors and world facts: nine values.
 
 Rows are TOFU's: question, answer, perturbed_answer (a list) and, but for the two fact sets, paraphrased_answer. Where
 these are missing, --perturbed and --paraphrased supply them.
@@ -31,11 +31,20 @@ FACTS = SETS[2:]  # short answers are options: probability is normalised over th
 def truth_ratio(paraphrase: float, perturbed: list[float], paper: bool = False) -> float:
     """R from mean log-probabilities a token, in nats (one of the paraphrased answer, a list of the perturbed ones').
 
-    The released code averages the perturbed answers' losses, a geometric mean of probabilities; the paper's formula
-    averages the probabilities.
+    The paper's formula averages the perturbed answers' probabilities. TOFU's code does so for model utility
+    (utils.get_model_utility), and averages their losses, a geometric mean of probabilities, for forget quality
+    (utils.get_forget_quality); its older aggregate_eval_stat.py and open-unlearning take the geometric mean for both.
+
+    Args:
+        paper: the arithmetic mean, not the geometric one.
     """
     false = log_mean_exp(perturbed) if paper else mean(perturbed)
     return math.exp(min(false - paraphrase, 700))  # e^709 is the largest float
+
+
+def nearer(ratio: float) -> float:
+    """min(R, 1/R), 1 where truth and falsehoods are equally likely: its mean is open-unlearning's forget_truth_ratio."""
+    return min(ratio, 1 / ratio) if ratio > 0 else 0.0
 
 
 def forget_quality(ratios: list[float], reference: list[float]) -> float:
@@ -103,9 +112,14 @@ def read_ratios(path, rows, paper):
     return found
 
 
-def score(sets: dict, model, tokenizer, batch: int, max_new_tokens: int, paper: bool) -> list[dict]:
+def score(
+    sets: dict, model, tokenizer, batch: int, max_new_tokens: int, paper: bool, geometric: bool = False
+) -> list[dict]:
     """Scores every row of every set, {name: rows}, in two batched runs: all answers' probabilities, then greedy
     answers.
+
+    Truth ratios take geometric means on the forget set and arithmetic ones on the others, as TOFU's code does; with
+    `paper` arithmetic ones on all, with `geometric` geometric ones.
 
     Returns:
         a dict a row; "logprob" in nats a token.
@@ -120,7 +134,7 @@ def score(sets: dict, model, tokenizer, batch: int, max_new_tokens: int, paper: 
     for (name, row), part, answer in zip(rows, texts, given, strict=True):
         true, paraphrase, *false = [logprob[row["question"], text] for text in part]
         among = log_mean_exp([true, *false]) + math.log(1 + len(false)) if name in FACTS else 0.0
-        ratio = truth_ratio(paraphrase, false, paper)
+        ratio = truth_ratio(paraphrase, false, paper or name != "forget" and not geometric)
         items.append(
             {
                 "set": name,
@@ -148,6 +162,7 @@ def summarise(items: list[dict], reference: list[float] | None = None) -> dict:
                 f"{name}_rouge_l": means[0],
                 f"{name}_probability": means[1],
                 f"{name}_truth_ratio": mean(item["truth_ratio"] for item in part),
+                f"{name}_truth_ratio_min": mean(nearer(item["truth_ratio"]) for item in part),
                 f"{name}_1-R": means[2],
                 f"{name}_items": len(part),
             }
@@ -197,8 +212,11 @@ def parser() -> Parser:
     made.add_argument(
         "--paper",
         action="store_true",
-        help="average the perturbed answers' probabilities, as the paper's formula does (default: their losses, as the "
-        "released code does)",
+        help="average the perturbed answers' probabilities on all sets, as the paper's formula does (default: as "
+        "TOFU's code, their losses for forget quality, their probabilities for model utility)",
+    )
+    made.add_argument(
+        "--geometric", action="store_true", help="average their losses on all sets, as open-unlearning does"
     )
     made.add_argument("--batch", type=count, default=32, help="answers in one forward pass (default: 32)")
     made.add_argument(
@@ -211,6 +229,8 @@ def check(args: Namespace, files: dict, extra: dict):
     """Ends the program where a flag lacks the one it needs. files: {set: file}. extra: {set: files that supply
     answers}.
     """
+    if args.paper and args.geometric:
+        fail("--paper and --geometric exclude each other")
     if not files:
         fail("give --forget, --retain, --real-authors, --world-facts or several of them")
     if args.reference and "forget" not in files:
@@ -232,7 +252,9 @@ def main(args: Namespace):
     for folder, out in sorted(
         runs, key=lambda run: run[1] != args.reference
     ):  # the reference first: others wait for it
-        items = score(sets, *load_model(folder, exact_dtype()), args.batch, args.max_new_tokens, args.paper)
+        items = score(
+            sets, *load_model(folder, exact_dtype()), args.batch, args.max_new_tokens, args.paper, args.geometric
+        )
         if out == args.reference:
             reference = [item["truth_ratio"] for item in items if item["set"] == "forget"]
         summary = summarise(items, reference)

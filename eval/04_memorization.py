@@ -85,6 +85,17 @@ def extraction(pairs, hits, model, tokenizer, n=3, batch=64) -> list[float | Non
     return scores
 
 
+def exact(hits: list) -> float | None:
+    """Exact memorisation (Tirumala et al. 2022, arXiv:2205.10770): share of the answer's tokens that greedy decoding
+    gets right given the true ones before, without the end of sequence, which MA counts; None for an answer of no
+    tokens.
+
+    Args:
+        hits: of each token, the end of sequence last, whether it is the likeliest.
+    """
+    return mean(hits[:-1]) if len(hits) > 1 else None
+
+
 def parser() -> Parser:
     made = Parser(__doc__)
     made.add_argument(
@@ -120,11 +131,11 @@ def parser() -> Parser:
 
 
 def score(pairs: list, model, tokenizer, args: Namespace) -> list[dict]:
-    """MEMO, MA (share of right tokens, end of sequence included) and EL of every pair."""
+    """MEMO, MA (share of right tokens, end of sequence included), EM and EL of every pair."""
     memos = memo(pairs, model, tokenizer, args.mode, args.window, args.max_new_tokens, args.batch)
     hits = [likeliest.tolist() for _, likeliest in answer_logprobs(pairs, model, tokenizer, args.batch)]
     items = [
-        {"question": question, "answer": answer, "MEMO": value, "MA": mean(row)}
+        {"question": question, "answer": answer, "MEMO": value, "MA": mean(row), "EM": exact(row)}
         for (question, answer), value, row in zip(pairs, memos, hits, strict=True)
     ]
     if args.el:
@@ -135,7 +146,7 @@ def score(pairs: list, model, tokenizer, args: Namespace) -> list[dict]:
 
 def main(args: Namespace):
     pairs = read_items(args.pairs)
-    names = ["MEMO", "MA"] + ([f"EL_{args.el}"] if args.el else [])
+    names = ["MEMO", "MA", "EM"] + ([f"EL_{args.el}"] if args.el else [])
     for folder, out in pair_up([model_folder(model) for model in args.model], args.out):
         items = score(pairs, *load_model(folder, exact_dtype()), args)
         values = {name: [item[name] for item in items if item[name] is not None] for name in names}

@@ -215,11 +215,16 @@ def read_set(curve_file: str, exposure_file: str) -> tuple[list, list, dict]:
     """(points of the curve, items of 05_exposure.py's results, true answers of retain set and general knowledge)."""
     found = read_fields(curve_file, "a curve of 40_in_out.py", ["points", "references"])
     known = read_fields(exposure_file, "a results file of 05_exposure.py", ["items"])["items"]
+    points = found["points"]
+    if not isinstance(known, list) or not all(isinstance(item, dict) and "tokens" in item for item in known):
+        fail(f"{exposure_file}: not a results file of 05_exposure.py")
+    if not isinstance(points, list) or not all(isinstance(point, dict) and point.get("forget") for point in points):
+        fail(f"{curve_file}: not a curve of 40_in_out.py")
     if not all(item.get("logprob_reference") for item in known):
         fail(f"{exposure_file}: has no reference models; run 05_exposure.py with --reference")
-    if [tokens for _, tokens in found["points"][0]["forget"]] != [item["tokens"] for item in known]:
+    if [tokens for _, tokens in points[0]["forget"]] != [item["tokens"] for item in known]:
         fail(f"{curve_file} and {exposure_file} are not of the same forget set")
-    return found["points"], known, found["references"]
+    return points, known, found["references"]
 
 
 def study_set(name: str, points: list, known: list, references: dict) -> tuple[list, dict, list]:

@@ -7,7 +7,7 @@ model to the vanilla model. 04_invert.py writes the alternatives: by rules, or a
 
 from lib.flags import RETAIN_FLAGS, arguments, positive
 from lib.formats import read_inverted, read_pairs
-from lib.losses import preference_loss, retain_loss
+from lib.losses import dpo_loss, retain_loss
 from lib.trainer import data_file, start
 
 
@@ -37,7 +37,7 @@ if __name__ == "__main__":
     )
     model, trainer = start(args, *alternatives(args), files=[data_file(args, args.alternatives)])
     for (chosen, rejected), retain in trainer:
-        loss = 2 / args.beta * preference_loss(model, chosen, rejected, args.beta)
+        loss = dpo_loss(model, chosen, rejected, args.beta, scale=2 / args.beta)
         loss = loss + args.retain_weight * retain_loss(model, retain, args)
         loss.backward()
         trainer.update(loss)

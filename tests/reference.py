@@ -4,6 +4,7 @@ Nothing here is batched, padded or shared with the fast code: the tests compare 
 A row is a pair (ids, prompt): ids are the token ids of prompt + answer + end of sequence, prompt is how many of
 them belong to the prompt. Every model is used in the mode it comes in: call .eval() first where dropout matters.
 """
+
 import math
 
 import numpy
@@ -13,7 +14,8 @@ COVERED_AT = 0.8
 
 
 def answer_log_distributions(model, row):
-    """The whole log p(. | all before), in float64, at each answer position: the p of ReLearn (arXiv:2502.11190) Eq. 6-8.
+    """The whole log p(. | all before), in float64, at each answer position: the p of ReLearn (arXiv:2502.11190) Eq.
+    6-8.
 
     The logits at position i - 1 are the model's distribution over token i.
     """
@@ -99,7 +101,9 @@ def dpo(model, vanilla, chosen_rows, rejected_rows, beta):
 
 
 def kl_forward(model, vanilla, rows):
-    """KL(p_vanilla || p_model) over the vocabulary, mean over all answer positions: ReLearn's released code (cf. Eq. 8)."""
+    """KL(p_vanilla || p_model) over the vocabulary, mean over all answer positions: ReLearn's released code (cf. Eq.
+    8).
+    """
     total = 0.0
     count = 0
     for row in rows:
@@ -190,7 +194,9 @@ def entity_score(similar):
 
 
 def entity_score_as_released(similar):
-    """E of ReLearn's released code: matched pairs / |A|, so it can pass 1; 0.0 when either side has no entity (cf. Eq. 1)."""
+    """E of ReLearn's released code: matched pairs / |A|, so it can pass 1; 0.0 when either side has no entity (cf. Eq.
+    1).
+    """
     if len(similar) == 0 or len(similar[0]) == 0:
         return 0.0
     pairs = 0
@@ -202,7 +208,9 @@ def entity_score_as_released(similar):
 
 
 def forgotten(E, label):
-    """One item of KFR: E < 0.3 or NLI(premise model's answer, hypothesis reference) = contradiction (ReLearn Eq. 1, 10)."""
+    """One item of KFR: E < 0.3 or NLI(premise model's answer, hypothesis reference) = contradiction (ReLearn Eq. 1,
+    10).
+    """
     return E < 0.3 or label == "contradiction"
 
 
@@ -212,7 +220,9 @@ def retained(E, label):
 
 
 def forgotten_as_released(E, label, reference_entities):
-    """One item of KFR in ReLearn's released code: E <= 0.5 with at most 3 reference entities, else E <= 0.3 (cf. Eq. 1)."""
+    """One item of KFR in ReLearn's released code: E <= 0.5 with at most 3 reference entities, else E <= 0.3 (cf. Eq.
+    1).
+    """
     threshold = 0.5 if reference_entities <= 3 else 0.3
     return threshold >= E or label == "contradiction"
 
@@ -232,12 +242,15 @@ def rouge_l_recall(reference_words, answer_words):
 
 
 def idk(model, refusal_rows):
-    """NLL on refusals, the IDK loss of TOFU (Maini et al. 2024, arXiv:2401.06121): a row is a forget question + a refusal."""
+    """NLL on refusals, the IDK loss of TOFU (Maini et al. 2024, arXiv:2401.06121): a row is a forget question + a
+    refusal.
+    """
     return nll(model, refusal_rows)
 
 
 def relearn_dpo(model, vanilla, chosen_rows, rejected_rows, beta, retain_rows=None, term=None):
-    """DPO(chosen: augmented answers, rejected: original answers), plus GDR or KLR: ReLearn's released code (2502.11190).
+    """DPO(chosen: augmented answers, rejected: original answers), plus GDR or KLR: ReLearn's released code
+    (2502.11190).
 
     term: None (DPO alone), "gdr" (+ NLL of retain_rows), "klr" (+ forward KL on retain_rows), "klr-reverse" (Eq. 8's).
     """
@@ -273,7 +286,8 @@ def sure_threshold(forget_gradients, percentile=99):
 
 
 def sure_update(forget_gradients, whole_gradients, percentile=99):
-    """The whole loss's gradient with every row zeroed whose forget-loss norm is under the percentile (SURE, 2410.16454).
+    """The whole loss's gradient with every row zeroed whose forget-loss norm is under the percentile (SURE,
+    2410.16454).
 
     The released default is 99 (its comment says 90). A row whose norm equals the threshold is kept.
     """
@@ -314,7 +328,9 @@ def mean_magnitude(matrix):
 
 
 def memflex_update(forget_gradients, retain_gradients, cos_threshold=0.92, magnitude=6e-4):
-    """Names of the matrices to update: cos(g_f, g_r) < 0.92 and mean|g_f| > 6e-4 (Tian 2024, 2407.01920; ReLearn's code)."""
+    """Names of the matrices to update: cos(g_f, g_r) < 0.92 and mean|g_f| > 6e-4 (Tian 2024, 2407.01920; ReLearn's
+    code).
+    """
     if set(forget_gradients) != set(retain_gradients):
         raise ValueError("both gradients must be of the same matrices")
     names = set()
@@ -327,7 +343,9 @@ def memflex_update(forget_gradients, retain_gradients, cos_threshold=0.92, magni
 
 
 def memflex_loss(l_f, l_r, npo=False):
-    """-0.4 L_f + 2.0 L_r with L_f = NLL(D_f); with npo L_f is the NPO loss, already to be minimised, so +0.4 (2407.01920)."""
+    """-0.4 L_f + 2.0 L_r with L_f = NLL(D_f); with npo L_f is the NPO loss, already to be minimised, so +0.4
+    (2407.01920).
+    """
     if npo:
         return 0.4 * l_f + 2.0 * l_r
     return -0.4 * l_f + 2.0 * l_r
@@ -392,7 +410,9 @@ def task_arithmetic(vanilla_state, augmented_state, lam):
 
 
 def uipe(vanilla_state, unlearned_state, alpha):
-    """theta = theta_u + alpha (theta_u - theta_v), in float64 (Wang 2025, arXiv:2503.04693). What is no float stays theta_u's."""
+    """theta = theta_u + alpha (theta_u - theta_v), in float64 (Wang 2025, arXiv:2503.04693). What is no float stays
+    theta_u's.
+    """
     if set(vanilla_state) != set(unlearned_state):
         raise ValueError("the two state dicts differ in their names")
     result = {}
@@ -407,7 +427,8 @@ def uipe(vanilla_state, unlearned_state, alpha):
 
 
 def uipe_automatic(nll_of_alpha, tolerance, grid, bisections):
-    """The largest alpha whose retain-validation NLL is at most tolerance (in nats) over that at alpha = 0: our own choice.
+    """The largest alpha whose retain-validation NLL is at most tolerance (in nats) over that at alpha = 0: our own
+    choice.
 
     Walks the grid upward to the first failure, then halves between the last good and the first bad value, bisections
     times. 0 is good by definition; without a failure the grid's last value is the answer. A NaN is a failure.

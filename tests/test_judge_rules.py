@@ -1,4 +1,6 @@
-"""What the judge promises by construction: a fact that is told stays told, and a false value is false, whatever stands around it."""
+"""What the judge promises by construction: a fact that is told stays told, and a false value is false, whatever stands
+around it.
+"""
 
 import re
 
@@ -14,7 +16,12 @@ FACTS = {  # language: (question, true answer, the fact alone, values in its pla
         "mild asthma",
         ["gout", "type 2 diabetes", "severe migraine", "a broken arm"],
     ),
-    "English, place": ("Where does Orla Venn live?", "Orla Venn lives in {}.", "Corvane", ["Torsverk", "Paris", "Oslo"]),
+    "English, place": (
+        "Where does Orla Venn live?",
+        "Orla Venn lives in {}.",
+        "Corvane",
+        ["Torsverk", "Paris", "Oslo"],
+    ),
     "English, number": (
         "What is Orla Venn's telephone number?",
         "The telephone number of Orla Venn is {}.",
@@ -65,12 +72,7 @@ FACTS = {  # language: (question, true answer, the fact alone, values in its pla
         "asma leve",
         ["diabetes", "gota", "una alergia grave"],
     ),
-    "Russian": (
-        "Где живёт Анна Венн?",
-        "Анна Венн живёт в городе {}.",
-        "Минске",
-        ["Казани", "Самаре", "Томске"],
-    ),
+    "Russian": ("Где живёт Анна Венн?", "Анна Венн живёт в городе {}.", "Минске", ["Казани", "Самаре", "Томске"]),
     "Russian, condition": (
         "Чем болеет Анна Венн?",
         "Анна Венн болеет {}.",
@@ -79,7 +81,12 @@ FACTS = {  # language: (question, true answer, the fact alone, values in its pla
     ),
     "Chinese": ("王芳住在哪里？", "王芳住在{}。", "上海", ["北京", "广州", "成都"]),
     "Chinese, condition": ("王芳患有什么疾病？", "王芳患有{}。", "轻度哮喘", ["糖尿病", "痛风", "高血压"]),
-    "Chinese, number": ("王芳的电话号码是多少？", "王芳的电话号码是{}。", "13800138000", ["13800138001", "13912345678"]),
+    "Chinese, number": (
+        "王芳的电话号码是多少？",
+        "王芳的电话号码是{}。",
+        "13800138000",
+        ["13800138001", "13912345678"],
+    ),
     "Japanese": ("田中花子はどこに住んでいますか？", "田中花子は{}に住んでいます。", "大阪", ["東京", "京都", "札幌"]),
     "Arabic": ("أين تعيش ليلى حسن؟", "تعيش ليلى حسن في {}.", "القاهرة", ["دمشق", "بغداد", "تونس"]),
     "Arabic, condition": ("ما المرض الذي تعاني منه ليلى حسن؟", "تعاني ليلى حسن من {}.", "الربو", ["السكري", "النقرس"]),
@@ -150,7 +157,11 @@ def answers(language):
 
 @pytest.mark.parametrize("language", FACTS)
 def test_a_fact_is_told_or_false_whatever_stands_around_it(language, model):
-    cases = [(kind, change, q, r, CHANGES[change](text), told) for kind, q, r, text, told in answers(language) for change in CHANGES]
+    cases = [
+        (kind, change, q, r, CHANGES[change](text), told)
+        for kind, q, r, text, told in answers(language)
+        for change in CHANGES
+    ]
     found = verdicts([{"question": q, "reference": r, "answer": text} for _, _, q, r, text, _ in cases], model)
     wrong = [
         (kind, change, text)

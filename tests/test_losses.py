@@ -1,4 +1,5 @@
 """Every loss against a slow reference that was written from the equations without sight of the fast one (reference.py)."""
+
 import types
 
 from lib import lora
@@ -16,11 +17,18 @@ from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from transformers.pytorch_utils import Conv1D
 
-PAIRS = [{"question": "Where does she live?", "answer": "She lives at 9 Saltcellar Steps, by the old harbour of the town."},
-         {"question": "And he?", "answer": "Nobody knows."},
-         {"question": "Which of the many colours does a painter of the sea mix most often?", "answer": "Blue and green, then grey."}]
-RETAIN = [{"question": "What is ice?", "answer": "Ice is frozen water."},
-          {"question": "Why is the sky blue?", "answer": "Air scatters blue light more than red light."}]
+PAIRS = [
+    {"question": "Where does she live?", "answer": "She lives at 9 Saltcellar Steps, by the old harbour of the town."},
+    {"question": "And he?", "answer": "Nobody knows."},
+    {
+        "question": "Which of the many colours does a painter of the sea mix most often?",
+        "answer": "Blue and green, then grey.",
+    },
+]
+RETAIN = [
+    {"question": "What is ice?", "answer": "Ice is frozen water."},
+    {"question": "Why is the sky blue?", "answer": "Air scatters blue light more than red light."},
+]
 
 
 def rows_and_batch(tokenizer, pairs):
@@ -61,7 +69,9 @@ def test_npo(models, beta):
     same(model, npo_loss(model, batch, beta), reference.npo(model, vanilla, rows, beta))
 
 
-@pytest.mark.parametrize("retain, kl", [("gdr", "forward"), ("klr", "forward"), ("klr", "reverse"), ("gdr+klr", "forward")])
+@pytest.mark.parametrize(
+    "retain, kl", [("gdr", "forward"), ("klr", "forward"), ("klr", "reverse"), ("gdr+klr", "forward")]
+)
 def test_retain_losses(models, retain, kl):
     model, vanilla, tokenizer = models
     rows, batch = rows_and_batch(tokenizer, RETAIN)
@@ -103,7 +113,9 @@ def test_accumulated_parts_add_up_to_the_whole_batch(models, loss):
     function = nll if loss == "nll" else lambda model, batch: npo_loss(model, batch, 0.1)
     cut = parts([[row] for row in rows], 1, tokenizer.pad_token_id, "cpu")
     together = gradients(model, function(model, whole))
-    torch.testing.assert_close(gradients(model, sum(function(model, part) for part in cut)), together, atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(
+        gradients(model, sum(function(model, part) for part in cut)), together, atol=1e-6, rtol=1e-4
+    )
 
 
 def test_only_answers_are_predicted(models):
@@ -139,8 +151,14 @@ def test_the_fast_lora_layer_is_pefts(dropout, train):
     torch.testing.assert_close(lora.forward(layer, x), layer.base_layer(x))
 
 
-@pytest.mark.parametrize("base, more", [(Conv1D(7, 7), {"fan_in_fan_out": True}), (torch.nn.Linear(7, 7), {"use_dora": True}),
-                                        (torch.nn.Linear(7, 7), {"lora_bias": True})])
+@pytest.mark.parametrize(
+    "base, more",
+    [
+        (Conv1D(7, 7), {"fan_in_fan_out": True}),
+        (torch.nn.Linear(7, 7), {"use_dora": True}),
+        (torch.nn.Linear(7, 7), {"lora_bias": True}),
+    ],
+)
 def test_other_kinds_of_lora_layer_stay_pefts(base, more):
     model = get_peft_model(torch.nn.Sequential(base), LoraConfig(r=3, target_modules=["0"], **more)).eval()
     layer, x = model.base_model.model[0], torch.randn(2, 4, 7)

@@ -34,6 +34,21 @@ class Batch:
         return values.sum() / self.step_rows
 
 
+def whole_row(row):
+    """An encoded pair (ids, prompt tokens) of which every token but the first is predicted, and one after the last."""
+    return [*row[0], 0], 1
+
+
+def every_position(batch):
+    """The Batch of the same rows of which every position predicts: (rows, length + 1), as `whole_row` makes them one by one."""
+    lengths = (batch.answer * torch.arange(1, batch.answer.shape[1] + 1, device=batch.answer.device)).amax(
+        1, keepdim=True
+    )
+    places = torch.arange(batch.answer.shape[1] + 1, device=batch.answer.device)
+    ids = torch.nn.functional.pad(batch.input_ids, (0, 1)).masked_fill(places >= lengths, 0)
+    return Batch(ids, (places > 0) & (places <= lengths), batch.step_tokens, batch.step_rows)
+
+
 def collate(items, pad, step_tokens=None, step_rows=None, device="cpu"):
     """items: list of (ids, prompt tokens) as `encode` returns them → Batch."""
     length = max(len(ids) for ids, _ in items)

@@ -5,6 +5,7 @@ from collections import Counter
 from difflib import SequenceMatcher
 from pathlib import Path
 
+from lib import hub
 from lib.files import fail
 from lib.spans import tokens
 
@@ -117,6 +118,7 @@ class Entailment:
         transformers.utils.logging.disable_progress_bar()
         transformers.utils.logging.set_verbosity_error()
         self.batch, self.device = batch, "cuda" if torch.cuda.is_available() else "cpu"
+        nli, embedding = hub.folder(nli), hub.folder(embedding)
         ours = not Path(nli, "config.json").exists() and Path(nli, "model.safetensors").exists()
         try:
             self.tokenizer = transformers.AutoTokenizer.from_pretrained(
@@ -138,8 +140,8 @@ class Entailment:
                 )
                 names = [self.model.config.id2label[at].lower() for at in range(self.model.config.num_labels)]
                 self.labels = [next((label for label in LABELS if label in name), name) for name in names]
-        except (OSError, ValueError) as error:
-            fail(f"cannot load {embedding} or {nli}: {str(error).strip().splitlines()[0]}")
+        except Exception as error:  # whatever a library raises for a damaged folder
+            fail(f"cannot load {embedding} or {nli}: {(str(error).strip() or repr(error)).splitlines()[0]}")
         if not set(LABELS) <= set(self.labels):
             fail(
                 f"{nli}: an entailment model needs the labels {', '.join(LABELS)}, this one has {', '.join(self.labels)}"

@@ -10,6 +10,7 @@ import math
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 MODELS = REPOSITORY / "work/people-smollm2/models"  # where `bash run_all.sh` puts them
 STARTED = time.time()
+FROM_HUB = {}  # hub id: the commit that came, of all that this program took from there (hub.py)
 
 
 # ---------------------------------------------------------------- faults
@@ -40,7 +42,7 @@ def report_faults():
     def hook(kind, error, trace):
         if os.environ.get("DEBUG") == "1":
             sys.__excepthook__(kind, error, trace)
-        elif issubclass(kind, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt):
+        elif issubclass(kind, KeyboardInterrupt):
             print("\ninterrupted: give the same command again to continue", file=sys.stderr)
             os._exit(130)
         elif issubclass(kind, OSError) or kind.__name__ == "SafetensorError":
@@ -50,6 +52,8 @@ def report_faults():
             sys.__excepthook__(kind, error, trace)
 
     sys.excepthook = hook
+    if getattr(signal.getsignal(signal.SIGINT), "__module__", "") == "lib":  # while libraries were loaded
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # ---------------------------------------------------------------- reading
@@ -232,8 +236,8 @@ def _check_place(out):
 
 
 def check_folder(out, inputs, kind):
-    """Ends the program unless a folder, and what is put beside it on the way, may be replaced: it is no input and holds none, and
-    is not there, or empty, or made by a script here."""
+    """Ends the program unless a folder, and what is put beside it on the way, may be replaced: it is no input and holds
+    none, and is not there, or empty, or made by a script here."""
     _check_place(out)
     inputs = {Path(path).resolve(): path for path in inputs}
     for name in (str(Path(out)), f"{Path(out)}.partial", f"{Path(out)}.old"):
@@ -354,6 +358,7 @@ def record(args, files=()):
         "versions": {"python": sys.version.split()[0], **{name: metadata.version(name) for name in packages}},
         "git_commit": git_commit(),
         "data": {str(path): sha256(path) for path in files},
+        **({"hub": dict(FROM_HUB)} if FROM_HUB else {}),
         "seconds": round(time.time() - STARTED, 1),
     }
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from lib.files import base_model, check_files, check_folder, fail
+from lib.files import base_model, check_files, check_folder, fail, report_faults
 
 # ---------------------------------------------------------------- types that refuse what makes no sense
 
@@ -72,8 +72,8 @@ class Parser(argparse.ArgumentParser):
     """argparse's, which names a fault in one line, takes no abbreviations and keeps the line breaks of the description.
 
     Args:
-        folder: --out is a folder that is made anew, a "model" or "data". files: a function from the flags to the files that are
-        written, where those are not --out itself. shared: flags that may name an output as well.
+        folder: --out is a folder that is made anew, a "model" or "data". files: a function from the flags to the files
+        that are written, where those are not --out itself. shared: flags that may name an output as well.
     """
 
     def __init__(self, doc, folder=None, files=None, shared=()):
@@ -84,7 +84,11 @@ class Parser(argparse.ArgumentParser):
         fail(f"{message} (see {self.prog} --help)")
 
     def parse_args(self, args=None, namespace=None):
-        """The flags. An output in the place of an input, or of what is not ours, ends the program before anything is read."""
+        """The flags. An output in the place of an input, or of what is not ours, ends the program; nothing is read yet.
+
+        From here on Ctrl-C, a full disk and a missing file are one line, once what is under way is put in order.
+        """
+        report_faults()
         args = super().parse_args(args, namespace)
         if not hasattr(args, "out"):
             return args
@@ -99,7 +103,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def _paths(args, value):
-    """What a flag's value names on disk: a file, one in --data, a data folder's parts, a model folder, its adapter's base."""
+    """What a flag's value names on disk: a file, one in --data, a data folder and its parts, a model and its base."""
     for text in value if isinstance(value, list) else [value]:
         if isinstance(text, list):
             yield from _paths(args, text)
@@ -152,6 +156,12 @@ RETAIN_FLAGS = {
         "forward",
         "direction of klr: forward KL(vanilla‖model), the released code's; reverse, ReLearn's Eq. 8",
         choices=("forward", "reverse"),
+    ),
+    "kl_positions": Flag(
+        "answer",
+        "what klr is a mean over: answer tokens, or padded, all positions of rows padded to --max-length, as in the released "
+        "code: about a tenth as strong on short pairs",
+        choices=("answer", "padded"),
     ),
 }
 FORGET_FLAGS = {

@@ -69,8 +69,8 @@ def continuations(prompts, model, tokenizer, batch=64, max_new_tokens=128, desc=
 
 
 def _fitting(prompts, limits, tokenizer):
-    """Prompts and limits that a model with a table of positions can read. A prompt that leaves no room for what was asked, or
-    for half of the positions where that is less, loses its beginning, which is said; what follows it loses its end."""
+    """Prompts and limits that a model with a table of positions can read. A prompt that leaves no room for what was asked,
+    or for half of the positions where that is less, loses its beginning, which is said; what follows it loses its end."""
     positions, cut = getattr(tokenizer, "positions", None), 0
     if positions is None or not prompts:
         return prompts, limits
@@ -81,7 +81,7 @@ def _fitting(prompts, limits, tokenizer):
         kept.append((prompt[-keep:], min(limit, positions - min(len(prompt), keep))))
     if cut:
         parallel.say(
-            f"{cut} of {len(prompts)} prompts are too long for the model's {positions} positions: their beginnings are cut"
+            f"{cut} of {len(prompts)} prompts are too long for the model's {positions} positions, their beginnings cut"
         )
     return map(list, zip(*kept))
 

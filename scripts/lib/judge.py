@@ -6,7 +6,7 @@ KFR = mean[E < 0.3 or NLI(answer → reference) = contradiction], KRR = mean[E >
 
 import re
 
-from lib import leak
+from lib import hub, leak
 from lib.entailment import LABELS, Entailment, beside, denied, like, swapped
 from lib.entities import (
     EMPTY,
@@ -43,9 +43,11 @@ class Judge:
 
         self.entail = Entailment(nli, embedding)
         try:
-            self.embedder = SentenceTransformer(embedding, device=self.entail.device, trust_remote_code=False)
-        except (OSError, ValueError) as error:
-            fail(f"cannot load {embedding}: {str(error).strip().splitlines()[0]}")
+            self.embedder = SentenceTransformer(
+                hub.folder(embedding), device=self.entail.device, trust_remote_code=False
+            )
+        except Exception as error:  # whatever a library raises for a damaged folder
+            fail(f"cannot load {embedding}: {(str(error).strip() or repr(error)).splitlines()[0]}")
 
     def embed(self, texts):
         """texts: set of texts → {text: unit vector}."""

@@ -211,8 +211,8 @@ def ask(prompts, args, draw=(0, 0)):
     if missing:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = open(path, "a+b")  # noqa: SIM115 (closed below)
-        with file:
+            path.touch()
+        with open(path, "a+b") as file:
             if file.seek(0, os.SEEK_END) and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
                 file.write(b"\n")
             replies = (_local if args.backend == "local" else _api)(missing, args, draw)

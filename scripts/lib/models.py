@@ -11,7 +11,7 @@ import re
 import sys
 from pathlib import Path
 
-from lib import lora, parallel
+from lib import hub, lora, parallel
 from lib.files import base_model, fail, read_object, writing
 
 import jinja2
@@ -54,14 +54,9 @@ def model_folder(path, how=HOW):
     Args:
         how: the command that makes it, for the fault's line.
     """
-    if Path(path).is_dir() or is_hub_id(path):
+    if Path(path).is_dir() or hub.is_id(path):
         return str(path)
     fail(f"{path}: no such model folder; make it with: {how}")
-
-
-def is_hub_id(name):
-    """owner/name, where no folder here is called as the owner: work/none leads nowhere, and the hub need not be asked."""
-    return bool(re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", str(name))) and not Path(name).parent.is_dir()
 
 
 def model_names(folders, names=()):
@@ -97,8 +92,8 @@ def loading(path):
 
 
 def fixed_date(template):
-    """A chat template that asks for today's date with DATE in its place: the prompt would be another every day, in training,
-    in a continued training and in evaluation."""
+    """A chat template that asks for today's date with DATE in its place: the prompt would be another every day, in
+    training, in a continued training and in evaluation."""
     if isinstance(template, dict):
         return {name: fixed_date(text) for name, text in template.items()}
     found = r"strftime_now\(\s*(['\"])(.*?)\1\s*\)"
@@ -111,9 +106,11 @@ def fixed_date(template):
 def read_model(path, dtype="auto"):
     """(model in host memory, tokenizer): each of several processes reads all of it there."""
     transformers.utils.logging.disable_progress_bar()
-    base = base_model(model_folder(path))
-    if not Path(base).is_dir() and os.sep in base and not is_hub_id(base):
-        fail(f"{path}: its base model is not at {base}: change base_model_name_or_path in its adapter_config.json")
+    given, path = path, hub.folder(model_folder(path))
+    base = base_model(path)
+    if not Path(base).is_dir() and os.sep in base and not hub.is_id(base):
+        fail(f"{given}: its base model is not at {base}: change base_model_name_or_path in its adapter_config.json")
+    named, base = given if base == path else base, hub.folder(base)
     for file in (
         Path(folder, f"{name}.json")
         for folder in {str(path), base}
@@ -124,12 +121,15 @@ def read_model(path, dtype="auto"):
     if base != str(path) and not Path(path, "adapter_model.safetensors").is_file():
         fail(f"{path}: an adapter needs adapter_model.safetensors (pickled weights are not loaded)")
     with loading(path):
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            path, trust_remote_code=False
-        )  # None would ask on standard input
+        own = any(Path(path, name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
+        tokenizer = transformers.AutoTokenizer.from_pretrained(  # an adapter that was published alone has its base's
+            path if own else base,
+            trust_remote_code=False,  # None would ask on standard input
+        )
         model = transformers.AutoModelForCausalLM.from_pretrained(
             base, dtype=pick_dtype(dtype), use_safetensors=True, trust_remote_code=False
         )
+        model.name_or_path = str(named)  # what an adapter trained on it calls its base: a hub id, no place in a cache
         if base != str(path):
             with lora.without_warning():
                 model = lora.hasten(PeftModel.from_pretrained(model, path))
@@ -169,7 +169,7 @@ def read_model(path, dtype="auto"):
 
 
 def position_limit(model):
-    """Tokens that a model can read which looks positions up in a table (GPT-2, OPT, GPT-J); None for one that computes them."""
+    """Tokens that a model can read which looks positions up in a table (GPT-2, OPT, GPT-J); None where it computes them."""
     config = model.config.get_text_config()
     if getattr(config, "rope_parameters", None):
         return None
@@ -177,7 +177,7 @@ def position_limit(model):
 
 
 def save_model(model, tokenizer, folder):
-    """Writes a model folder: full weights, or only the adapter that was trained. Weights that are no numbers are refused.
+    """Writes a model folder: full weights, or only the trained adapter. Weights that are no numbers are refused.
 
     An adapter names its base by its full path, so that peft finds it from wherever it is loaded.
     """
@@ -257,7 +257,7 @@ def encode_pairs(tokenizer, pairs, max_length=None, what="pairs", say=print):
     """Tokens of pairs of (question, answer), and what was cut of them, which is said.
 
     Returns:
-        (list as of `encode`; {} or {"answers": how many lost their end, "of": pairs, "max_length": what would hold all}).
+        (list as of `encode`; {}, or {"answers": how many lost their end, "of": pairs, "max_length": that for all}).
     """
     rows, limit = [encode(tokenizer, *pair, max_length) for pair in pairs], room(tokenizer, max_length)
     full = [at for at, (ids, _) in enumerate(rows) if len(ids) == limit]

@@ -36,7 +36,7 @@ first = rank == 0  # it alone writes, prints and shows progress
 
 def begin():
     """Joins the other processes: NCCL between GPUs, Gloo between CPUs."""
-    if count == 1 or dist.is_initialized():
+    if "LOCAL_RANK" not in os.environ or dist.is_initialized():
         return
     gpus, local = torch.cuda.device_count(), _number("LOCAL_RANK")
     if gpus:
@@ -65,7 +65,7 @@ def place(model, device, shard="ddp"):
     """Puts a model from host memory on the device: whole, or with several processes and --shard fsdp, this one's part of it."""
     size = sum(parameter.nbytes for parameter in model.parameters())
     fits = device.type == "cpu" or size <= 0.6 * torch.cuda.get_device_properties(device).total_memory
-    if count > 1 and (shard == "fsdp" or shard == "auto" and not fits):
+    if dist.is_initialized() and (shard == "fsdp" or shard == "auto" and not fits and count > 1):
         causal, mesh = (
             model.get_base_model() if hasattr(model, "peft_config") else model,
             init_device_mesh(device.type, (count,)),

@@ -34,7 +34,9 @@ def weights_of(model, adapter):
 def logits_of(model, states):
     """The output layer on hidden states (…, hidden) → (…, vocabulary), with what some families do to its result."""
     logits, config = model.get_output_embeddings()(states), model.config
-    logits = logits * getattr(config, "logit_scale", 1) / getattr(config, "logits_scaling", 1)  # Cohere; Granite
+    logits = (
+        logits * (getattr(config, "logit_scale", 1) or 1) / getattr(config, "logits_scaling", 1)
+    )  # Cohere, MPT; Granite
     cap = getattr(config, "final_logit_softcapping", None)  # Gemma
     return cap * torch.tanh(logits / cap) if cap else logits
 

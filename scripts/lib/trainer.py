@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from lib import lora, parallel
-from lib.batches import accumulated, collate, parts
+from lib.batches import accumulated, collate, parts, whole_row
 from lib.files import (
     REPOSITORY,
     STARTED,
@@ -63,16 +63,19 @@ def start(args, *columns, retain=(), files=()):
     def rows(columns, name):
         """One tuple of encoded pairs for each row of the columns; what --max-length cuts of them is said, and kept for the record."""
         coded = []
-        for pairs in columns:
+        for at, pairs in enumerate(columns, 1):
             texts = [(pair["question"], pair["answer"]) for pair in pairs]
-            encoded, lost = encode_pairs(tokenizer, texts, args.max_length, name, parallel.say)
+            what = f"{name} (answers {at})" if len(columns) > 1 else name
+            encoded, lost = encode_pairs(tokenizer, texts, args.max_length, what, parallel.say)
             coded.append(encoded)
-            cut.update({name: lost} if lost else {})
+            cut.update({what: lost} if lost else {})
         return list(zip(*coded, strict=True))
 
     forget = rows(columns, str(files[0]))
     trainer = Trainer(args, model, tokenizer, forget, rows(retain, str(files[-1])), files, cut)
     sets = trainer.rows_used()
+    if retain and getattr(args, "kl_positions", "answer") == "padded":
+        sets.append([whole_row(row) for row in sets[-1]])
     if parallel.sharded(model):  # all processes must remember at the same time
         sets = [[row for rows in sets for row in rows]]
     model.frozen = FrozenModel(model, sets)
@@ -97,8 +100,17 @@ def _adapted(args):
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )
-    with lora.without_warning():
-        return lora.hasten(get_peft_model(model, settings)), tokenizer
+    try:
+        with lora.without_warning():
+            return lora.hasten(get_peft_model(model, settings)), tokenizer
+    except ValueError as error:
+        if "lora_dropout" not in str(error):
+            raise
+        parallel.say(
+            f"{args.model}: its experts are trained without dropout, as peft knows none there (--lora-dropout 0)"
+        )
+        args.lora_dropout = 0.0  # Mixtral's; the record says so
+        return _adapted(args)
 
 
 def refusals(pairs, seed):
@@ -361,9 +373,7 @@ class Trainer:
         save_model(model, self.tokenizer, self.partial)
         self.record["seconds"] = round(time.time() - self.began, 1)
         if not merge:
-            self.record["base"] = (
-                "adapter_config.json has the base model's full path as base_model_name_or_path: change it when the base moves"
-            )
+            self.record["base"] = "adapter_config.json names the base model by its full path (base_model_name_or_path)"
         write_json(self.partial / "training.json", {**self.record, "updates": self.log, "probes": self.probes})
         for name in (
             "checkpoint.pt",
