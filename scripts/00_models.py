@@ -245,7 +245,7 @@ def set_template(folder, name, source):
     Returns:
         for the record: the date that stands in it, where the template asked for today's.
     """
-    from lib.models import DATE, fixed_date, loading
+    from lib.models import DATE, fixed_date
 
     from transformers import AutoTokenizer
 
@@ -255,8 +255,11 @@ def set_template(folder, name, source):
     for name_of in ("config.json", "tokenizer_config.json"):
         if Path(source or folder, name_of).is_file():
             read_object(Path(source or folder, name_of))
-    with loading(f"{source or folder} (give --tokenizer FOLDER)"):
+    try:
         tokenizer = AutoTokenizer.from_pretrained(source or folder, trust_remote_code=False)  # None would ask the user
+    except Exception as error:  # whatever a library raises for a damaged folder
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        fail(f"{source or folder}: no tokenizer that loads ({reason}); give --tokenizer FOLDER")
     if name != "own":
         tokenizer.chat_template = TEMPLATES[name]
     elif tokenizer.chat_template is None:

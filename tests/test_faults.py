@@ -159,7 +159,7 @@ def test_no_file_that_is_read_is_written(place, refused):
         ("eval/08_next_token.py", *model, "--questions", answers, "--out", place / "file/x.json"),
         ("eval/13_judge.py", "--answers", answers, "--judge-model", "x", "--out", answers),
     ):  # fmt: skip
-        assert "--out" in refused(script, *flags), script
+        assert any(text in refused(script, *flags) for text in ("--out", "Is a directory")), script
     assert content(place) == before
 
 
@@ -353,7 +353,7 @@ def test_a_damaged_checkpoint_is_one_line(tiny, data, tmp_path, refused, state):
             torch.save(seen, partial / "checkpoint.pt")
         finally:
             trainer._resume = real
-    assert "checkpoint.pt: is damaged" in refused("scripts/10_ga.py", *flags)
+    assert "checkpoint.pt: cannot be read" in refused("scripts/10_ga.py", *flags)
 
 
 @contextlib.contextmanager

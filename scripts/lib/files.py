@@ -264,7 +264,7 @@ def check_files(outs, inputs):
         _check_place(out)
         real = Path(out).resolve()
         if Path(out).is_dir():
-            fail(f"{out}: is a folder, and --out a file")
+            fail(f"cannot write {out}: Is a directory")
         if real in inputs or real.with_name(real.name + ".partial") in inputs:
             fail(f"{out}: would be written over what is read: give another --out")
         if real in seen:
@@ -321,7 +321,7 @@ def pair_up(inputs, outputs):
 class _Lines:
     """A progress bar in a log file: a line every ten seconds in place of one that overwrites itself."""
 
-    write = staticmethod(lambda text: sys.stderr.write(text.strip() + "\n" if text.strip() else ""))
+    write = staticmethod(lambda text: sys.stderr.write(text.strip() + "\n" if text.strip("\x1b[A \r\n") else ""))
     flush = staticmethod(lambda: sys.stderr.flush())
 
 

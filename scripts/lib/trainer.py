@@ -225,7 +225,7 @@ class Trainer:
                 state = torch.load(checkpoint, weights_only=True, map_location="cpu")
                 found = state["settings"]
             except Exception as error:  # whatever is in it, it is no checkpoint
-                fail(f"{checkpoint}: is damaged ({type(error).__name__}): delete it to start again")
+                fail(f"{checkpoint}: cannot be read ({type(error).__name__}): delete it to start again")
             if found != self.settings:
                 parallel.say(
                     f"{checkpoint}: made by another method, or with other settings, data or model; starting afresh"
@@ -247,7 +247,7 @@ class Trainer:
             if torch.cuda.is_available() and "cuda_rng" in state:  # not in one that was made without a GPU
                 torch.cuda.set_rng_state(state["cuda_rng"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            fail(f"{checkpoint}: is damaged ({type(error).__name__}): delete it to start again")
+            fail(f"{checkpoint}: cannot be read ({type(error).__name__}): delete it to start again")
         parallel.say(f"continuing at update {self.done} of {self.steps}")
 
     def _checkpoint(self):
