@@ -86,6 +86,7 @@ def main(args):
     parts = contents(found, args, files)
     origin = record(args, found.files)
     footer = f"Made by eval/{origin['script']} at commit {origin['git_commit']} from {len(origin['data'])} files."
+    footer += sections.agreement(found.agreement)
     title = f"Unlearning report: {run.name}" if run else "Unlearning report"
     html, markdown = whole_page(title, sections.lead(found.shown), parts, paragraph(footer))
 

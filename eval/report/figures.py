@@ -53,6 +53,11 @@ def kfr_against_krr(rows: list[dict]) -> list[Picture]:
         label = row["model"] + (": the target" if row["model"] == "retrained" else "")
         shape = {"markersize": 15 if marker == "*" else 9, "markeredgecolor": INK, "markeredgewidth": 0.8}
         axes.plot(row["KRR"], row["KFR"], marker, color=colour, label=label, **shape)
+        if (
+            row.get("KFR_strict") is not None and row["KFR_strict"] < row["KFR"]
+        ):  # what leaks although it counts as forgotten
+            axes.plot([row["KRR"]] * 2, [row["KFR"], row["KFR_strict"]], color=INK, linewidth=1.6, zorder=1.5)
+            axes.plot(row["KRR"], row["KFR_strict"], "_", color=INK, markersize=11, markeredgewidth=1.6)
     axes.set(xlim=(-0.03, 1.06), xlabel="KRR: retain facts still told →")
     axes.set(ylim=(-0.03, 1.06), ylabel="KFR: forget facts no longer told →")
     figure.legend(loc="outside lower center", ncols=2)
@@ -63,8 +68,9 @@ def kfr_against_krr(rows: list[dict]) -> list[Picture]:
             "KFR against KRR of every model",
             "Each mark is a model. Higher: it no longer tells what it should forget (KFR). Further right: it still "
             "tells what it should keep (KRR). The star is the model made again without the forget set, which a "
-            "perfect method would equal. Thin bars: 95 % intervals, or the spread over seeds. Grey lines join equal "
-            "harmonic means (HM).",
+            "perfect method would equal. A black line goes down to KFR strict, where answers that still state a "
+            "private value do not count as forgotten. Thin bars: 95 % intervals, or the spread over seeds. Grey lines "
+            "join equal harmonic means (HM).",
         )
     ]
 

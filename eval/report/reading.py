@@ -14,6 +14,7 @@ from report.comparison import compare, outcomes
 
 ITEM = ("side", "question", "reference", "answer", "reference_entities", "covered", "nli")  # of a judged item
 PUBLISHED = REPOSITORY / "data/published.json"
+AGREEMENT = REPOSITORY / "data/agreement.json"  # the summary of eval/14_agreement.py for the offline judge
 
 
 class Reader:
@@ -243,7 +244,7 @@ class Findings:
 
     rows: a dict a metrics folder; tests: see comparison.compare; shown: a dict a line of the table; items: judged
     answers; losses, probes, first_tokens: see their readers; counts: pairs of each data file; augmented: what the
-    augmented forget set consists of; published: a table of data/published.json; records: by command; files: paths of
+    augmented forget set consists of; published: a table of data/published.json; agreement: of the judge with readers; records: by command; files: paths of
     all that was read.
     """
 
@@ -257,6 +258,7 @@ class Findings:
     counts: dict | None
     augmented: dict | None
     published: dict | None
+    agreement: dict | None
     records: dict[str, dict]
     files: list
 
@@ -283,6 +285,7 @@ def read_all(metrics: Iterable[str], run: Path | None, published: str | None) ->
         augmented = found["summary"]
     table = read_published(published, reader) if published else None
     records = read_records(run, folders, reader)
+    agreement = reader.find(AGREEMENT)
     items = {row["model"]: by_folder[row["folder"]].items for row in shown}
     seeds = {
         row["model"]: [model.items for model in models if model.row["model"].split("@")[0] == row["model"]]
@@ -290,5 +293,17 @@ def read_all(metrics: Iterable[str], run: Path | None, published: str | None) ->
     }
     tests = compare({name: outcomes(runs) for name, runs in seeds.items()})
     return Findings(
-        rows, tests, shown, items, losses, probes, first_tokens, counts, augmented, table, records, list(reader.paths)
+        rows=rows,
+        tests=tests,
+        shown=shown,
+        items=items,
+        losses=losses,
+        probes=probes,
+        first_tokens=first_tokens,
+        counts=counts,
+        augmented=augmented,
+        published=table,
+        agreement=agreement,
+        records=records,
+        files=list(reader.paths),
     )
