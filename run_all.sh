@@ -100,7 +100,7 @@ false_answers       invert-forget forget_val.jsonl --seed 1 --out $R/augmented/f
 false_answers       invert-retain retain_val.jsonl --seed 1 --out $R/augmented/retain_inverted.jsonl
 metric next_token   runs eval/08_next_token.py --model $folders --questions $asked --out $(each next_token)
 metric tofu         runs eval/03_tofu.py --model $folders $(tofu_sets) $(last_of --max-new-tokens $GENERATE) \
-                    --reference $R/metrics/retrained/tofu.json --out $(each tofu)
+                    --reference $R/metrics/retrained/tofu.json --out $(each tofu) $TOFU_FLAGS
 metric exposure     runs eval/05_exposure.py --models $folders --reference $R/models/retrained --forget $asked \
                     --fresh $R/augmented/forget_inverted.jsonl --out $(each exposure)
 metric memorization runs eval/04_memorization.py --model $folders --pairs $asked --out $(each memorization) $MEMO --el 3

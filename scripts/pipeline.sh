@@ -118,7 +118,7 @@ read_preset() {  # its values, with the tuned rates that it names
   local name
   preset=${given[preset]:-people-smollm2}
   [[ $preset != */* && -f scripts/presets/$preset.sh ]] || fail "unknown preset $preset; there are: $presets"
-  VANILLA= RETRAINED= MODEL_FLAGS= INVERT= METRICS= ROBUSTNESS= ABILITY= JUDGE= TUNED=  # some presets have these
+  VANILLA= RETRAINED= MODEL_FLAGS= INVERT= METRICS= TOFU_FLAGS= ROBUSTNESS= ABILITY= JUDGE= TUNED=  # some presets have these
   PUBLISHED=$preset EMBEDDING=minilm
   declare -gA SET=() LR=()  # by method: its flags, and the learning rate that tuning chose
   . "scripts/presets/$preset.sh"

@@ -58,6 +58,12 @@ FURTHER = {  # metrics file that may be there: its columns
             ".3g",
             "TOFU: how likely false answers are beside the true one; 1 and above: the truth is no longer preferred",
         ),
+        Column(
+            "forget_truth_ratio_min",
+            "min(R, 1/R) F ↑",
+            ".3g",
+            "open-unlearning's forget_truth_ratio: 1 where truth and falsehoods are equally likely",
+        ),
     ),
     "exposure": (
         Column(

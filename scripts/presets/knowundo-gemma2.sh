@@ -8,3 +8,4 @@ for name in NPO+GDR NPO+GDR+SURE NPO+KLR NPO+KLR+SURE; do
   SET[$name]="--lr 3e-4 --epochs 10 --batch 1 --accumulation 8"
 done
 SET[ReLearn]="--lr 1e-5 --epochs 4 --batch 1 --accumulation 4"
+for name in "${!SET[@]}"; do SET[$name]+=" --kl-positions padded"; done   # the released code's klr

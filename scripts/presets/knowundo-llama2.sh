@@ -21,3 +21,7 @@ SET[NPO+KLR]="--lr 5e-6 --epochs 10 --batch 1 --accumulation 8"
 SET[NPO+KLR+SURE]="--lr 1e-5 --epochs 10 --batch 1 --accumulation 8"
 SET[ReLearn]="--lr 1e-5 --epochs 3 --batch 1 --accumulation 4"
 GENERATE="--temperature 0.7 --top-p 0.9 --top-k 5 --max-new-tokens 128 --samples 3"
+# the released code's klr: a mean over all positions of rows padded to 512 (--set "METHOD --kl-positions answer": ours)
+for name in "${!SET[@]}"; do SET[$name]+=" --kl-positions padded"; done
+# the paper's judge, but for its entities by DeepSeek-V3: --judge "--entities llm --judge-model NAME"; by rules without
+JUDGE="--nli sileod/deberta-v3-base-tasksource-nli" EMBEDDING=sentence-transformers/all-MiniLM-L12-v2

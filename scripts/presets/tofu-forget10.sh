@@ -5,7 +5,7 @@ DATA_FLAGS="--split forget10"
 METHODS="GA GA+GDR GA+KLR NPO NPO+GDR DPO IDK TA RKLD RKLD+KLR FKLD MEOW"
 METHODS+=" GA+UIPE GA+GDR+UIPE GA+KLR+UIPE NPO+UIPE NPO+GDR+UIPE"
 METRICS="tofu"
-SET=()  # those of tofu-llama2 are ReLearn's table's
+SET=() JUDGE= EMBEDDING=minilm   # those of tofu-llama2 are ReLearn's table's
 # published: RKLD's teacher strength 8, NPO's and DPO's β 0.1, MEOW's 3 inverted facts a question with the largest
 # MEMO, MEMO every 5 characters and at most 200 new tokens: all of them the scripts' defaults
 MEMO="--el 0"
