@@ -16,7 +16,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPOSITORY / "scripts"), str(REPOSITORY / "eval")]
 
-import lib  # noqa: E402, F401  (it sets the environment that torch reads)
+from lib.files import report_faults  # noqa: E402  (lib sets the environment that torch reads)
 
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
@@ -57,6 +57,7 @@ def as_a_program(script, flags, env):
             patch.delenv(name)
         for name, value in (env or {}).items():
             patch.setenv(name, value)
+        report_faults()  # as lib does in a program of its own
         if "lib.llm" in sys.modules:  # what one program has used
             sys.modules["lib.llm"].used.clear()
             sys.modules["lib.llm"].longest.clear()

@@ -11,6 +11,9 @@ from lib.files import base_model, check_files, check_folder, fail, report_faults
 # ---------------------------------------------------------------- types that refuse what makes no sense
 
 
+LARGEST = 2**62  # of whole numbers: more than fits what computes with them
+
+
 def number(kind=float, above=None, least=None, most=None):
     """The reader of a number for argparse: finite, and within the limits given.
 
@@ -28,6 +31,8 @@ def number(kind=float, above=None, least=None, most=None):
             value = kind(text)
         except ValueError:
             value = math.nan
+        if kind is int and abs(value) > LARGEST:
+            raise argparse.ArgumentTypeError(f"must be a whole number of at most {len(str(LARGEST))} digits")
         if not (
             math.isfinite(value)
             and (above is None or value > above)

@@ -228,7 +228,7 @@ def encode_text(tokenizer, prompt, answer):
     alone = tokenizer(prompt, add_special_tokens=False)["input_ids"]
     whole = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     ids, places = whole["input_ids"], whole["offset_mapping"]
-    if ids[: len(alone)] == alone:
+    if ids[: len(alone)] == alone and (not alone or places[len(alone) - 1][1] <= len(prompt)):
         return ids, len(alone), places
     # the tokenizer joins the prompt's end with the answer's beginning: apart, they are what the model meets when it
     # answers
