@@ -428,6 +428,8 @@ def check_judge_flags(args, what):
             *shlex.split(args.backend_flags),
         ]
     )
+    if flags.backend == "rules":
+        fail("--backend must be local or api: rules are no language model")
     check_flags(flags)
     return flags
 

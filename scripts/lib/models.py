@@ -113,7 +113,9 @@ def read_model(path, dtype="auto"):
     transformers.utils.logging.disable_progress_bar()
     base = base_model(model_folder(path))
     if not Path(base).is_dir() and os.sep in base and not is_hub_id(base):
-        fail(f"{path}: its base model is not at {base}: change base_model_name_or_path in its adapter_config.json")
+        fail(
+            f"{base}: no such model folder, the base of {path}: correct base_model_name_or_path in its adapter_config.json"
+        )
     for file in (
         Path(folder, f"{name}.json")
         for folder in {str(path), base}
