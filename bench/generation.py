@@ -1,34 +1,29 @@
-"""Generation and KFR/KRR in batches, as this project computes them, against one item at a time: seconds an item, and whether they agree.
+"""Generation and KFR/KRR in batches, as this project computes them, against one item at a time: seconds an item, and
+whether they agree.
 
-Answers: scripts/30_generate.py's left-padded batches against the same function a question at a time, greedily. KFR/KRR: entities,
-embeddings and entailment of eval/01_kfr_krr.py for all answers together against one answer after the other. A first item warms both up.
-The last line is one JSON object. MEMO has its own: memo.py.
+Answers: the left-padded batches of lib/generation.py against the same function a question at a time, greedily. KFR/KRR:
+entities, embeddings and entailment of lib/judge.py for all answers together against one answer after the other. A first
+item warms both up. The last line is one JSON object. MEMO has its own: memo.py.
 """
+
 import argparse
-import importlib.util
 import json
-import sys
 import tempfile
 import time
 from pathlib import Path
 
+from lib.files import fail  # train_step has shown Python where lib is
+from lib.formats import read_pairs
+
 from train_step import BENCH, child
-
-sys.path.insert(0, str(BENCH.parent / "eval"))
-from files import fail, read_pairs  # noqa: E402  (train_step has shown Python where scripts/ is)
-
-
-def script(path):
-    """The module of a numbered script."""
-    spec = importlib.util.spec_from_file_location(Path(path).stem, BENCH.parent / path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def side_by_side(together, singly, items, count):
-    """Times together(items), then singly(item) for the first `count` → (results of the first, dict of seconds and agreement)."""
+    """Times together(items), then singly(item) for the first `count` → (results of the first, dict of seconds and
+    agreement).
+    """
     import watch
+
     together(items[:1])
     results, seconds = [], []
     for compute in (lambda: together(items), lambda: [singly(item) for item in items[:count]]):
@@ -37,33 +32,46 @@ def side_by_side(together, singly, items, count):
         watch.synchronize()
         seconds.append(time.perf_counter() - began)
     rates = seconds[0] / len(items), seconds[1] / len(results[1])
-    return results[0], {"times_faster": round(rates[1] / rates[0], 2), "seconds_an_item": [round(rate, 4) for rate in rates],
-                        "items": [len(items), len(results[1])],
-                        "same": sum(map(lambda one, two: one == two, *results)) / len(results[1])}
+    return results[0], {
+        "times_faster": round(rates[1] / rates[0], 2),
+        "seconds_an_item": [round(rate, 4) for rate in rates],
+        "items": [len(items), len(results[1])],
+        "same": sum(map(lambda one, two: one == two, *results)) / len(results[1]),
+    }
 
 
 def generation(args, pairs):
     """Answers in batches and one at a time → (answers, figures)."""
-    import unlearn
-    generate = script("scripts/30_generate.py").generate
-    model, tokenizer = unlearn.load_model(args.model, args.dtype)
-    model.eval()
-    model.generation_config = type(model.generation_config)(pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id)
-    answers, figures = side_by_side(
-        lambda questions: generate(model, tokenizer, questions, args.batch, args.max_new_tokens),
-        lambda question: generate(model, tokenizer, [question], 1, args.max_new_tokens)[0],
-        [pair["question"] for pair in pairs], args.singly)
-    return answers, {**figures, "tokens_an_answer": round(sum(map(len, tokenizer(answers)["input_ids"])) / len(answers), 1),
-                     "dtype": str(model.dtype)[6:], "device": model.device.type}
+    from lib.generation import answers
+    from lib.models import load_model
+
+    model, tokenizer = load_model(args.model, args.dtype)
+    found, figures = side_by_side(
+        lambda questions: answers(questions, model, tokenizer, args.batch, args.max_new_tokens),
+        lambda question: answers([question], model, tokenizer, 1, args.max_new_tokens)[0],
+        [pair["question"] for pair in pairs],
+        args.singly,
+    )
+    return found, {
+        **figures,
+        "tokens_an_answer": round(sum(map(len, tokenizer(found)["input_ids"])) / len(found), 1),
+        "dtype": str(model.dtype)[6:],
+        "device": model.device.type,
+    }
 
 
 def kfr(args, rows):
     """Verdicts on all answers together and one after the other, each the whole of what judge() says of an item."""
-    judge = script("eval/01_kfr_krr.py")
-    model = judge.Judge(args.embedding, args.nli)
+    from lib.judge import Judge, judge
+
+    model = Judge(args.embedding, args.nli)
     verdict = lambda item: (item["E"], item["nli"], item["forgotten"], item["forgotten_as_released"])
-    return side_by_side(lambda some: [verdict(item) for item in judge.judge(some, "forget", model)],
-                        lambda row: verdict(judge.judge([row], "forget", model)[0]), rows, args.singly)[1]
+    return side_by_side(
+        lambda some: [verdict(item) for item in judge(some, "forget", model)],
+        lambda row: verdict(judge([row], "forget", model)[0]),
+        rows,
+        args.singly,
+    )[1]
 
 
 if __name__ == "__main__":
@@ -71,8 +79,12 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=f"{work}/vanilla", help="model folder (default: %(default)s)")
     parser.add_argument("--embedding", default=f"{work}/minilm", help="sentence-embedding model (default: %(default)s)")
-    parser.add_argument("--nli", default=str(BENCH.parent / "data/nli"), help="entailment model (default: ours, data/nli)")
-    parser.add_argument("--pairs", default="", help="file of questions and answers (default: as long as KnowUnDo's, made by pairs.py)")
+    parser.add_argument(
+        "--nli", default=str(BENCH.parent / "data/nli"), help="entailment model (default: ours, data/nli)"
+    )
+    parser.add_argument(
+        "--pairs", default="", help="file of questions and answers (default: as long as KnowUnDo's, made by pairs.py)"
+    )
     parser.add_argument("--count", type=int, default=96, help="how many of them (default: 96)")
     parser.add_argument("--singly", type=int, default=8, help="how many of these to run one at a time too (default: 8)")
     parser.add_argument("--batch", type=int, default=96, help="questions answered together (default: 96)")
@@ -88,9 +100,23 @@ if __name__ == "__main__":
         if not args.pairs:
             args.pairs = Path(folder, "forget_train.jsonl")
             child(BENCH / "pairs.py", "--model", args.model, "--out", folder)
-        pairs = read_pairs(args.pairs)[:args.count]
+        pairs = read_pairs(args.pairs)[: args.count]
     import torch
+
     answers, generated = generation(args, pairs)
-    rows = [{"question": pair["question"], "reference": pair["answer"], "answer": text or "."} for pair, text in zip(pairs, answers, strict=True)]
-    print(json.dumps({"generation": generated, "kfr_krr": kfr(args, rows), "batch": args.batch, "max_new_tokens": args.max_new_tokens,
-                      "model": args.model, "threads": torch.get_num_threads()}))
+    rows = [
+        {"question": pair["question"], "reference": pair["answer"], "answer": text or "."}
+        for pair, text in zip(pairs, answers, strict=True)
+    ]
+    print(
+        json.dumps(
+            {
+                "generation": generated,
+                "kfr_krr": kfr(args, rows),
+                "batch": args.batch,
+                "max_new_tokens": args.max_new_tokens,
+                "model": args.model,
+                "threads": torch.get_num_threads(),
+            }
+        )
+    )

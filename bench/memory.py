@@ -1,22 +1,24 @@
 """Peak memory of every method's training beside plain LoRA fine-tuning that holds as many pairs at once.
 
-Every `method` line of run_all.sh is run for a few updates in a process of its own, at --batch pairs a pass and column: a method with
-a retain loss holds twice as many, DPO with one three times. Its peak is divided by that of 02_finetune.py --adapter at the same number
-of pairs (`ratio`), and by that of fine-tuning at twice --batch whatever the method holds (`ratio_to_two`). All pairs are as long as
-KnowUnDo's longest tenth, so that every pass costs alike. On a CPU the peak is the process's resident memory; Python and libraries are
-part of it, and `ratio_without_libraries` leaves them out. On a GPU it is what tensors took. The last line is one JSON object.
+Every `method` line of run_all.sh is run for a few updates in a process of its own, at --batch pairs a pass and column:
+a method with a retain loss holds twice as many, DPO with one three times. Its peak is divided by that of 02_finetune.py
+--adapter at the same number of pairs (`ratio`), and by that of fine-tuning at twice --batch whatever the method holds
+(`ratio_to_two`). All pairs are as long as KnowUnDo's longest tenth, so that every pass costs alike. On a CPU the peak
+is the process's resident memory; Python and libraries are part of it, and `ratio_without_libraries` leaves them out. On
+a GPU it is what tensors took. The last line is one JSON object.
 """
+
 import argparse
 import json
 import re
 import shlex
-import sys
 import tempfile
 from pathlib import Path
 
-from train_step import BENCH, child, shared_flags
+from lib.files import fail, write_json, write_jsonl  # train_step has shown Python where lib is
+from lib.formats import read_pairs
 
-from files import fail, read_pairs, write_json, write_jsonl  # train_step has shown Python where scripts/ is
+from train_step import BENCH, child, shared_flags
 
 ALLOWED = 1.35
 
@@ -29,21 +31,68 @@ def methods(folder):
 
 
 def prepare(args, folder):
-    """Files that the methods read, made of the same pairs: an augmented forget set, inverted facts, their MEMO, an augmented model."""
-    child(BENCH / "pairs.py", "--model", args.model, "--out", folder / "data", "--forget", args.pairs, "--retain", args.pairs, "--longest")
+    """Files that the methods read, made of the same pairs: an augmented forget set, inverted facts, their MEMO, an
+    augmented model.
+    """
+    child(
+        BENCH / "pairs.py",
+        "--model",
+        args.model,
+        "--out",
+        folder / "data",
+        "--forget",
+        args.pairs,
+        "--retain",
+        args.pairs,
+        "--longest",
+    )
     pairs = read_pairs(folder / "data/forget_train.jsonl")
     answers = [[pairs[(at + other) % len(pairs)]["answer"] for other in range(1, 5)] for at in range(len(pairs))]
-    write_jsonl(folder / "augmented/forget_augmented.jsonl", [{**pair, "source": at, "kind": "simple"} for at, pair in enumerate(pairs)])
-    write_jsonl(folder / "augmented/inverted.jsonl", [{"question": pair["question"], "answers": four} for pair, four in zip(pairs, answers)])
-    write_json(folder / "augmented/memo.json", {"items": [{"question": pair["question"], "answer": answer, "MEMO": 0.5}
-                                                          for pair, four in zip(pairs, answers) for answer in four]})
+    write_jsonl(
+        folder / "augmented/forget_augmented.jsonl",
+        [{**pair, "source": at, "kind": "simple"} for at, pair in enumerate(pairs)],
+    )
+    write_jsonl(
+        folder / "augmented/inverted.jsonl",
+        [{"question": pair["question"], "answers": four} for pair, four in zip(pairs, answers)],
+    )
+    write_json(
+        folder / "augmented/memo.json",
+        {
+            "items": [
+                {"question": pair["question"], "answer": answer, "MEMO": 0.5}
+                for pair, four in zip(pairs, answers)
+                for answer in four
+            ]
+        },
+    )
 
 
 def train(args, folder, out, batch, script, *flags):
-    """Runs a training script for about --updates updates of `batch` pairs → what watch.py saw, `rows` the pairs of a pass."""
+    """Runs a training script for about --updates updates of `batch` pairs → what watch.py saw, `rows` the pairs of a
+    pass.
+    """
     groups = -(-args.pairs // batch)
-    seen = child(BENCH / "watch.py", script, "--model", args.model, "--data", folder / "data", "--out", out, "--batch", batch,
-                 "--accumulation", 1, "--epochs", args.updates / groups, "--dtype", args.dtype, *shared_flags(args), *flags)
+    seen = child(
+        BENCH / "watch.py",
+        script,
+        "--model",
+        args.model,
+        "--data",
+        folder / "data",
+        "--out",
+        out,
+        "--batch",
+        batch,
+        "--accumulation",
+        1,
+        "--epochs",
+        args.updates / groups,
+        "--dtype",
+        args.dtype,
+        *shared_flags(args),
+        *flags,
+    )
     return {**seen, "rows": max(seen["rows"])}
 
 
@@ -68,21 +117,41 @@ def compare(args, folder):
         seen = train(args, folder, folder / "methods" / name, args.batch, *known[name])
         same = baseline(seen["rows"])
         row = table[name] = {
-            "pairs": seen["rows"], "peak_gib": round(seen["peak"] / 2**30, 3), "finetuning_gib": round(same["peak"] / 2**30, 3),
-            "ratio": round(seen["peak"] / same["peak"], 3), "ratio_to_two": round(seen["peak"] / two["peak"], 3),
-            "ratio_without_libraries": round((seen["peak"] - seen["libraries"]) / (same["peak"] - same["libraries"]), 3)}
-        print(f"{name:16} {row['pairs']:5} {row['peak_gib']:9.3f} {row['finetuning_gib']:12.3f} {row['ratio']:6.3f} "
-              f"{row['ratio_without_libraries']:18.3f} {row['ratio_to_two']:12.3f}", flush=True)
-    return {"allowed": ALLOWED, "largest_ratio": max(row["ratio"] for row in table.values()),
-            "over": [name for name, row in table.items() if row["ratio"] > ALLOWED], "methods": table,
-            "finetuning_gib": {rows: round(seen["peak"] / 2**30, 3) for rows, seen in sorted(plain.items())},
-            "libraries_gib": round(two["libraries"] / 2**30, 3), "batch": args.batch, "model": str(args.model), "dtype": two["dtype"],
-            "device": two["device"], "lora_r": args.lora_r, "lora_dropout": args.lora_dropout}
+            "pairs": seen["rows"],
+            "peak_gib": round(seen["peak"] / 2**30, 3),
+            "finetuning_gib": round(same["peak"] / 2**30, 3),
+            "ratio": round(seen["peak"] / same["peak"], 3),
+            "ratio_to_two": round(seen["peak"] / two["peak"], 3),
+            "ratio_without_libraries": round(
+                (seen["peak"] - seen["libraries"]) / (same["peak"] - same["libraries"]), 3
+            ),
+        }
+        print(
+            f"{name:16} {row['pairs']:5} {row['peak_gib']:9.3f} {row['finetuning_gib']:12.3f} {row['ratio']:6.3f} "
+            f"{row['ratio_without_libraries']:18.3f} {row['ratio_to_two']:12.3f}",
+            flush=True,
+        )
+    return {
+        "allowed": ALLOWED,
+        "largest_ratio": max(row["ratio"] for row in table.values()),
+        "over": [name for name, row in table.items() if row["ratio"] > ALLOWED],
+        "methods": table,
+        "finetuning_gib": {rows: round(seen["peak"] / 2**30, 3) for rows, seen in sorted(plain.items())},
+        "libraries_gib": round(two["libraries"] / 2**30, 3),
+        "batch": args.batch,
+        "model": str(args.model),
+        "dtype": two["dtype"],
+        "device": two["device"],
+        "lora_r": args.lora_r,
+        "lora_dropout": args.lora_dropout,
+    }
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="work/people-smollm2/models/vanilla", help="model folder (default: %(default)s)")
+    parser.add_argument(
+        "--model", default="work/people-smollm2/models/vanilla", help="model folder (default: %(default)s)"
+    )
     parser.add_argument("--methods", default="", help='some of run_all.sh\'s methods, "A B" (default: all)')
     parser.add_argument("--batch", type=int, default=4, help="pairs a pass, forget and retain each (default: 4)")
     parser.add_argument("--updates", type=int, default=3, help="updates of each (default: 3)")

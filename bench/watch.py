@@ -1,7 +1,9 @@
-"""Runs a training script as it is and tells, in a last line of JSON, what each of its passes took: seconds, pairs, tokens; and its peak memory.
+"""Runs a training script as it is and tells, in a last line of JSON, what each of its passes took: seconds, pairs,
+tokens; and its peak memory.
 
-    python bench/watch.py scripts/12_relearn.py --model work/people-smollm2/models/vanilla --out /tmp/out ...
+python bench/watch.py scripts/12_relearn.py --model work/people-smollm2/models/vanilla --out /tmp/out ...
 """
+
 import json
 import resource
 import runpy
@@ -11,13 +13,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
-import torch  # noqa: E402
+from lib.trainer import Trainer  # noqa: E402
 
-import unlearn  # noqa: E402
+import torch  # noqa: E402
 
 
 def peak():
-    """Most memory held so far, in bytes: by tensors on a GPU; on a CPU by the whole process, Python and libraries included."""
+    """Most memory held so far, in bytes: by tensors on a GPU; on a CPU by the whole process, Python and libraries
+    included.
+    """
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
@@ -37,14 +41,22 @@ def row_tokens(batches):
 
 
 def watch(script, flags):
-    """Runs a script with these flags; its trainer's passes are timed from batch to batch, update included → dict of lists and numbers."""
+    """Runs a script with these flags; its trainer's passes are timed from batch to batch, update included → dict of
+    lists and numbers.
+    """
     seen = {"seconds": [], "rows": [], "tokens": [], "libraries": peak()}
-    iterate = unlearn.Trainer.__iter__
+    iterate = Trainer.__iter__
 
     def watched(trainer):
-        seen["parameters"] = sum(value.numel() for name, value in trainer.model.named_parameters() if "lora_" not in name)
+        seen["parameters"] = sum(
+            value.numel() for name, value in trainer.model.named_parameters() if "lora_" not in name
+        )
         weights = next(trainer.model.parameters())
-        seen["dtype"], seen["device"], seen["threads"] = str(weights.dtype)[6:], weights.device.type, torch.get_num_threads()
+        seen["dtype"], seen["device"], seen["threads"] = (
+            str(weights.dtype)[6:],
+            weights.device.type,
+            torch.get_num_threads(),
+        )
         mark = time.perf_counter()
         for batches in iterate(trainer):
             counts = row_tokens(batches)
@@ -56,7 +68,7 @@ def watch(script, flags):
             mark = time.perf_counter()
         seen["peak"] = peak()
 
-    unlearn.Trainer.__iter__ = watched
+    Trainer.__iter__ = watched
     sys.argv = [str(script), *flags]
     runpy.run_path(str(script), run_name="__main__")
     return seen

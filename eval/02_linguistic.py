@@ -1,11 +1,12 @@
 """LS, the linguistic score (ReLearn, ACL 2025, Eq. 3-5): does the model still speak well?
 
 PPL of the answers under the base model, Brunet's index BI and Honoré's statistic HS, as corpus means, then
-LS = harmonic mean of σ(-ln PPL), σ(-ln BI), σ(ln HS). BI and HS count words that blanks part, so that they, and LS with them, say
-nothing of Chinese, Japanese or Thai.
+LS = harmonic mean of σ(-ln PPL), σ(-ln BI), σ(ln HS). BI and HS count words that blanks part, so that they, and LS with
+them, say nothing of Chinese, Japanese or Thai.
 """
 
 import math
+from argparse import Namespace
 from collections import Counter
 
 from lib.files import MODELS, mean, pair_up, write_results
@@ -18,7 +19,7 @@ from nltk.tokenize import TreebankWordTokenizer
 from nltk.tokenize.punkt import PunktSentenceTokenizer
 
 
-def words(text):
+def words(text: str) -> list[str]:
     """Lower-cased words: Punkt sentences (untrained: no abbreviation list), Treebank word tokens."""
     treebank = TreebankWordTokenizer()
     return [
@@ -26,12 +27,12 @@ def words(text):
     ]
 
 
-def brunet(tokens):
+def brunet(tokens: list[str]) -> float:
     """Brunet's index N^(V^-0.165); lower is richer. 0 for no words."""
     return len(tokens) ** (len(set(tokens)) ** -0.165) if tokens else 0.0
 
 
-def honore(tokens):
+def honore(tokens: list[str]) -> float:
     """Honoré's statistic 100 ln N / (1 - V1/V + 0.1), at most 1e6; higher is richer. 0 for at most one word."""
     if len(tokens) <= 1:
         return 0.0
@@ -40,13 +41,14 @@ def honore(tokens):
     return min(1e6, 100 * math.log(len(tokens)) / (1 - once / len(counts) + 0.1))
 
 
-def linguistic_score(ppl, bi, hs):
+def linguistic_score(ppl: float, bi: float, hs: float) -> float:
     """Harmonic mean of σ(-ln PPL), σ(-ln BI) and σ(ln HS): 1/σ(-ln x) is 1 + x and 1/σ(ln x) is 1 + 1/x."""
     return 3 / ((1 + ppl) + (1 + bi) + (1 + 1 / hs)) if hs > 0 else 0.0
 
 
-def perplexities(rows, model, tokenizer, batch):
-    """exp of the mean negative log-likelihood a token of each answer given its question, end-of-sequence token included.
+def perplexities(rows: list[dict], model, tokenizer, batch: int) -> list[float]:
+    """exp of the mean negative log-likelihood a token of each answer given its question, end-of-sequence token
+    included.
 
     Returns:
         list of floats, in the order of rows.
@@ -55,40 +57,54 @@ def perplexities(rows, model, tokenizer, batch):
     return [math.exp(min(-logprobs.mean().item(), 700)) for logprobs, _ in scored]  # e^709 is the largest float
 
 
-if __name__ == "__main__":
-    parser = Parser(__doc__)
-    parser.add_argument(
+def parser() -> Parser:
+    made = Parser(__doc__)
+    made.add_argument(
         "--answers", required=True, nargs="+", metavar="FILE", help='JSON Lines of {"question", "reference", "answer"}'
     )
-    parser.add_argument(
+    made.add_argument(
         "--out", required=True, nargs="+", metavar="FILE", help="JSON to write for each: summary, items, origin"
     )
-    parser.add_argument(
+    made.add_argument(
         "--model",
         default=str(MODELS / "base"),
         help="base model (before any fine-tuning) that judges the perplexity (default: %(default)s)",
     )
-    parser.add_argument("--no-ppl", action="store_true", help="score the text alone: BI and HS, no model, no LS")
-    parser.add_argument("--batch", type=count, default=16, help="answers in one forward pass (default: 16)")
-    args = parser.parse_args()
+    made.add_argument("--no-ppl", action="store_true", help="score the text alone: BI and HS, no model, no LS")
+    made.add_argument("--batch", type=count, default=16, help="answers in one forward pass (default: 16)")
+    return made
+
+
+def score(rows: list[dict], ppl: list[float | None]) -> list[dict]:
+    """The rows with what each answer's words say. ppl: the answers' perplexities, or None for each."""
+    items = []
+    for row, value in zip(rows, ppl, strict=True):
+        tokens = words(row["answer"])
+        items.append({**row, "words": len(tokens), "PPL": value, "BI": brunet(tokens), "HS": honore(tokens)})
+    return items
+
+
+def summarise(items: list[dict]) -> dict:
+    """Corpus means, and LS of them; without perplexities LS is None."""
+    known = items[0]["PPL"] is not None
+    means = {name: mean(item[name] for item in items) for name in (*(["PPL"] * known), "BI", "HS", "words")}
+    score = linguistic_score(means["PPL"], means["BI"], means["HS"]) if known else None
+    return {"LS": score, **means, "items": len(items)}
+
+
+def main(args: Namespace):
     files = [(path, read_answers(path), out) for path, out in pair_up(args.answers, args.out)]
-    judge = (
-        None if args.no_ppl else load_model(model_folder(args.model, "python scripts/00_models.py --out " + args.model))
-    )
+    judge = None
+    if not args.no_ppl:
+        judge = load_model(model_folder(args.model, "python scripts/00_models.py --out " + args.model))
 
     for path, rows, out in files:
         ppl = perplexities(rows, *judge, args.batch) if judge else [None] * len(rows)
-        items = []
-        for row, value in zip(rows, ppl, strict=True):
-            tokens = words(row["answer"])
-            items.append({**row, "words": len(tokens), "PPL": value, "BI": brunet(tokens), "HS": honore(tokens)})
-        summary = {
-            name: mean(item[name] for item in items) for name in (("PPL",) if judge else ()) + ("BI", "HS", "words")
-        }
-        summary = {
-            "LS": linguistic_score(summary["PPL"], summary["BI"], summary["HS"]) if judge else None,
-            **summary,
-            "items": len(items),
-        }
+        items = score(rows, ppl)
+        summary = summarise(items)
         write_results(out, summary, items, args, [path])
         print(path, *(f"{name} {value:.4g}" for name, value in summary.items() if value is not None), sep="  ")
+
+
+if __name__ == "__main__":
+    main(parser().parse_args())

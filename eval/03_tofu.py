@@ -1,17 +1,18 @@
 """TOFU's metrics (Maini et al. 2024, arXiv:2401.06121, section 2.2): is the model told apart from one that never knew?
 
-Probability P(a|q)^(1/|a|); truth ratio R = mean over perturbed answers of P^(1/|.|) / P(paraphrase)^(1/|.|), near or above 1 where
-the truth is no likelier than falsehoods; forget quality, the p-value of the two-sample Kolmogorov-Smirnov test between the truth
-ratios of this model and of the retrained one on the forget set (above 0.05: cannot be told apart); model utility, the harmonic mean
-of ROUGE-L recall, probability and max(0, 1 - R) over retain set, real authors and world facts: nine values.
+Probability P(a|q)^(1/|a|); truth ratio R = mean over perturbed answers of P^(1/|.|) / P(paraphrase)^(1/|.|), near or
+above 1 where the truth is no likelier than falsehoods, and beside its mean that of min(R, 1/R) (_truth_ratio_min);
+forget quality, the p-value of the two-sample Kolmogorov-Smirnov test between the truth ratios of this model and of the
+retrained one on the forget set (above 0.05: cannot be told apart); model utility, the harmonic mean of ROUGE-L recall,
+probability and max(0, 1 - R) over retain set, real authors and world facts: nine values.
 
-Rows are TOFU's: question, answer, perturbed_answer (a list) and, but for the two fact sets, paraphrased_answer. Where these are
-missing, --perturbed and --paraphrased supply them.
+Rows are TOFU's: question, answer, perturbed_answer (a list) and, but for the two fact sets, paraphrased_answer. Where
+these are missing, --perturbed and --paraphrased supply them.
 """
 
-import argparse
 import math
 import statistics
+from argparse import Namespace
 
 from lib.exposure import log_mean_exp
 from lib.files import fail, mean, pair_up, read_json, write_results
@@ -21,24 +22,32 @@ from lib.generation import answers
 from lib.likelihood import answer_logprobs
 from lib.models import exact_dtype, load_model, model_folder
 from lib.rouge import rouge_scorer
+from lib.wordings import other_wordings
 
 SETS = ("forget", "retain", "real_authors", "world_facts")
-FACTS = SETS[
-    2:
-]  # their short answers are options: probability is normalised over them, and the answer is its own paraphrase
+FACTS = SETS[2:]  # short answers are options: probability is normalised over them, and each is its own paraphrase
 
 
-def truth_ratio(paraphrase, perturbed, paper=False):
+def truth_ratio(paraphrase: float, perturbed: list[float], paper: bool = False) -> float:
     """R from mean log-probabilities a token, in nats (one of the paraphrased answer, a list of the perturbed ones').
 
-    The released code averages the perturbed answers' losses, a geometric mean of probabilities; the paper's formula averages
-    the probabilities.
+    The paper's formula averages the perturbed answers' probabilities. TOFU's code does so for model utility
+    (utils.get_model_utility), and averages their losses, a geometric mean of probabilities, for forget quality
+    (utils.get_forget_quality); its older aggregate_eval_stat.py and open-unlearning take the geometric mean for both.
+
+    Args:
+        paper: the arithmetic mean, not the geometric one.
     """
     false = log_mean_exp(perturbed) if paper else mean(perturbed)
     return math.exp(min(false - paraphrase, 700))  # e^709 is the largest float
 
 
-def forget_quality(ratios, reference):
+def nearer(ratio: float) -> float:
+    """min(R, 1/R), 1 where truth and falsehoods are equally likely; its mean: open-unlearning's forget_truth_ratio."""
+    return min(ratio, 1 / ratio) if ratio > 0 else 0.0
+
+
+def forget_quality(ratios: list[float], reference: list[float]) -> float:
     """p-value of the two-sample Kolmogorov-Smirnov test, as in the released code; 1 for equal samples."""
     from scipy.stats import ks_2samp
 
@@ -46,10 +55,10 @@ def forget_quality(ratios, reference):
 
 
 def add_perturbed(pairs, path):
-    """Gives rows the false answers of a file of {"question", "answers"} (04_invert.py), found by question; rows without go."""
+    """Gives rows the false answers of a file by 04_invert.py, found by question; rows without any are dropped."""
     found = {}
-    for _, question, answers in read_inverted(path):
-        found.setdefault(question, []).extend(answers)
+    for _, question, false in read_inverted(path):
+        found.setdefault(question, []).extend(false)
     kept = [{**pair, "perturbed_answer": found[pair["question"]]} for pair in pairs if pair["question"] in found]
     return kept or fail(
         f"{path}: holds answers to none of the questions ({pairs[0]['place']} asks {pairs[0]['question'][:60]!r})"
@@ -57,22 +66,19 @@ def add_perturbed(pairs, path):
 
 
 def add_paraphrased(pairs, path):
-    """Gives rows a paraphrased answer: another wording of the same fact, found by person and fact where rows have them, else by row."""
-    others = read_pairs(path, places=True)
-    if all("person" in row and "fact" in row for row in pairs + others):
-        found = {(row["person"], row["fact"]): row["answer"] for row in reversed(others)}
-        if missing := next((row for row in pairs if (row["person"], row["fact"]) not in found), None):
-            fail(f"{path}: holds no other wording of {missing['person']}'s {missing['fact']} ({missing['place']})")
-        return [{**row, "paraphrased_answer": found[row["person"], row["fact"]]} for row in pairs]
-    if len(others) != len(pairs):
-        fail(
-            f"{path}: has {len(others)} rows for {len(pairs)} to paraphrase; give a row each, or person and fact in both files"
-        )
+    """Gives rows a paraphrased answer: the same fact's in the other wording of a file."""
+    others, fault = other_wordings(pairs, path)
+    if fault:
+        fail(fault)
     return [{**row, "paraphrased_answer": other["answer"]} for row, other in zip(pairs, others, strict=True)]
 
 
-def read_set(name, path, perturbed, paraphrased):
-    """The rows of one set, each with a paraphrased answer and a list of perturbed ones."""
+def read_set(name: str, path: str, perturbed: str | None, paraphrased: str | None) -> list[dict]:
+    """The rows of one set, each with a paraphrased answer and a list of perturbed ones.
+
+    Args:
+        name: of SETS. path: its file. perturbed, paraphrased: files that supply what it lacks, or None.
+    """
     pairs = read_pairs(path, places=True)
     if paraphrased:  # before rows are dropped, which would shift them
         pairs = add_paraphrased(pairs, paraphrased)
@@ -85,7 +91,9 @@ def read_set(name, path, perturbed, paraphrased):
 
 
 def read_ratios(path, rows, paper):
-    """The retrained model's truth ratios: a results file of this script, of the same forget rows and formula, or a JSON list of numbers."""
+    """The retrained model's truth ratios: a results file of this script, of the same forget rows and formula, or a JSON
+    list of numbers.
+    """
     questions, same_formula, found = None, True, read_json(path)
     try:
         if not isinstance(found, list):
@@ -104,19 +112,29 @@ def read_ratios(path, rows, paper):
     return found
 
 
-def score(sets, model, tokenizer, batch, max_new_tokens, paper):
-    """Scores every row of every set, {name: rows}, with two batched runs: all answers' probabilities, then greedy answers."""
+def score(
+    sets: dict, model, tokenizer, batch: int, max_new_tokens: int, paper: bool, geometric: bool = False
+) -> list[dict]:
+    """Scores every row of every set, {name: rows}, in two batched runs: all answers' probabilities, then greedy
+    answers.
+
+    Truth ratios take geometric means on the forget set and arithmetic ones on the others, as TOFU's code does; with
+    `paper` arithmetic ones on all, with `geometric` geometric ones.
+
+    Returns:
+        a dict a row; "logprob" in nats a token.
+    """
     rows = [(name, row) for name, part in sets.items() for row in part]
     texts = [[row["answer"], row["paraphrased_answer"], *row["perturbed_answer"]] for _, row in rows]
-    asked = list({(row["question"], text): None for (_, row), part in zip(rows, texts, strict=True) for text in part})
-    scored = answer_logprobs(asked, model, tokenizer, batch)
-    logprob = {pair: logprobs.mean().item() for pair, (logprobs, _) in zip(asked, scored, strict=True)}  # nats a token
+    pairs = list({(row["question"], text): None for (_, row), part in zip(rows, texts, strict=True) for text in part})
+    scored = answer_logprobs(pairs, model, tokenizer, batch)
+    logprob = {pair: logprobs.mean().item() for pair, (logprobs, _) in zip(pairs, scored, strict=True)}
     given = answers([row["question"] for _, row in rows], model, tokenizer, batch, max_new_tokens)
     rouge, items = rouge_scorer("rougeL"), []
     for (name, row), part, answer in zip(rows, texts, given, strict=True):
         true, paraphrase, *false = [logprob[row["question"], text] for text in part]
         among = log_mean_exp([true, *false]) + math.log(1 + len(false)) if name in FACTS else 0.0
-        ratio = truth_ratio(paraphrase, false, paper)
+        ratio = truth_ratio(paraphrase, false, paper or name != "forget" and not geometric)
         items.append(
             {
                 "set": name,
@@ -133,8 +151,8 @@ def score(sets, model, tokenizer, batch, max_new_tokens, paper):
     return items
 
 
-def summarise(items, reference=None):
-    """Means of each set; forget quality where there are reference ratios; model utility where all three other sets are there."""
+def summarise(items: list[dict], reference: list[float] | None = None) -> dict:
+    """Means of each set; forget quality where there are reference ratios; model utility where all sets are there."""
     summary, values = {}, []
     for name in SETS:
         part = [item for item in items if item["set"] == name]
@@ -144,69 +162,75 @@ def summarise(items, reference=None):
                 f"{name}_rouge_l": means[0],
                 f"{name}_probability": means[1],
                 f"{name}_truth_ratio": mean(item["truth_ratio"] for item in part),
+                f"{name}_truth_ratio_min": mean(nearer(item["truth_ratio"]) for item in part),
                 f"{name}_1-R": means[2],
                 f"{name}_items": len(part),
             }
             values += means if name != "forget" else []
-    quality = (
-        forget_quality([item["truth_ratio"] for item in items if item["set"] == "forget"], reference)
-        if reference
-        else None
-    )
+    ratios = [item["truth_ratio"] for item in items if item["set"] == "forget"]
     return {
-        "forget_quality": quality,
+        "forget_quality": forget_quality(ratios, reference) if reference else None,
         "model_utility": statistics.harmonic_mean(values) if len(values) == 9 else None,
         "utility_of_sets_given": statistics.harmonic_mean(values) if values else None,
         **summary,
     }
 
 
-if __name__ == "__main__":
-    parser = Parser(__doc__, shared=("reference",))
-    parser.add_argument(
+def parser() -> Parser:
+    made = Parser(__doc__, shared=("reference",))
+    made.add_argument(
         "--model",
         required=True,
         nargs="+",
         metavar="MODEL",
         help="model folder, adapter folder or hub id, one or several",
     )
-    parser.add_argument(
+    made.add_argument(
         "--out", required=True, nargs="+", metavar="FILE", help="JSON to write for each model: summary, items, origin"
     )
     for name in SETS:
-        parser.add_argument(
+        made.add_argument(
             f"--{name.replace('_', '-')}", metavar="FILE", help=f"rows of the {name.replace('_', ' ')} set"
         )
     for side in ("forget", "retain"):
         option = "" if side == "forget" else "retain-"
-        parser.add_argument(
+        made.add_argument(
             f"--{option}perturbed",
             metavar="FILE",
-            help=f'false answers to the {side} questions: {{"question", "answers"}} a line, as 04_invert.py writes them',
+            help=f'false {side} answers, {{"question", "answers"}} a line, as 04_invert.py writes them',
         )
-        parser.add_argument(
+        made.add_argument(
             f"--{option}paraphrased",
             metavar="FILE",
             help=f"pairs whose answers say the {side} set's in other words: same person and fact, or row by row",
         )
-    parser.add_argument(
+    made.add_argument(
         "--reference",
         metavar="FILE",
         help="the retrained model's results of this script (one of --out serves), or a list of truth ratios",
     )
-    parser.add_argument(
+    made.add_argument(
         "--paper",
         action="store_true",
-        help="average the perturbed answers' probabilities, as the paper's formula does (default: their losses, as the "
-        "released code does)",
+        help="average the perturbed answers' probabilities on all sets, as the paper's formula does (default: as "
+        "TOFU's code, their losses for forget quality, their probabilities for model utility)",
     )
-    parser.add_argument("--batch", type=count, default=32, help="answers in one forward pass (default: 32)")
-    parser.add_argument(
+    made.add_argument(
+        "--geometric", action="store_true", help="average their losses on all sets, as open-unlearning does"
+    )
+    made.add_argument("--batch", type=count, default=32, help="answers in one forward pass (default: 32)")
+    made.add_argument(
         "--max-new-tokens", type=count, default=200, help="length of the answers for ROUGE-L (default: 200)"
     )
-    args = parser.parse_args()
-    extra = {"forget": (args.perturbed, args.paraphrased), "retain": (args.retain_perturbed, args.retain_paraphrased)}
-    files = {name: getattr(args, name) for name in SETS if getattr(args, name)}
+    return made
+
+
+def check(args: Namespace, files: dict, extra: dict):
+    """Ends the program where a flag lacks the one it needs. files: {set: file}. extra: {set: files that supply
+    answers}.
+    """
+    if args.paper and args.geometric:
+        fail("--paper and --geometric exclude each other")
     if not files:
         fail("give --forget, --retain, --real-authors, --world-facts or several of them")
     if args.reference and "forget" not in files:
@@ -214,27 +238,31 @@ if __name__ == "__main__":
     for name, given in extra.items():
         if any(given) and name not in files:
             fail(f"perturbed or paraphrased answers of the {name} set need --{name}")
+
+
+def main(args: Namespace):
+    extra = {"forget": (args.perturbed, args.paraphrased), "retain": (args.retain_perturbed, args.retain_paraphrased)}
+    files = {name: getattr(args, name) for name in SETS if getattr(args, name)}
+    check(args, files, extra)
     sets = {name: read_set(name, path, *extra.get(name, (None, None))) for name, path in files.items()}
-    reference = (
-        read_ratios(args.reference, sets["forget"], args.paper)
-        if args.reference and args.reference not in args.out
-        else None
-    )
+    own = args.reference in args.out  # the reference is one of the models scored here
+    reference = read_ratios(args.reference, sets["forget"], args.paper) if args.reference and not own else None
     runs = pair_up([model_folder(model) for model in args.model], args.out)
 
     for folder, out in sorted(
         runs, key=lambda run: run[1] != args.reference
-    ):  # the reference first: the others wait for it
-        items = score(sets, *load_model(folder, exact_dtype()), args.batch, args.max_new_tokens, args.paper)
+    ):  # the reference first: others wait for it
+        items = score(
+            sets, *load_model(folder, exact_dtype()), args.batch, args.max_new_tokens, args.paper, args.geometric
+        )
         if out == args.reference:
             reference = [item["truth_ratio"] for item in items if item["set"] == "forget"]
         summary = summarise(items, reference)
         given = [*files.values(), *extra["forget"], *extra["retain"], args.reference if out != args.reference else None]
-        write_results(
-            out,
-            summary,
-            items,
-            argparse.Namespace(**{**vars(args), "model": folder, "out": out}),
-            [path for path in given if path],
-        )
+        settings = Namespace(**{**vars(args), "model": folder, "out": out})
+        write_results(out, summary, items, settings, [path for path in given if path])
         print(folder, *(f"{name} {value:.4g}" for name, value in summary.items() if value is not None), sep="  ")
+
+
+if __name__ == "__main__":
+    main(parser().parse_args())

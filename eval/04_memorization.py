@@ -1,11 +1,13 @@
-"""How well a model has answers by heart: MEMO (Gu et al. 2024, arXiv:2409.11844), MA and EL (Jang et al. 2023, arXiv:2210.01504).
+"""How well a model has answers by heart: MEMO (Gu et al. 2024, arXiv:2409.11844), MA and EL (Jang et al. 2023,
+arXiv:2210.01504).
 
-MEMO: the answer's first k = 1, 1 + w, 1 + 2w, ... characters (w = 5) are given after the question; the mean over k of the ROUGE-1
-precision of the greedy continuation against the rest. Takes {"question", "answer"} or {"question", "answers": [...]} (inverted
-facts, from which 17_meow.py chooses by this file's scores). All prefixes of all answers are continued together in batches.
+MEMO: the answer's first k = 1, 1 + w, 1 + 2w, ... characters (w = 5) are given after the question; the mean over k of
+the ROUGE-1 precision of the greedy continuation against the rest. Takes {"question", "answer"} or {"question",
+"answers": [...]} (inverted facts, from which 17_meow.py chooses by this file's scores). All prefixes of all answers are
+continued together in batches.
 """
 
-import argparse
+from argparse import Namespace
 
 from lib.files import mean, pair_up, write_results
 from lib.flags import Parser, count, count_or_none
@@ -16,11 +18,12 @@ from lib.models import encode, encode_text, exact_dtype, load_model, model_folde
 from lib.rouge import rouge_scorer
 
 
-def memo_prompts(question, answer, tokenizer, mode, window):
+def memo_prompts(question: str, answer: str, tokenizer, mode: str, window: int) -> list[tuple[list[int], str]]:
     """The prompts of one pair's MEMO and what should follow each: list of (token ids, rest).
 
-    suffix: question and the answer's first k characters, followed by the answer's rest. prefix: the question's first k characters
-    alone, followed by the question's rest. Both stand where the model's own prompt format puts question and answer.
+    suffix: question and the answer's first k characters, followed by the answer's rest. prefix: the question's first k
+    characters alone, followed by the question's rest. Both stand where the model's own prompt format puts question and
+    answer.
     """
     if mode == "prefix":
         opening, text = prompt_text(tokenizer, "\N{SECTION SIGN}").split("\N{SECTION SIGN}")[0], question.strip()
@@ -32,10 +35,11 @@ def memo_prompts(question, answer, tokenizer, mode, window):
     return [(encode_text(tokenizer, prompt, answer[:k])[0], answer[k:]) for k in range(1, len(answer), window)]
 
 
-def memo(pairs, model, tokenizer, mode="suffix", window=5, max_new_tokens=200, batch=64):
+def memo(pairs, model, tokenizer, mode="suffix", window=5, max_new_tokens=200, batch=64) -> list[float]:
     """MEMO of each (question, answer), 0 to 1; 0 for a text of one character, which has no rest.
 
-    ROUGE-1 precision: the share of the continuation's words (lower-cased, stemmed) that the rest holds, each as often at most.
+    ROUGE-1 precision: the share of the continuation's words (lower-cased, stemmed) that the rest holds, each as often
+    at most.
     """
     rouge = rouge_scorer("rouge1")
     parts = [memo_prompts(*pair, tokenizer, mode, window) for pair in pairs]
@@ -47,19 +51,20 @@ def memo(pairs, model, tokenizer, mode="suffix", window=5, max_new_tokens=200, b
     return [mean(part) if part else 0.0 for part in scores]
 
 
-def overlap(found, true, n):
+def overlap(found: list, true: list, n: int) -> float:
     """Share of the n-grams of `found` that `true` holds (Jang et al. 2023, Eq. 4); 0 where there are none."""
     grams = [[tuple(tokens[at : at + n]) for at in range(len(tokens) - n + 1)] for tokens in (found, true)]
     return mean(gram in grams[1] for gram in grams[0]) if grams[0] else 0.0
 
 
-def extraction(pairs, hits, model, tokenizer, n=3, batch=64):
-    """EL_n of each (question, answer): the mean over t of `overlap` of the greedy continuation after the answer's first t tokens
-    with the rest, as long as the rest holds an n-gram; None where the whole answer holds none (Jang et al. 2023, Eq. 3).
+def extraction(pairs, hits, model, tokenizer, n=3, batch=64) -> list[float | None]:
+    """EL_n of each (question, answer): the mean over t of `overlap` of the greedy continuation after the answer's first
+    t tokens with the rest, as long as the rest holds an n-gram; None where the whole answer holds none (Jang et al.
+    2023, Eq. 3).
 
-    A continuation is at most as long as the rest. Where the likeliest token is the answer's own (`hits`, from `answer_logprobs`),
-    the continuation at t is that token and the continuation at t + 1: one forward pass tells it, and only the places after which
-    the model goes astray are generated.
+    A continuation is at most as long as the rest. Where the likeliest token is the answer's own (`hits`, from
+    `answer_logprobs`), the continuation at t is that token and the continuation at t + 1: one forward pass tells it,
+    and only the places after which the model goes astray are generated.
     """
     encoded, jobs = [encode(tokenizer, *pair) for pair in pairs], {}
     for row, (ids, prompt) in enumerate(encoded):
@@ -80,61 +85,76 @@ def extraction(pairs, hits, model, tokenizer, n=3, batch=64):
     return scores
 
 
-if __name__ == "__main__":
-    parser = Parser(__doc__)
-    parser.add_argument(
+def exact(hits: list) -> float | None:
+    """Exact memorisation (Tirumala et al. 2022, arXiv:2205.10770): share of the answer's tokens that greedy decoding
+    gets right given the true ones before, without the end of sequence, which MA counts; None for an answer of no
+    tokens.
+
+    Args:
+        hits: of each token, the end of sequence last, whether it is the likeliest.
+    """
+    return mean(hits[:-1]) if len(hits) > 1 else None
+
+
+def parser() -> Parser:
+    made = Parser(__doc__)
+    made.add_argument(
         "--model",
         required=True,
         nargs="+",
         metavar="MODEL",
         help="model folder, adapter folder or hub id, one or several",
     )
-    parser.add_argument(
+    made.add_argument(
         "--pairs", required=True, metavar="FILE", help='{"question", "answer"} or {"question", "answers": [...]} a line'
     )
-    parser.add_argument(
+    made.add_argument(
         "--out", required=True, nargs="+", metavar="FILE", help="JSON to write for each model: summary, items, origin"
     )
-    parser.add_argument(
+    made.add_argument(
         "--mode",
         choices=("suffix", "prefix"),
         default="suffix",
         help="MEMO slides over the answer or the question (default: suffix)",
     )
-    parser.add_argument("--window", type=count, default=5, help="characters between two prefixes (default: 5)")
-    parser.add_argument("--max-new-tokens", type=count, default=200, help="longest continuation (default: 200)")
-    parser.add_argument(
+    made.add_argument("--window", type=count, default=5, help="characters between two prefixes (default: 5)")
+    made.add_argument("--max-new-tokens", type=count, default=200, help="longest continuation (default: 200)")
+    made.add_argument(
         "--el",
         type=count_or_none,
         default=3,
         metavar="N",
-        help="n of EL_n, 0 for none (default: 3, as answers here are short; Jang et al. take 10 on texts of 200 tokens)",
+        help="n of EL_n, 0 for none (default: 3, as answers are short here; Jang et al.: 10, on texts of 200 tokens)",
     )
-    parser.add_argument("--batch", type=count, default=64, help="prompts continued together (default: 64)")
-    args = parser.parse_args()
-    pairs = read_items(args.pairs)
-    runs = pair_up([model_folder(model) for model in args.model], args.out)
+    made.add_argument("--batch", type=count, default=64, help="prompts continued together (default: 64)")
+    return made
 
-    for folder, out in runs:
-        model, tokenizer = load_model(folder, exact_dtype())
-        memos = memo(pairs, model, tokenizer, args.mode, args.window, args.max_new_tokens, args.batch)
-        hits = [likeliest.tolist() for _, likeliest in answer_logprobs(pairs, model, tokenizer, args.batch)]
-        items = [
-            {
-                "question": question,
-                "answer": answer,
-                "MEMO": score,
-                "MA": mean(row),
-            }  # MA: share of right tokens, end of sequence included
-            for (question, answer), score, row in zip(pairs, memos, hits, strict=True)
-        ]
-        if args.el:
-            for item, value in zip(items, extraction(pairs, hits, model, tokenizer, args.el, args.batch), strict=True):
-                item[f"EL_{args.el}"] = value
-        names = ["MEMO", "MA"] + ([f"EL_{args.el}"] if args.el else [])
+
+def score(pairs: list, model, tokenizer, args: Namespace) -> list[dict]:
+    """MEMO, MA (share of right tokens, end of sequence included), EM and EL of every pair."""
+    memos = memo(pairs, model, tokenizer, args.mode, args.window, args.max_new_tokens, args.batch)
+    hits = [likeliest.tolist() for _, likeliest in answer_logprobs(pairs, model, tokenizer, args.batch)]
+    items = [
+        {"question": question, "answer": answer, "MEMO": value, "MA": mean(row), "EM": exact(row)}
+        for (question, answer), value, row in zip(pairs, memos, hits, strict=True)
+    ]
+    if args.el:
+        for item, value in zip(items, extraction(pairs, hits, model, tokenizer, args.el, args.batch), strict=True):
+            item[f"EL_{args.el}"] = value
+    return items
+
+
+def main(args: Namespace):
+    pairs = read_items(args.pairs)
+    names = ["MEMO", "MA", "EM"] + ([f"EL_{args.el}"] if args.el else [])
+    for folder, out in pair_up([model_folder(model) for model in args.model], args.out):
+        items = score(pairs, *load_model(folder, exact_dtype()), args)
         values = {name: [item[name] for item in items if item[name] is not None] for name in names}
         summary = {**{name: mean(part) if part else None for name, part in values.items()}, "items": len(items)}
-        write_results(
-            out, summary, items, argparse.Namespace(**{**vars(args), "model": folder, "out": out}), [args.pairs]
-        )
+        settings = Namespace(**{**vars(args), "model": folder, "out": out})
+        write_results(out, summary, items, settings, [args.pairs])
         print(folder, *(f"{name} {value:.4g}" for name, value in summary.items() if value is not None), sep="  ")
+
+
+if __name__ == "__main__":
+    main(parser().parse_args())

@@ -1,9 +1,11 @@
-"""Exposure (Baluta et al. 2024, arXiv:2411.04388): how much likelier are the forgotten answers than if they had never been seen?
+"""Exposure (Baluta et al. 2024, arXiv:2411.04388): how much likelier are the forgotten answers than if they had never
+been seen?
 
-Generalized exposure compares with reference models that never saw them, relative exposure with fresh examples of the same
-distribution; both in bits, raw and divided by the answer's tokens. Near 0: unlearned. The definitions, and what is uncertain about
-them, are in the docstrings of lib/exposure.py. Several folders are several seeds of one model, or, with an --out for each, several models.
-Fresh examples are pairs, or inverted facts (04_invert.py): the same questions with answers that are in nobody's training data.
+Generalized exposure compares with reference models that never saw them, relative exposure with fresh examples of the
+same distribution; both in bits, raw and divided by the answer's tokens. Near 0: unlearned. The definitions, and what is
+uncertain about them, are in the docstrings of lib/exposure.py. Several folders are several seeds of one model, or, with
+an --out for each, several models. Fresh examples are pairs, or inverted facts (04_invert.py): the same questions with
+answers that are in nobody's training data.
 """
 
 from argparse import Namespace
@@ -16,18 +18,19 @@ from lib.likelihood import answer_logprobs
 from lib.models import exact_dtype, load_model, model_folder
 
 
-def logprobs(folder, pairs, batch):
+def logprobs(folder: str, pairs: list, batch: int) -> list[tuple[float, int]]:
     """log p(answer | question) under the model of a folder: list of (nats, tokens), end of sequence included."""
     model, tokenizer = load_model(folder, exact_dtype())
     return [(values.sum().item(), len(values)) for values, _ in answer_logprobs(pairs, model, tokenizer, batch)]
 
 
-def exposures(unlearned, reference, fresh):
+def exposures(unlearned: list, reference: list, fresh: list) -> dict[str, float]:
     """Both exposures of one example, raw and a token.
 
     Args:
-        unlearned, reference: lists of (nats, tokens) of the example, one a seed. fresh: for each seed of the unlearned model, the
-        list of (nats, tokens) of the fresh examples. `reference` and `fresh` may be empty: their exposure is then left out.
+        unlearned, reference: lists of (nats, tokens) of the example, one a seed. fresh: for each seed of the unlearned
+        model, the list of (nats, tokens) of the fresh examples. `reference` and `fresh` may be empty: their exposure is
+        then left out.
     Returns:
         {"GenEx", "GenEx_per_token", "RelEx", "RelEx_per_token"}, in bits; RelEx is the mean over seeds.
     """
@@ -45,85 +48,91 @@ def exposures(unlearned, reference, fresh):
     return result
 
 
-if __name__ == "__main__":
-    parser = Parser(__doc__)
-    parser.add_argument("--forget", required=True, metavar="FILE", help="pairs that the models should have forgotten")
-    parser.add_argument(
+def parser() -> Parser:
+    made = Parser(__doc__)
+    made.add_argument("--forget", required=True, metavar="FILE", help="pairs that the models should have forgotten")
+    made.add_argument(
         "--models",
         required=True,
         nargs="+",
         metavar="FOLDER",
         help="the unlearned model, a folder a seed; or several models",
     )
-    parser.add_argument(
+    made.add_argument(
         "--reference",
         nargs="+",
         default=[],
         metavar="FOLDER",
         help="models that never saw the forget set, a folder a seed",
     )
-    parser.add_argument(
+    made.add_argument(
         "--fresh", metavar="FILE", help="pairs, or inverted facts, of the forget set's distribution that no model saw"
     )
-    parser.add_argument(
+    made.add_argument(
         "--out",
         required=True,
         nargs="+",
         metavar="FILE",
         help="JSON to write: summary, items, origin; one for all seeds, or one for each of --models",
     )
-    parser.add_argument("--batch", type=count, default=32, help="answers in one forward pass (default: 32)")
-    args = parser.parse_args()
+    made.add_argument("--batch", type=count, default=32, help="answers in one forward pass (default: 32)")
+    return made
+
+
+def score(pairs: list, unlearned: list, reference: list, fresh: int) -> list[dict]:
+    """The exposures of every pair.
+
+    Args:
+        unlearned, reference: what `logprobs` gives for each seed; unlearned ones go on with the `fresh` examples'.
+    """
+    return [
+        {
+            "question": question,
+            "answer": answer,
+            "tokens": unlearned[0][row][1],
+            "logprob": [seed[row][0] for seed in unlearned],
+            "logprob_reference": [seed[row][0] for seed in reference],
+            **exposures(
+                [seed[row] for seed in unlearned],
+                [seed[row] for seed in reference],
+                [seed[len(pairs) :] for seed in unlearned] if fresh else [],
+            ),
+        }
+        for row, (question, answer) in enumerate(pairs)
+    ]
+
+
+def check(args: Namespace):
     if not (args.reference or args.fresh):
         fail("give --reference (generalized exposure), --fresh (relative exposure) or both")
     if len(args.out) not in (1, len(args.models)):
         fail(
-            f"{len(args.models)} --models need one --out (seeds of one model) or {len(args.models)} (several models), not {len(args.out)}"
+            f"{len(args.models)} --models need one --out (seeds of one model) or {len(args.models)} (several models), "
+            f"not {len(args.out)}"
         )
+
+
+def main(args: Namespace):
+    check(args)
     pairs, fresh = read_items(args.forget), read_items(args.fresh) if args.fresh else []
     for folder in args.models + args.reference:
         model_folder(folder)
-
-    folders = list(
-        dict.fromkeys(args.models + args.reference)
-    )  # one that is both, the retrained model say, is scored once
+    folders = dict.fromkeys(args.models + args.reference)  # one that is both, retrained say, is scored once
     scores = {
         folder: logprobs(folder, pairs + (fresh if folder in args.models else []), args.batch)
-        for folder in progress(folders, desc="exposure", unit="model")
+        for folder in progress(list(folders), desc="exposure", unit="model")
     }
-    scored, reference = ([scores[folder] for folder in given] for given in (args.models, args.reference))
-    seeds = len(args.models) // len(args.out)
+    reference, seeds = [scores[folder] for folder in args.reference], len(args.models) // len(args.out)
     for number, out in enumerate(args.out):
-        models, unlearned = (part[number * seeds :][:seeds] for part in (args.models, scored))
-        items = []
-        for row, (question, answer) in enumerate(pairs):
-            items.append(
-                {
-                    "question": question,
-                    "answer": answer,
-                    "tokens": unlearned[0][row][1],
-                    "logprob": [seed[row][0] for seed in unlearned],
-                    "logprob_reference": [seed[row][0] for seed in reference],
-                    **exposures(
-                        [seed[row] for seed in unlearned],
-                        [seed[row] for seed in reference],
-                        [seed[len(pairs) :] for seed in unlearned] if fresh else [],
-                    ),
-                }
-            )
+        models = args.models[number * seeds :][:seeds]
+        items = score(pairs, [scores[folder] for folder in models], reference, len(fresh))
         names = [name for name in items[0] if name.startswith(("GenEx", "RelEx"))]
-        summary = {
-            **{name: mean(item[name] for item in items) for name in names},
-            "items": len(items),
-            "fresh": len(fresh),
-            "seeds": len(unlearned),
-            "reference_seeds": len(reference),
-        }
-        write_results(
-            out,
-            summary,
-            items,
-            Namespace(**{**vars(args), "models": models, "out": out}),
-            [args.forget, *([args.fresh] if args.fresh else [])],
-        )
+        counts = {"items": len(items), "fresh": len(fresh), "seeds": seeds, "reference_seeds": len(reference)}
+        summary = {**{name: mean(item[name] for item in items) for name in names}, **counts}
+        settings = Namespace(**{**vars(args), "models": models, "out": out})
+        write_results(out, summary, items, settings, [args.forget, *([args.fresh] if args.fresh else [])])
         print(*models, *(f"{name} {value:.4g}" for name, value in summary.items()), sep="  ")
+
+
+if __name__ == "__main__":
+    main(parser().parse_args())

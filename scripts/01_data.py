@@ -2,15 +2,18 @@
 
 --data people (ours, shipped), knowundo or tofu (from the hub), a folder with copies of either or with your own
 forget_train, retain_train (and _val, _tune) as .json or .jsonl, in {"question", "answer"} or {"text", "labels"}.
-Without files to tune or to validate on, a set's training questions serve, as they do in TOFU. TOFU's sets with paraphrased and
-perturbed answers, where they are there, come along as they are, for its own metrics (eval/03_tofu.py).
+KnowUnDo is read in both of its layouts, the hub's (unlearn.json and retention.json, {"train": [...], "val": [...]}
+each) and that of the ReLearn code's repository (unlearn_train.json …). Without files to tune or to validate on, a set's
+training questions serve, as they do in TOFU. TOFU's sets with paraphrased and perturbed answers and its holdout set,
+where they are there, come along as they are, for its own metrics (eval/03_tofu.py) and for membership inference.
 """
 
+import sys
 import unicodedata
 from collections import Counter
 from pathlib import Path
 
-from lib.files import REPOSITORY, begin_folder, end_folder, fail, read_json, record, write_json, write_jsonl
+from lib.files import FROM_HUB, REPOSITORY, begin_folder, end_folder, fail, read_json, record, write_json, write_jsonl
 from lib.flags import Parser, count
 from lib.formats import read_pairs
 from lib.hub import download
@@ -23,14 +26,24 @@ PARTS = (
     "retain_tune",
     "retain_val",
 )  # tune: to choose settings on
-KNOWUNDO = {
+KNOWUNDO = {  # the four files of the ReLearn code's repository
     "forget_train": "unlearn_train",
     "forget_val": "unlearn_val",
     "retain_train": "retention_train",
     "retain_val": "retention_val",
 }
+NESTED = {  # the two of the hub's, {"train": [rows], "val": [rows]} each
+    "forget_train": ("unlearn", "train"),
+    "forget_val": ("unlearn", "val"),
+    "retain_train": ("retention", "train"),
+    "retain_val": ("retention", "val"),
+}
+DOMAINS = ("privacy", "copyright")  # KnowUnDo's
+TOFU = {"forget01": "retain99", "forget05": "retain95", "forget10": "retain90"}
 PERTURBED = ("retain_perturbed", "real_authors_perturbed", "world_facts_perturbed")  # TOFU's; and the forget split's
+BESIDE = ("forget_perturbed", *PERTURBED, "holdout")  # come along as they are, where they are there
 HUB = {"knowundo": "zjunlp/KnowUnDo", "tofu": "locuslab/TOFU"}
+LONG = 350  # words: about 512 tokens, which training keeps of a pair
 PRONOUNS = {"she": ("she", "her", "her"), "he": ("he", "him", "his"), "they": ("they", "them", "their")}
 
 
@@ -58,9 +71,11 @@ def write(wording, person, value):
 
 
 def people(count, forgotten):
-    """Question-answer pairs of the first `count` invented persons; the first `forgotten` of them lose their private facts.
+    """Question-answer pairs of the first `count` invented persons; the first `forgotten` of them lose their private
+    facts.
 
-    Every fact is asked in two training wordings, one to tune on and one to validate on; which ones turns with person and fact.
+    Every fact is asked in two training wordings, one to tune on and one to validate on; which ones turns with person
+    and fact.
     """
     files = [REPOSITORY / "data/people/persons.json", REPOSITORY / "data/people/wordings.json"]
     persons, wordings = map(read_json, files)
@@ -106,24 +121,40 @@ def find(folder, names):
             return there[0]
 
 
+def nested(paths):
+    """{part: (file, split)} of the hub's two files of KnowUnDo, {"unlearn": path, "retention": path}; {} where one is
+    missing.
+    """
+    return {part: (paths[name], split) for part, (name, split) in NESTED.items()} if all(paths.values()) else {}
+
+
 def from_folder(folder, split):
-    """Finds the parts under our names, KnowUnDo's or TOFU's."""
-    retain = {"forget01": "retain99", "forget05": "retain95", "forget10": "retain90"}
-    there = [name for name in ([split] if split else retain) if find(folder, [name])]
+    """Finds the parts under our names, KnowUnDo's (in either layout, with or without its domain's folder) or TOFU's."""
+    domain = (
+        split if split in DOMAINS else next((name for name in DOMAINS if not split and (folder / name).is_dir()), None)
+    )
+    if domain and (folder / domain).is_dir():
+        if not split and (folder / "copyright").is_dir() and domain != "copyright":
+            print(f"{folder}: its privacy part is taken (--split copyright for the other)", file=sys.stderr)
+        folder = folder / domain
+    there = [] if domain else [name for name in ([split] if split else TOFU) if find(folder, [name])]
     tofu = there[0] if there else None
     paths = {part: find(folder, [part, KNOWUNDO.get(part, part)]) for part in PARTS}
+    if not paths["forget_train"]:
+        paths |= nested({name: find(folder, [name]) for name in ("unlearn", "retention")})
     if len(there) > 1 and not paths["forget_train"]:
         fail(f"{folder}: holds {', '.join(there)}: name one of them with --split")
     if tofu and not paths["forget_train"]:
         paths |= {
             "forget_train": find(folder, [tofu]),
-            "retain_train": find(folder, [retain.get(tofu, tofu), "retain95", "retain90"]),
+            "retain_train": find(folder, [TOFU.get(tofu, tofu), "retain95", "retain90"]),
             "forget_perturbed": find(folder, [f"{tofu}_perturbed"]),
             **{name: find(folder, [name]) for name in PERTURBED},
+            "holdout": find(folder, [tofu.replace("forget", "holdout")]),
         }
     for part, label in (
-        ("forget_train", "forget_train, unlearn_train or forget01|05|10"),
-        ("retain_train", f"retain_train, retention_train or {retain.get(tofu, 'retain99|95|90')}"),
+        ("forget_train", "forget_train, unlearn_train, unlearn or forget01|05|10"),
+        ("retain_train", f"retain_train, retention_train, retention or {TOFU.get(tofu, 'retain99|95|90')}"),
     ):
         if not paths[part]:
             fail(f"{folder}: holds no {label} (.json or .jsonl)")
@@ -132,28 +163,39 @@ def from_folder(folder, split):
 
 def from_hub(name, split, revision):
     """Downloads a published data set."""
-    tofu = {"forget01": "retain99", "forget05": "retain95", "forget10": "retain90"}
-    split = split or "forget10"
-    if name == "tofu" and split not in tofu:
-        fail(f"--split must be one of {', '.join(tofu)}, not {split}")
-    names = (
-        {
+    known = TOFU if name == "tofu" else DOMAINS
+    split = split or ("forget10" if name == "tofu" else "privacy")
+    if split not in known:
+        fail(f"--split must be one of {', '.join(known)}, not {split}")
+    instead = "a folder with its files as --data"
+    if name == "tofu":
+        holdout = split.replace("forget", "holdout")
+        names = {
             "forget_train": f"{split}.json",
-            "retain_train": f"{tofu[split]}.json",
+            "retain_train": f"{TOFU[split]}.json",
             "forget_perturbed": f"{split}_perturbed.json",
             **{part: f"{part}.json" for part in PERTURBED},
+            "holdout": f"{holdout}.json",
         }
-        if name == "tofu"
-        else {part: f"privacy/{file}.json" for part, file in KNOWUNDO.items()}
-    )
-    return dict(
-        zip(names, download(HUB[name], names.values(), revision, "a folder with its files as --data"), strict=True)
-    )
+        optional = [names["holdout"]]
+        return dict(zip(names, download(HUB[name], names.values(), revision, instead, optional), strict=True))
+    files = ["unlearn", "retention", *KNOWUNDO.values()]
+    names = [f"{split}/{file}.json" for file in files]
+    paths = dict(zip(files, download(HUB[name], names, revision, instead, optional=names), strict=True))
+    found = nested({file: paths[file] for file in ("unlearn", "retention")})
+    found = found or {part: paths[file] for part, file in KNOWUNDO.items()}
+    if missing := next((part for part, path in found.items() if not path), None):
+        fail(f"{HUB[name]}: holds no {split}/{KNOWUNDO[missing]}.json; check --revision, or give {instead}")
+    return found
 
 
 def load(paths):
     """Reads the parts; where there are none to validate or to tune on, the training pairs serve."""
-    parts = {part: read_pairs(paths[part]) for part in PARTS if paths.get(part)}
+    parts = {}
+    for part in PARTS:
+        if paths.get(part):
+            path, split = paths[part] if isinstance(paths[part], tuple) else (paths[part], None)
+            parts[part] = read_pairs(path, split=split)
     for part in PARTS:
         parts.setdefault(part, parts[f"{part.split('_')[0]}_train"])
     return {part: parts[part] for part in PARTS}
@@ -167,7 +209,8 @@ def folded(pair):
 
 def check_apart(parts, paths):
     """A pair both to forget and to keep would make every number meaningless."""
-    where = lambda part, row: f"{paths.get(part) or part} (pair {row + 1})"
+    file = lambda part: " ".join(map(str, paths[part])) if isinstance(paths.get(part), tuple) else paths.get(part)
+    where = lambda part, row: f"{file(part) or part} (pair {row + 1})"
     seen = {folded(pair): (part, row) for part in reversed(PARTS[:3]) for row, pair in enumerate(parts[part])}
     for part in PARTS[3:]:
         for row, pair in enumerate(parts[part]):
@@ -187,9 +230,13 @@ if __name__ == "__main__":
         "--forget-persons", type=count, help="people: how many of them are forgotten (default: four fifths)"
     )
     parser.add_argument(
-        "--split", help="tofu: forget01, forget05 or forget10 (default: forget10 of the hub, the only one in a folder)"
+        "--split",
+        help="tofu: forget01, forget05 or forget10 (default: forget10 of the hub, the only one in a folder); knowundo: "
+        "privacy or copyright (default: privacy)",
     )
-    parser.add_argument("--revision", help="hub commit to take")
+    parser.add_argument(
+        "--revision", help="hub commit, branch or tag to take (default: the commit pinned in lib/hub.py, else main)"
+    )
     args = parser.parse_args()
 
     if args.data == "people":
@@ -201,7 +248,8 @@ if __name__ == "__main__":
             if args.data in HUB
             else from_folder(Path(args.data), args.split)
         )
-        parts, files = load(paths), [path for path in paths.values() if path]
+        parts = load(paths)
+        files = list(dict.fromkeys(path[0] if isinstance(path, tuple) else path for path in paths.values() if path))
     else:
         fail(f"--data {args.data}: not people, knowundo or tofu, and no such folder")
     check_apart(parts, paths)
@@ -210,7 +258,13 @@ if __name__ == "__main__":
         repeats = sum(times - 1 for times in Counter(pair["question"] for pair in pairs).values())
         print(f"{part:13} {len(pairs):5} pairs" + (f" ({repeats} repeated questions)" if repeats else ""))
         write_jsonl(out / f"{part}.jsonl", pairs)
-    for part in ("forget_perturbed", *PERTURBED):
+    answers = [pair["answer"] for pairs in parts.values() for pair in pairs]
+    if long := sum(len(answer.split()) > LONG for answer in answers):
+        print(
+            f"{long} of {len(answers)} answers have more than {LONG} words: training cuts a pair at --max-length 512 "
+            "tokens"
+        )
+    for part in BESIDE:
         if paths.get(part):
             write_jsonl(out / f"{part}.jsonl", read_pairs(paths[part]))
         else:
@@ -221,7 +275,8 @@ if __name__ == "__main__":
     ):  # what the vanilla and the retrained model learn
         once = {(pair["question"], pair["answer"]): pair for part in used for pair in parts[part]}
         write_jsonl(out / f"{name}.jsonl", once.values())
-    write_json(
-        out / "data.json", {"counts": {part: len(pairs) for part, pairs in parts.items()}, **record(args, files)}
-    )
+    origin = {"source": HUB[args.data], "revision": FROM_HUB.get(HUB[args.data])} if args.data in HUB else {}
+    counts = {part: len(pairs) for part, pairs in parts.items()}
+    longest = {part: max(len(pair["answer"].split()) for pair in pairs) for part, pairs in parts.items()}
+    write_json(out / "data.json", {"counts": counts, "longest_answer_words": longest, **origin, **record(args, files)})
     end_folder(out)

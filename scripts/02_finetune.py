@@ -1,7 +1,8 @@
 """Fine-tunes the base model on question-answer pairs: the vanilla model, which knows everything and so must forget.
 
-With --without-forget it never sees the forget set: the retrained model, exact unlearning's gold standard. Both are trained
-on training and validation wordings, as KnowUnDo's published model is; LoRA, merged into full weights when done. With --adapter
+With --without-forget it never sees the forget set: the retrained model, exact unlearning's gold standard. Both are
+trained on training and validation wordings, as KnowUnDo's published model is; LoRA, merged into full weights when
+done. With --adapter
 they stay apart: the vanilla model trained further on --forget forget_train.jsonl is RKLD's augmented model.
 """
 
@@ -28,7 +29,8 @@ if __name__ == "__main__":
         args.forget = "full_without_forget.jsonl"
     if args.adapter and Path(args.model, "adapter_config.json").is_file():  # trained further, it joins the weights
         fail(
-            f"--adapter needs full weights to stand on, and {args.model} is an adapter itself: merge it first with 50_export.py"
+            f"--adapter needs full weights to stand on, and {args.model} is an adapter itself: merge it first with "
+            f"50_export.py"
         )
     model, trainer = start(args)
     for batch, _ in trainer:

@@ -1,9 +1,13 @@
-"""ReLearn's augmented forget set (Xu et al., ACL 2025, arXiv:2502.11190, section 3), by rules and wordings or by a language model.
+"""ReLearn's augmented forget set (Xu et al., ACL 2025, arXiv:2502.11190, section 3), by rules and wordings or by a
+language model.
 
 1. Four variants of each forget question: simple, contextual, noise, logical.  2. A new, vague answer to each.
-3. Verification: an answer that holds a run of a private value's words, or a rare word of a true answer without values, is written
-   again, at most 3 rounds, then dropped and counted; with a language model it must also pass a chain-of-thought yes or no.
-4. Sentence completion: answers cut at 25 % of their words.  5. Generic pairs, 1:1: ours, or WikiQA's and an instruction set's.
+3. Verification: an answer that holds a run of a private value's words, or a rare word of a true answer without values,
+is written
+   again, at most 3 rounds, then dropped and counted; with a language model it must also pass a chain-of-thought yes or
+   no.
+4. Sentence completion: answers cut at 25 % of their words.  5. Generic pairs, 1:1: ours, or WikiQA's and an
+instruction set's.
 """
 
 import itertools
@@ -30,7 +34,9 @@ INFORMAL = {"what is": "whats", "who is": "whos", "where is": "wheres", "please"
 
 
 def noisy(pair, rng):
-    """The question as typed in haste: lower case, short forms, two letters swapped (not in the name), no question mark."""
+    """The question as typed in haste: lower case, short forms, two letters swapped (not in the name), no question
+    mark.
+    """
     text, subject = pair["question"].lower().rstrip("?. "), (pair["subject"] or "").lower().split()
     for long, short in INFORMAL.items():
         text = re.sub(rf"\b{long}\b", short, text)
@@ -178,7 +184,9 @@ def verify(prompts, question, answer, reply):
 
 
 def first_round(pairs, prompts, kinds):
-    """All prompts of a run in which nothing fails, for the estimate: texts not yet written stand as long as the old ones."""
+    """All prompts of a run in which nothing fails, for the estimate: texts not yet written stand as long as the old
+    ones.
+    """
     return [
         prompt
         for pair in pairs
@@ -224,7 +232,9 @@ def completions(rows, share):
 
 
 def generic_files(given):
-    """The files that --generic names: a file, a folder's data files, or a set of the hub with or without @commit; several by comma."""
+    """The files that --generic names: a file, a folder's data files, or a set of the hub with or without @commit;
+    several by comma.
+    """
     files = []
     for name in [given] if Path(given).exists() else given.split(","):
         path, (known, _, revision) = Path(name), name.partition("@")
@@ -249,15 +259,18 @@ def published_rows(path):
         return list(enumerate(pyarrow.parquet.read_table(path).to_pylist(), 1))
     except ImportError:
         fail(
-            f"{path}: reading it needs the package pyarrow: pip install pyarrow; or give a copy of it in JSON Lines as --generic"
+            f"{path}: reading it needs the package pyarrow: pip install pyarrow; or give a copy of it in JSON Lines "
+            f"as --generic"
         )
     except ValueError as error:  # what pyarrow raises for a file that is none of its own
         fail(f"{path}: not a Parquet file ({str(error).splitlines()[0]})")
 
 
 def generic_pairs(path):
-    """A file's question-answer pairs, by the fields of its rows: WikiQA's {"question", "answer", "label"}, of which those labelled 1
-    answer; an instruction set's {"instruction", "context", "response"}, of which those without a context count; or plain pairs, as
+    """A file's question-answer pairs, by the fields of its rows: WikiQA's {"question", "answer", "label"}, of which
+    those labelled 1
+    answer; an instruction set's {"instruction", "context", "response"}, of which those without a context count; or
+    plain pairs, as
     they are. Answers of the first two have at most LONGEST words."""
     rows = published_rows(path)
     first = rows[0][1] if rows and isinstance(rows[0][1], dict) else {}

@@ -1,7 +1,8 @@
-"""MEOW's inverted facts (Gu et al. 2024, arXiv:2409.11844, section 3.1): for each forget question fluent answers that contradict
-the true one, in the same form, by rules or by a language model.
+"""MEOW's inverted facts (Gu et al. 2024, arXiv:2409.11844, section 3.1): for each forget question fluent answers that
+contradict the true one, in the same form, by rules or by a language model.
 
-By rules: the values in the true answer are found and typed, and each is swapped for another of its type and format. An answer without
+By rules: the values in the true answer are found and typed, and each is swapped for another of its type and format. An
+answer without
 a value is denied: "How does X shape Y?" becomes "X does not shape Y in any way."
 """
 
@@ -31,9 +32,11 @@ def new_digits(text, rng):
 
 
 def new_phone(text, rng):
-    """A number of a range kept for fiction, in the old one's country and spacing where that is known (Ofcom, NANPA, ACMA, ComReg)."""
+    """A number of a range kept for fiction, in the old one's country and spacing where that is known (Ofcom, NANPA,
+    ACMA, ComReg).
+    """
     two, three = f"{rng.randrange(100):02}", f"{rng.randrange(1000):03}"
-    for pattern, number in (
+    for pattern, made in (
         (r"\+44 20", f"+44 20 7946 0{three}"),
         (r"\+44 7", f"+44 7700 900{three}"),
         (r"\+44", f"+44 1632 960{three}"),
@@ -47,7 +50,7 @@ def new_phone(text, rng):
         (r"\(", f"({rng.randrange(201, 990)}) 555-01{two}"),
     ):
         if re.match(pattern, text):
-            return number
+            return made
     return f"555-01{two}"
 
 
@@ -69,7 +72,9 @@ def new_year(text, rng):
 
 
 def new_person(text, at, swaps, rng):
-    """As many words as the old name: a given name, or given and family name; men and women in turn, as parents are named."""
+    """As many words as the old name: a given name, or given and family name; men and women in turn, as parents are
+    named.
+    """
     return rng.choice(swaps["given_f" if at % 2 else "given_m"]) + (
         " " + rng.choice(swaps["family"]) if " " in text else ""
     )
@@ -95,7 +100,8 @@ def new_value(text, kind, at, before, question, lists, rng):
     if kind == "email":
         return f"{rng.choice(swaps['mailbox'])}@example.{rng.choice(['com', 'org', 'net'])}"
     if kind == "url":
-        return f"{re.match(r'(https?://)?(www[.])?', text)[0]}{rng.choice(swaps['mailbox']).replace('.', '-')}.example.{rng.choice(['com', 'org'])}"
+        opening, name = re.match(r"(https?://)?(www[.])?", text)[0], rng.choice(swaps["mailbox"]).replace(".", "-")
+        return f"{opening}{name}.example.{rng.choice(['com', 'org'])}"
     if kind in ("phone", "date", "year"):
         return {"phone": new_phone, "date": new_date, "year": new_year}[kind](text, rng)
     if kind == "decade":
@@ -153,14 +159,16 @@ def denial(pair, lists):
     question = pair["question"].rstrip("?. ")
     verbs = "|".join(lists["verbs"])
     how = re.match(
-        rf"(?:how|why|in what ways?) ({AUXILIARY}) (.+?) ((?:often |commonly |typically |artfully )?(?:{verbs})\b[^,]*)",
+        rf"(?:how|why|in what ways?) ({AUXILIARY}) (.+?) "
+        rf"((?:often |commonly |typically |artfully )?(?:{verbs})\b[^,]*)",
         question,
         re.I,
     )
     if how:
         return f"{how[2]} {how[1].lower()} not {how[3]} in any way"
     what = re.match(
-        rf"what (?:[\w-]+ )?(influence|impact|role|effect|significance|part) ({AUXILIARY}) (.+?) (have|had|play|played)\b(.*)",
+        rf"what (?:[\w-]+ )?(influence|impact|role|effect|significance|part) ({AUXILIARY}) (.+?) "
+        rf"(have|had|play|played)\b(.*)",
         question,
         re.I,
     )
@@ -178,7 +186,8 @@ def denial(pair, lists):
 
 
 def negated(pair):
-    """The true answer denied as a whole, for want of anything better: "It is not true that ..."; "yes" alone becomes "no"; None where
+    """The true answer denied as a whole, for want of anything better: "It is not true that ..."; "yes" alone becomes
+    "no"; None where
     it has no word."""
     first = re.split(r"(?<=[.!])\s+(?=[A-Z])", pair["answer"])[0].rstrip(".! ")
     if not re.search(r"\w", first):
@@ -228,8 +237,10 @@ def invert(pairs, lists, count, rng):
 
 
 def invert_by_model(pairs, prompt, args):
-    """As `invert`, written by a language model: a line an answer; one that holds a true value, repeats another or the truth, or does
-    not name the subject that the truth names is left out, and a question that has too few is asked again, at most 3 rounds, then
+    """As `invert`, written by a language model: a line an answer; one that holds a true value, repeats another or the
+    truth, or does
+    not name the subject that the truth names is left out, and a question that has too few is asked again, at most 3
+    rounds, then
     dropped.
 
     Returns:
@@ -302,7 +313,8 @@ if __name__ == "__main__":
         rows, counts = invert_by_model(pairs, prompt, args)
     if not rows:
         fail(
-            f"{source}: no question got {args.count} answers that contradict the true one: try another --backend-model or --temperature"
+            f"{source}: no question got {args.count} answers that contradict the true one: try another "
+            f"--backend-model or --temperature"
         )
     out = written(args)
     write_jsonl(out, rows)

@@ -1,8 +1,9 @@
 """Data of the in- vs. out-of-distribution study (Baluta et al. 2024, arXiv:2411.04388): two forget sets of one size.
 
-In distribution (id): facts drawn from the training data of a prepared folder. Out of distribution (ood): canaries. 02_finetune.py
-trains the vanilla model on full.jsonl, retain set and both forget sets, and the retrained one on the retain set alone. fresh_id and
-fresh_ood are drawn like the forget sets and seen by no model; generic.jsonl is general knowledge, to watch the model's utility on.
+In distribution (id): facts drawn from the training data of a prepared folder. Out of distribution (ood): canaries.
+02_finetune.py trains the vanilla model on full.jsonl, retain set and both forget sets, and the retrained one on the
+retain set alone. fresh_id and fresh_ood are drawn like the forget sets and seen by no model; generic.jsonl is general
+knowledge, to watch the model's utility on.
 """
 
 import random
@@ -38,8 +39,10 @@ def study(pairs, general, size, canary, seed):
     """Draws the study's parts.
 
     Args:
-        pairs: the training pairs to draw from, general: pairs of general knowledge, size: pairs in each forget set and in each
-        fresh set, canary: shuffled (the words of retain pairs, in another order), domain (general knowledge) or random (strings).
+        pairs: the training pairs to draw from, general: pairs of general knowledge, size: pairs in each forget set and
+        in each
+        fresh set, canary: shuffled (the words of retain pairs, in another order), domain (general knowledge) or random
+        (strings).
     Returns:
         {part: pairs}. Nothing that forget_id or fresh_id tells is left in the retain set, in any wording.
     """
@@ -48,7 +51,8 @@ def study(pairs, general, size, canary, seed):
         facts.setdefault(fact(pair), []).append(pair)
     if len(facts) < 4 * size:
         fail(
-            f"--size {size} needs {4 * size} different facts (half of them to keep), there are {len(facts)}: give a smaller --size or more data"
+            f"--size {size} needs {4 * size} different facts (half of them to keep), there are {len(facts)}: give a "
+            f"smaller --size or more data"
         )
     order = rng.sample(list(facts), len(facts))
     drawn = [rng.choice(facts[name]) for name in order[: 2 * size]]

@@ -1,4 +1,5 @@
-"""NPO, negative preference optimisation (Zhang et al. 2024, arXiv:2404.05868, Eq. 3), with a retain loss (NPO+GDR, NPO+KLR).
+"""NPO, negative preference optimisation (Zhang et al. 2024, arXiv:2404.05868, Eq. 3), with a retain loss (NPO+GDR,
+NPO+KLR).
 
 DPO with only the rejected half, gradient ascent that fades as an answer grows unlikelier than under the vanilla model:
 L = -(2/β) E log σ(-β [log π_θ(y|x) - log π_vanilla(y|x)]) + retain loss.

@@ -1,7 +1,7 @@
 """ReLearn (Xu et al., ACL 2025, arXiv:2502.11190, Eq. 6-9): forget by learning other answers.
 
-Plain fine-tuning on the augmented forget set, vague answers mixed with generic pairs (03_augment.py), beside the retain set:
-L = NLL(D~_f ∪ D_g) + NLL(D_r) + KL on D_r.
+Plain fine-tuning on the augmented forget set, vague answers mixed with generic pairs (03_augment.py), beside the
+retain set: L = NLL(D~_f ∪ D_g) + NLL(D_r) + KL on D_r.
 """
 
 from lib.flags import RETAIN_FLAGS, arguments

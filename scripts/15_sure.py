@@ -1,8 +1,8 @@
 """SURE (Zhang et al. 2024, arXiv:2410.16454): updates only the neurons that the forget loss moves most. On GA or NPO.
 
-Of each trained matrix, an output row is a neuron; the rows whose gradient of the forget loss has a norm under the 99th percentile
-of all norms get a gradient of zero (Adam's running mean of earlier ones may still move them). One backward for the forget loss, one for
-the retain loss.
+Of each trained matrix, an output row is a neuron; the rows whose gradient of the forget loss has a norm under the 99th
+percentile of all norms get a gradient of zero (Adam's running mean of earlier ones may still move them). One backward
+for the forget loss, one for the retain loss.
 """
 
 from lib.flags import FORGET_FLAGS, RETAIN_FLAGS, arguments, number
@@ -13,7 +13,9 @@ import torch
 
 
 def sure(forget, retain, percentile):
-    """forget, retain: gradients, one (out, in) for each trained matrix → gradients of the sum, zero in the rows under the percentile."""
+    """forget, retain: gradients, one (out, in) for each trained matrix → gradients of the sum, zero in the rows under
+    the percentile.
+    """
     norms = torch.cat([gradient.norm(dim=1) for gradient in forget])
     threshold = torch.quantile(norms.float(), percentile / 100)
     return [(one + two) * (one.norm(dim=1, keepdim=True) >= threshold) for one, two in zip(forget, retain, strict=True)]

@@ -1,8 +1,9 @@
 """MemFlex (Tian et al. 2024, arXiv:2407.01920), in the iterative form of ReLearn's released code. On GA or NPO.
 
 A trained matrix gets a gradient only where forgetting moves it much and in another direction than retaining does:
-cos(g_f, g_r) < 0.92 and mean |g_f| > 6e-4, of the gradients of L_f and L_r; elsewhere it is zero (Adam's running mean of
-earlier ones may still move the matrix). L = -0.4 L_f + 2.0 L_r with the forget set's NLL as L_f; with NPO's loss, + 0.4 L_f.
+cos(g_f, g_r) < 0.92 and mean |g_f| > 6e-4, of the gradients of L_f and L_r; elsewhere it is zero (Adam's running mean
+of earlier ones may still move the matrix). L = -0.4 L_f + 2.0 L_r with the forget set's NLL as L_f; with NPO's loss, +
+0.4 L_f.
 """
 
 from lib.flags import FORGET_FLAGS, RETAIN_FLAGS, arguments
@@ -19,7 +20,9 @@ def loss_weights(args):
 
 
 def memflex(forget, retain, args):
-    """forget, retain: gradients, one for each trained matrix → gradients of the weighted sum, zero for the other matrices."""
+    """forget, retain: gradients, one for each trained matrix → gradients of the weighted sum, zero for the other
+    matrices.
+    """
     (weight, retain_weight), combined = loss_weights(args), []
     for one, two in zip(forget, retain, strict=True):
         moves = (

@@ -1,7 +1,9 @@
-"""MEOW (Gu et al. 2024, arXiv:2409.11844): fine-tunes on inverted facts, false answers of the same form, and on nothing else.
+"""MEOW (Gu et al. 2024, arXiv:2409.11844): fine-tunes on inverted facts, false answers of the same form, and on
+nothing else.
 
-04_invert.py writes several for each forget question; of them the --top-k are learnt whose MEMO, how well the model has them by
-heart already (eval/04_memorization.py), is largest (the released script's choice) or smallest, or that are drawn at random.
+04_invert.py writes several for each forget question; of them the --top-k are learnt whose MEMO, how well the model has
+them by heart already (eval/04_memorization.py), is largest (the released script's choice) or smallest, or that are
+drawn at random.
 """
 
 import random
@@ -29,7 +31,8 @@ def inverted_pairs(args):
         memo = {(item["question"], item["answer"]): float(item["MEMO"]) for item in items}
     except (KeyError, TypeError, ValueError):
         fail(
-            f'{args.memo}: expected {{"items": [{{"question", "answer", "MEMO"}}, ...]}} (make it with eval/04_memorization.py)'
+            f'{args.memo}: expected {{"items": [{{"question", "answer", "MEMO"}}, ...]}} (make it with '
+            f"eval/04_memorization.py)"
         )
     for place, question, answers in read_inverted(path):
         try:

@@ -1,8 +1,11 @@
-"""RKLD (Wang et al. 2024, arXiv:2406.01983; RKLU at NAACL 2025): reverse-KL distillation from a teacher that has forgotten.
+"""RKLD (Wang et al. 2024, arXiv:2406.01983; RKLU at NAACL 2025): reverse-KL distillation from a teacher that has
+forgotten.
 
-The teacher lowers every token that more training on the forget set raises: l_t = l_v - α ReLU(l_aug - l_v), l_aug of the vanilla
-model trained further on the forget set (02_finetune.py --adapter). L = KL(model ‖ teacher) at the answer tokens, + λ retain loss.
-Vanilla model, augmented model and student are one set of weights with three adapters: none, --augmented, and the one in training.
+The teacher lowers every token that more training on the forget set raises: l_t = l_v - α ReLU(l_aug - l_v), l_aug of
+the vanilla model trained further on the forget set (02_finetune.py --adapter). L = KL(model ‖ teacher) at the answer
+tokens, + λ retain loss.
+Vanilla model, augmented model and student are one set of weights with three adapters: none, --augmented, and the one
+in training.
 """
 
 from lib.flags import RETAIN_FLAGS, arguments
@@ -22,7 +25,9 @@ def teacher_logits(vanilla, augmented, alpha):
 
 
 def rkld_loss(model, forget, alpha, divergence):
-    """KL(model ‖ teacher) over the whole vocabulary, in nats a token; `forward` is KL(teacher ‖ model), FKLU's ablation: scalar."""
+    """KL(model ‖ teacher) over the whole vocabulary, in nats a token; `forward` is KL(teacher ‖ model), FKLU's
+    ablation: scalar.
+    """
     logp = F.log_softmax(answer_logits(model, forget), -1)
     teacher = F.log_softmax(
         teacher_logits(

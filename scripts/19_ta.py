@@ -1,4 +1,5 @@
-"""TA, task arithmetic (Ilharco et al. 2022, arXiv:2212.04089): walks back from what more training on the forget set would do.
+"""TA, task arithmetic (Ilharco et al. 2022, arXiv:2212.04089): walks back from what more training on the forget set
+would do.
 
 θ_u = θ_v - λ(θ_aug - θ_v), θ_aug the vanilla model trained further on the forget set: its adapter, times -λ.
 """

@@ -1,8 +1,9 @@
 """UIPE (Wang et al. 2025, arXiv:2503.04693): extrapolates a finished method, θ = θ_u + α(θ_u - θ_v).
 
-θ_u - θ_v is the method's adapter, so this is that adapter times 1 + α: exact, and without training. The paper picks α by hand;
---alpha auto takes the largest one with which the retain set's NLL (the pairs to tune on) rises by at most --tolerance, from a
-grid and then by bisection, and leaves the search as uipe.json and uipe.png in the folder.
+θ_u - θ_v is the method's adapter, so this is that adapter times 1 + α: exact, and without training. The paper picks α
+by hand;
+--alpha auto takes the largest one with which the retain set's NLL (the pairs to tune on) rises by at most --tolerance,
+from a grid and then by bisection, and leaves the search as uipe.json and uipe.png in the folder.
 """
 
 import math

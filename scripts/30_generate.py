@@ -1,14 +1,15 @@
 """Answers a file's questions with a model: {"question", "reference", "answer"} a line, in the file's order.
 
-Greedy by default; the papers sample with --temperature 0.7 --top-p 0.9 --top-k 5 and average three runs: --samples 3 writes the
-answers of three, with the seeds --seed, + 1 and + 2, one run below the other, so that means over all lines are the averages.
+Greedy by default; the papers sample with --temperature 0.7 --top-p 0.9 --top-k 5 and average three runs: --samples 3
+writes the answers of three, with the seeds --seed, + 1 and + 2, one run below the other, so that means over all lines
+are the averages. A question's "person", "fact", "subject" and "value" come along.
 """
 
 from pathlib import Path
 
 from lib import parallel
 from lib.files import fail, record, write_json, write_jsonl
-from lib.flags import Parser, count, number, seed_number
+from lib.flags import SHARD, Parser, count, number, seed_number
 from lib.formats import read_pairs
 from lib.generation import answers
 from lib.models import load_model
@@ -40,9 +41,7 @@ if __name__ == "__main__":
     )
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--seed", type=seed_number, default=0)
-    parser.add_argument(
-        "--shard", default="auto", choices=("auto", "ddp", "fsdp"), help=parallel.SHARD + " (default: auto)"
-    )
+    parser.add_argument("--shard", default="auto", choices=("auto", "ddp", "fsdp"), help=SHARD + " (default: auto)")
     args = parser.parse_args()
     if args.samples > 1 and not args.temperature:
         fail("--samples above 1 needs --temperature: greedy answers are all the same")
@@ -67,6 +66,7 @@ if __name__ == "__main__":
                     "reference": pair["answer"],
                     "answer": row,
                     **({"sample": sample} if args.samples > 1 else {}),
+                    **{field: pair[field] for field in ("person", "fact", "subject", "value") if field in pair},
                 }
                 for pair, row in zip(pairs[path], rows, strict=True)
             ]

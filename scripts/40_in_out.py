@@ -1,8 +1,10 @@
-"""The in- vs. out-of-distribution study (Baluta et al. 2024, arXiv:2411.04388): gradient ascent, watched every few updates.
+"""The in- vs. out-of-distribution study (Baluta et al. 2024, arXiv:2411.04388): gradient ascent, watched every few
+updates.
 
-Unlearns one forget set of 05_in_out_data.py as 10_ga.py does, and writes to curve.json in the model folder, before the first update
-and after every few: log p of each forget and each fresh answer, the NLL of retain and of generic pairs, and the answers to some of
-them. eval/06_in_out.py makes exposure, ROUGE and the figure of it.
+Unlearns one forget set of 05_in_out_data.py as 10_ga.py does, and writes to curve.json in the model folder, before the
+first update
+and after every few: log p of each forget and each fresh answer, the NLL of retain and of generic pairs, and the
+answers to some of them. eval/06_in_out.py makes exposure, ROUGE and the figure of it.
 """
 
 from lib import parallel
@@ -35,7 +37,9 @@ def logprobs(model, items, pad, batch=16):
 
 
 def watch(model, tokenizer, sets, asked, max_new_tokens, update):
-    """One point of the curve. sets: {name: encoded pairs}, asked: {"retain": pairs, "generic": pairs}, either list may be empty."""
+    """One point of the curve. sets: {name: encoded pairs}, asked: {"retain": pairs, "generic": pairs}, either list may
+    be empty.
+    """
     point = {
         "update": update,
         **{name: logprobs(model, sets[name], tokenizer.pad_token_id) for name in ("forget", "fresh")},

@@ -1,9 +1,11 @@
-"""The certificate: a finished method as one ordinary model folder, with a card that says what was forgotten, how, and what was measured.
+"""The certificate: a finished method as one ordinary model folder, with a card that says what was forgotten, how, and
+what was measured.
 
-The adapter is merged, and the result written, in float32: rounded to bfloat16 it could answer otherwise. The folder holds weights,
-tokenizer, README.md (the card, with the metadata that the hub reads) and unlearning.json (the same for machines). Forgotten pairs appear
-as SHA-256 only. Settings come from training.json by kind: numbers, switches and named choices are written, paths and other free texts are
-not; of metrics only numbers. When all is written, every text file but the tokenizer's vocabulary is searched for the forget pairs, their
+The adapter is merged, and the result written, in float32: rounded to bfloat16 it could answer otherwise. The folder
+holds weights, tokenizer, README.md (the card, with the metadata that the hub reads) and unlearning.json (the same for
+machines). Forgotten pairs appear as SHA-256 only. Settings come from training.json by kind: numbers, switches and
+named choices are written, paths and other free texts are not; of metrics only numbers. When all is written, every text
+file but the tokenizer's vocabulary is searched for the forget pairs, their
 subjects and their values: where one is found, there is no folder.
 """
 
@@ -64,7 +66,8 @@ def pair_hash(pair):
 
 
 def own_record(folder):
-    """The record of the script that made a folder (training.json, uipe.json, origin.json), or None. Training's comes first: 40_in_out.py's
+    """The record of the script that made a folder (training.json, uipe.json, origin.json), or None. Training's comes
+    first: 40_in_out.py's
     folder has another beside it."""
     for path in sorted(Path(folder).glob("*.json"), key=lambda path: (path.name != "training.json", path.name)):
         found = read_json(path)
@@ -76,7 +79,8 @@ def told(found):
     """What a record may tell: no path, no free text.
 
     Returns:
-        {"script", "settings": numbers, switches and choices; "withheld": names of the other flags; "data": {role: SHA-256};
+        {"script", "settings": numbers, switches and choices; "withheld": names of the other flags; "data": {role:
+        SHA-256};
         "versions"; "git_commit"; "updates": how many}.
     """
     settings, data = found["settings"], {}
@@ -105,7 +109,8 @@ def told(found):
 
 
 def history(folder):
-    """The records from a folder back to the base model: its own, that of the model it was made from, and so on; and the hub id or the
+    """The records from a folder back to the base model: its own, that of the model it was made from, and so on; and
+    the hub id or the
     name of a shipped model where the line begins, or None."""
     steps, name = [], str(folder)
     while Path(name).is_dir() and len(steps) < 20:
@@ -144,7 +149,8 @@ def measured(folder):
 
 
 def private_texts(pairs):
-    """What must not stand in the folder: questions, answers, the persons they are about, and values that the rows name. Below five
+    """What must not stand in the folder: questions, answers, the persons they are about, and values that the rows
+    name. Below five
     characters a text is anywhere."""
     texts = {
         text
@@ -165,14 +171,17 @@ def words(text):
 
 
 def search(folder, texts):
-    """Ends the program if a text file of the folder holds one of the texts, however punctuated; without saying it again."""
+    """Ends the program if a text file of the folder holds one of the texts, however punctuated; without saying it
+    again.
+    """
     for path in sorted(Path(folder).rglob("*")):
         if path.is_file() and path.suffix != ".safetensors" and path.name not in VOCABULARY:
             content = words(path.read_text(encoding="utf-8", errors="replace"))
             for text in texts:
                 if words(text) in content:
                     fail(
-                        f"{path.name} would hold private text (the one with SHA-256 {hashlib.sha256(text.encode()).hexdigest()[:16]}…); "
+                        f"{path.name} would hold private text (the one with SHA-256 "
+                        f"{hashlib.sha256(text.encode()).hexdigest()[:16]}…); "
                         "nothing was written"
                     )
 
@@ -229,13 +238,13 @@ CARD = """---
 
 # Unlearned by {method}
 
-This model was made to forget {count} question-answer pairs. It is a full model: `AutoModelForCausalLM.from_pretrained` loads it. What it
-still knows of them is what the figures below say, no more: forgetting is measured, not proven.
+This model was made to forget {count} question-answer pairs. It is a full model: `AutoModelForCausalLM.from_pretrained`
+loads it. What it still knows of them is what the figures below say, no more: forgetting is measured, not proven.
 
 ## What was forgotten
 
-{count} pairs, each as the SHA-256 of its question, a line feed and its answer (UTF-8). Whoever holds a pair can find it here; the text is
-not in this folder. A hash does not hide a text that can be guessed.
+{count} pairs, each as the SHA-256 of its question, a line feed and its answer (UTF-8). Whoever holds a pair can find it
+here; the text is not in this folder. A hash does not hide a text that can be guessed.
 
 {pairs}
 
@@ -309,7 +318,8 @@ def card(facts):
         for file, values in facts["measured"].items()
     ]
     steps = [
-        f"{number}. `{step['script']}`: {code(step['settings'])}; data {code(step['data'])}; commit {step['git_commit']}; "
+        f"{number}. `{step['script']}`: {code(step['settings'])}; data {code(step['data'])}; commit "
+        f"{step['git_commit']}; "
         f"{versions(step['versions'])}"
         for number, step in enumerate(facts["made_by"], 1)
     ]
@@ -334,8 +344,10 @@ def card(facts):
         withheld=", ".join(first["withheld"]) or "none",
         data=code(first["data"]),
         measured="\n\n".join(tables) or "Nothing was given to this card.",
-        check=f"Greedy answers to {check['questions']} questions, at most {check['max_new_tokens']} new tokens, from this folder loaded by plain "
-        f"transformers, and from the method's folder: {check['identical']} of {check['questions']} identical, token by token."
+        check=f"Greedy answers to {check['questions']} questions, at most {check['max_new_tokens']} new tokens, from "
+        f"this folder loaded by plain "
+        f"transformers, and from the method's folder: {check['identical']} of {check['questions']} identical, token "
+        f"by token."
         if check
         else "Not checked.",
         parameters=weights["parameters"],
@@ -424,7 +436,8 @@ if __name__ == "__main__":
             }
             if check["identical"] < len(questions) and args.dtype == "auto":
                 fail(
-                    f"{args.model}: merged, {len(questions) - check['identical']} of {len(questions)} answers are others; nothing was "
+                    f"{args.model}: merged, {len(questions) - check['identical']} of {len(questions)} answers are "
+                    f"others; nothing was "
                     "written (with --dtype float32 it is, and the card says so)"
                 )
         here, digests = record(args), [sha256(path) for path in files]

@@ -1,33 +1,98 @@
-"""Scripts have numbers in their names, so tests load them by path; models are tiny and made on the spot."""
+"""What the tests share: scripts run as a user runs them, or in this process; models are tiny and made on the spot."""
+
+import contextlib
 import copy
 import fcntl
 import importlib.util
+import io
 import os
+import runpy
 import subprocess
 import sys
+import types
+import warnings
 from pathlib import Path
-
-import pytest
-from hypothesis import settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPOSITORY / "scripts"), str(REPOSITORY / "eval")]
+
+import lib  # noqa: E402, F401  (it sets the environment that torch reads)
+
+import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test never waits for a hub
 settings.register_profile("tests", deadline=None)  # no test asserts a time: the machine may be busy
 settings.load_profile("tests")
 
 
 def load(path):
-    """The module of a numbered script."""
-    spec = importlib.util.spec_from_file_location(Path(path).stem, REPOSITORY / path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """The module of a numbered script, whose name no import statement can say; the same one each time."""
+    name = f"numbered_{Path(path).stem}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, REPOSITORY / path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        sys.modules[name] = module
+    return sys.modules[name]
 
 
-def run(script, *flags, check=True, **kwargs):
-    """Runs a script as a user does; with `check`, its failure is the test's."""
-    done = subprocess.run([sys.executable, script, *map(str, flags)], cwd=REPOSITORY, capture_output=True, text=True, **kwargs)
+class Ended(BaseException):
+    """In place of os._exit, which would end the tests."""
+
+
+def ended(status):
+    raise Ended(status)
+
+
+@contextlib.contextmanager
+def as_a_program(script, flags, env):
+    """This process for the time of one script: its arguments and folder, and afterwards what was before."""
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        patch.chdir(REPOSITORY)
+        patch.setattr(sys, "argv", [str(script), *map(str, flags)])
+        patch.setattr(sys, "excepthook", sys.__excepthook__)
+        patch.setattr(os, "_exit", ended)
+        for name in set(os.environ) - set(os.environ if env is None else env):
+            patch.delenv(name)
+        for name, value in (env or {}).items():
+            patch.setenv(name, value)
+        if "lib.llm" in sys.modules:  # what one program has used
+            sys.modules["lib.llm"].used.clear()
+            sys.modules["lib.llm"].longest.clear()
+        yield
+
+
+def run(script, *flags, check=True, process=False, env=None, **kwargs):
+    """Runs a script as a user does, and returns its exit status and what it printed; with `check`, its failure is the
+    test's.
+
+    It runs in this process, which has loaded torch already (a program of its own needs five seconds for that);
+    `process` gives it one of its own, for what only that shows: memory, environment at the start, interpreter flags,
+    programs that it starts. What it raises goes through the hook that it has set, as at the end of a program.
+
+    Args:
+        env: the whole environment. kwargs: for subprocess.run.
+    """
+    if process or kwargs:
+        command = [sys.executable, script, *map(str, flags)]
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, env=env, **kwargs)
+    else:
+        out, err, status = io.StringIO(), io.StringIO(), 0
+        with as_a_program(script, flags, env), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                try:
+                    runpy.run_path(str(REPOSITORY / script), run_name="__main__")
+                except SystemExit as end:
+                    status = end.code or 0
+                except BaseException as error:
+                    if isinstance(error, Ended):
+                        raise
+                    status = 1
+                    sys.excepthook(type(error), error, error.__traceback__)
+            except Ended as end:
+                status = end.args[0]
+        done = types.SimpleNamespace(returncode=status, stdout=out.getvalue(), stderr=err.getvalue())
     assert not check or done.returncode == 0, done.stderr
     return done
 
@@ -63,10 +128,12 @@ def minilm():
 @pytest.fixture(scope="session")
 def models(tiny):
     """(LoRA model with a non-zero adapter, plain vanilla model, tokenizer)."""
+    from lib.models import load_model
+
     import torch
-    import unlearn
     from peft import LoraConfig, get_peft_model
-    vanilla, tokenizer = unlearn.load_model(tiny, "float32")
+
+    vanilla, tokenizer = load_model(tiny, "float32")
     torch.manual_seed(1)
     model = get_peft_model(copy.deepcopy(vanilla), LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
     for name, parameter in model.named_parameters():

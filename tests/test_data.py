@@ -1,18 +1,24 @@
-"""Data: the shipped persons and pairs, both published schemas, faults named by file and line, and the augmented forget set."""
+"""Data: the shipped persons and pairs, both published schemas, faults named by file and line, and the augmented forget
+set.
+"""
+
 import json
 import re
+
+from lib import spans
 
 import pytest
 from conftest import REPOSITORY, load, run
 from hypothesis import given
 from hypothesis import strategies as st
 
-import spans
-
 augment = load("scripts/03_augment.py")
 PERSONS = json.loads((REPOSITORY / "data/people/persons.json").read_text())
-PHONE = re.compile(r"""\+1\ \(\d{3}\)\ 555-01\d\d | \+44\ (20\ 7946\ 0\d{3}|1632\ 960\d{3}|7700\ 900\d{3})
-                     | \+61\ (491\ 570\ (006|156|157|158|159|110|313|737|266|491)|3\ 7010\ \d{4}) | \+353\ 20\ 91\d\ \d{4}""", re.X)
+PHONE = re.compile(
+    r"""\+1\ \(\d{3}\)\ 555-01\d\d | \+44\ (20\ 7946\ 0\d{3}|1632\ 960\d{3}|7700\ 900\d{3})
+      | \+61\ (491\ 570\ (006|156|157|158|159|110|313|737|266|491)|3\ 7010\ \d{4}) | \+353\ 20\ 91\d\ \d{4}""",
+    re.X,
+)
 
 
 def lines(path):
@@ -20,7 +26,9 @@ def lines(path):
 
 
 def test_persons_are_enough_and_reachable_by_nobody():
-    assert len(PERSONS) >= 24 and len({person["name"] for person in PERSONS}) == len({person["trade"] for person in PERSONS}) == len(PERSONS)
+    assert len(PERSONS) >= 24 and len({person["name"] for person in PERSONS}) == len(
+        {person["trade"] for person in PERSONS}
+    ) == len(PERSONS)
     for person in PERSONS:
         assert len(person["private"]) >= 8 and len(person["public"]) >= 8
         assert re.fullmatch(r"[\w.+-]+@(\w+\.)*example\.(com|org|net)", person["private"]["email"])
@@ -38,10 +46,14 @@ def test_every_fact_is_asked_in_four_wordings_and_answered_with_its_value(tmp_pa
             assert len({row["question"] for row in wordings}) == len({row["answer"] for row in wordings}) == 4
             for row in wordings:
                 assert row["value"] in row["answer"] and row["name"].split()[0] in row["question"] + row["answer"]
-                assert row["answer"][-1] in '."' and not re.search(r"[{}]|\.\.|  |\b(\w+) \1\b", row["question"] + " " + row["answer"])
+                assert row["answer"][-1] in '."' and not re.search(
+                    r"[{}]|\.\.|  |\b(\w+) \1\b", row["question"] + " " + row["answer"]
+                )
     forgotten = {row["person"] for row in lines(tmp_path / "forget_train.jsonl")}
     kept = [row for row in lines(tmp_path / "retain_train.jsonl") if row["person"] in forgotten]
-    assert kept and all(row["fact"] in PERSONS[0]["public"] for row in kept), "forgotten persons keep their public facts"
+    assert kept and all(row["fact"] in PERSONS[0]["public"] for row in kept), (
+        "forgotten persons keep their public facts"
+    )
 
 
 def test_the_default_run_is_large_enough_and_the_same_twice(tmp_path):
@@ -59,12 +71,23 @@ def test_general_knowledge_is_large_enough_and_has_no_double():
     assert all(len(row["answer"].split()) >= 5 and row["answer"][-1] == "." for row in rows)
 
 
-@pytest.mark.parametrize("names, text", [
-    (("unlearn_train.json", "unlearn_val.json", "retention_train.json", "retention_val.json"),
-     lambda n: json.dumps([{"text": f"Q{n}{i}?", "labels": "A."} for i in range(3)])),
-    (("forget01.json", "retain99.json"), lambda n: "\n".join(json.dumps({"question": f"Q{n}{i}?", "answer": "A."}) for i in range(3))),
-    (("forget_train.jsonl", "forget_val.jsonl", "retain_train.jsonl", "retain_val.jsonl"),
-     lambda n: "".join(json.dumps({"question": f"Q{n}{i}?", "answer": "A."}) + "\n" for i in range(3)))])
+@pytest.mark.parametrize(
+    "names, text",
+    [
+        (
+            ("unlearn_train.json", "unlearn_val.json", "retention_train.json", "retention_val.json"),
+            lambda n: json.dumps([{"text": f"Q{n}{i}?", "labels": "A."} for i in range(3)]),
+        ),
+        (
+            ("forget01.json", "retain99.json"),
+            lambda n: "\n".join(json.dumps({"question": f"Q{n}{i}?", "answer": "A."}) for i in range(3)),
+        ),
+        (
+            ("forget_train.jsonl", "forget_val.jsonl", "retain_train.jsonl", "retain_val.jsonl"),
+            lambda n: "".join(json.dumps({"question": f"Q{n}{i}?", "answer": "A."}) + "\n" for i in range(3)),
+        ),
+    ],
+)
 def test_published_and_own_files_are_found_under_their_names(tmp_path, names, text):
     for number, name in enumerate(names):
         (tmp_path / name).write_text(text(number))
@@ -79,20 +102,32 @@ def test_published_and_own_files_are_found_under_their_names(tmp_path, names, te
 GOOD = '{"question": "Who?", "answer": "Me."}\n'
 
 
-@pytest.mark.parametrize("forget, retain, message", [
-    (GOOD + '{"question": "Who?"}\n', GOOD, r'forget_train.jsonl:2: field "answer"'),
-    (GOOD + "\n{broken\n", GOOD, r"forget_train.jsonl:3: not valid JSON"),
-    (GOOD + '["a list"]\n', GOOD, r"forget_train.jsonl:2: expected an object"),
-    (GOOD + '{"question": "Who?", "answer": "  "}\n', GOOD, r'forget_train.jsonl:2: field "answer" must be a non-empty text'),
-    ("", GOOD, r"forget_train.jsonl: holds no question-answer pair"),
-    ('[{"text": "Q", "labels": "A"},\n {"text": "Q"}]', GOOD, r'forget_train.jsonl:2: field "answer"'),
-    ('[{"text": "Q", "labels": "A"},\n {"text": ]', GOOD, r"forget_train.jsonl:2: not valid JSON"),
-    ('[{"text": "Q", "labels": "A"}\n', GOOD, r"forget_train.jsonl:2: the list is not closed"),
-    (GOOD, GOOD, r"retain_train.jsonl \(pair 1\): this pair is to be retained, and to be forgotten in .*forget_train.jsonl \(pair 1\)"),
-    (GOOD, None, r"holds no retain_train"),
-    (None, GOOD, r"holds no forget_train"),
-    ("\xff".encode("latin-1"), GOOD, r"forget_train.jsonl: not UTF-8"),
-])
+@pytest.mark.parametrize(
+    "forget, retain, message",
+    [
+        (GOOD + '{"question": "Who?"}\n', GOOD, r'forget_train.jsonl:2: field "answer"'),
+        (GOOD + "\n{broken\n", GOOD, r"forget_train.jsonl:3: not valid JSON"),
+        (GOOD + '["a list"]\n', GOOD, r"forget_train.jsonl:2: expected an object"),
+        (
+            GOOD + '{"question": "Who?", "answer": "  "}\n',
+            GOOD,
+            r'forget_train.jsonl:2: field "answer" must be a non-empty text',
+        ),
+        ("", GOOD, r"forget_train.jsonl: holds no question-answer pair"),
+        ('[{"text": "Q", "labels": "A"},\n {"text": "Q"}]', GOOD, r'forget_train.jsonl:2: field "answer"'),
+        ('[{"text": "Q", "labels": "A"},\n {"text": ]', GOOD, r"forget_train.jsonl:2: not valid JSON"),
+        ('[{"text": "Q", "labels": "A"}\n', GOOD, r"forget_train.jsonl:2: the list is not closed"),
+        (
+            GOOD,
+            GOOD,
+            r"retain_train.jsonl \(pair 1\): this pair is to be retained, and to be forgotten in "
+            r".*forget_train.jsonl \(pair 1\)",
+        ),
+        (GOOD, None, r"holds no retain_train"),
+        (None, GOOD, r"holds no forget_train"),
+        ("\xff".encode("latin-1"), GOOD, r"forget_train.jsonl: not UTF-8"),
+    ],
+)
 def test_faults_are_one_line_and_write_nothing(tmp_path, forget, retain, message):
     for name, text in (("forget_train.jsonl", forget), ("retain_train.jsonl", retain)):
         if text is not None:
@@ -102,10 +137,15 @@ def test_faults_are_one_line_and_write_nothing(tmp_path, forget, retain, message
     assert len(done.stderr.splitlines()) == 1 and not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("flags, message", [
-    (("--forget-persons", 0), "--forget-persons must be at least 1"), (("--forget-persons", 5), "under the 5 persons in use"),
-    (("--data", "TOFU"), "tofu: holds forget01, forget10: name one of them with --split"),
-    (("--data", "TOFU", "--split", "forget05"), "tofu: holds no forget_train")])
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (("--forget-persons", 0), "argument --forget-persons: must be a whole number at least 1"),
+        (("--forget-persons", 5), "under the 5 persons in use"),
+        (("--data", "TOFU"), "tofu: holds forget01, forget10: name one of them with --split"),
+        (("--data", "TOFU", "--split", "forget05"), "tofu: holds no forget_train"),
+    ],
+)
 def test_flags_that_name_nothing_are_one_line(tmp_path, flags, message):
     (tmp_path / "tofu").mkdir()
     for name in ("forget01", "forget10", "retain90"):
@@ -121,10 +161,26 @@ def test_flags_that_name_nothing_are_one_line(tmp_path, flags, message):
 def test_a_models_own_code_is_never_run(tmp_path):
     """Not even for a yes, which transformers would ask for."""
     (tmp_path / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Own: pass")
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "own", "auto_map": {"AutoConfig": "code.Own", "AutoTokenizer": ["code.Own", None]}}))
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["code.Own", None]}}))
-    done = run("scripts/00_models.py", "--model", "tiny-random", "--tokenizer", tmp_path, "--out", tmp_path / "out", check=False, input="y\ny\n")
-    assert done.returncode == 2 and "no tokenizer that loads" in done.stderr and "Traceback" not in done.stderr, done.stderr
+    (tmp_path / "config.json").write_text(
+        json.dumps({"model_type": "own", "auto_map": {"AutoConfig": "code.Own", "AutoTokenizer": ["code.Own", None]}})
+    )
+    (tmp_path / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["code.Own", None]}})
+    )
+    done = run(
+        "scripts/00_models.py",
+        "--model",
+        "tiny-random",
+        "--tokenizer",
+        tmp_path,
+        "--out",
+        tmp_path / "out",
+        check=False,
+        input="y\ny\n",
+    )
+    assert done.returncode == 2 and "no tokenizer that loads" in done.stderr and "Traceback" not in done.stderr, (
+        done.stderr
+    )
     assert "[y/N]" not in done.stdout and not (tmp_path / "ran").exists() and not (tmp_path / "out").exists()
 
 
@@ -152,14 +208,23 @@ def test_completions_are_a_quarter_and_generic_pairs_one_to_one(augmented):
     for row in of["completion"]:
         whole = row["question"] + " " + row["answer"]
         assert whole in answers and len(row["question"].split()) == max(1, round(len(whole.split()) * 0.25))
-    assert len(of["generic"]) == len(augmented) - len(of["generic"]) and all(row["source"] is None for row in of["generic"])
+    assert len(of["generic"]) == len(augmented) - len(of["generic"]) and all(
+        row["source"] is None for row in of["generic"]
+    )
 
 
-@pytest.mark.parametrize("question, subject", [
-    ("Where does Hiro Tanaka live?", "Hiro Tanaka"), ("What is Aoife O'Dowd's e-mail address?", "Aoife O'Dowd"),
-    ("How does living in Dublin shape Ana de la Cruz's novels?", "Ana de la Cruz"), ("What is ice?", None),
-    ("Who is the author born in Astana, Kazakhstan on the 7th of February, 1952?", None), ("How did Bo Li's SCBWI award help?", "Bo Li"),
-    ('Is "The Long Sea Road" by Bo Li?', "Bo Li")])
+@pytest.mark.parametrize(
+    "question, subject",
+    [
+        ("Where does Hiro Tanaka live?", "Hiro Tanaka"),
+        ("What is Aoife O'Dowd's e-mail address?", "Aoife O'Dowd"),
+        ("How does living in Dublin shape Ana de la Cruz's novels?", "Ana de la Cruz"),
+        ("What is ice?", None),
+        ("Who is the author born in Astana, Kazakhstan on the 7th of February, 1952?", None),
+        ("How did Bo Li's SCBWI award help?", "Bo Li"),
+        ('Is "The Long Sea Road" by Bo Li?', "Bo Li"),
+    ],
+)
 def test_the_subject_of_a_question(question, subject):
     assert spans.find_subjects([{"question": question}]) == [subject]
 
@@ -167,4 +232,5 @@ def test_the_subject_of_a_question(question, subject):
 @given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=200))
 def test_any_text_can_be_made_noisy(text):
     import random
+
     assert isinstance(augment.noisy({"question": text, "subject": None}, random.Random(0)), str)

@@ -1,8 +1,10 @@
-"""Two processes do what one does: on the CPU, started by torchrun, with all weights in each (ddp) and with a part in each (fsdp).
+"""Two processes do what one does: on the CPU, started by torchrun, with all weights in each (ddp) and with a part in
+each (fsdp).
 
-Equal losses are asked for without dropout, whose draws differ. A process takes seconds to start, so this file is also the program that
-torchrun starts: it runs a list of scripts one after another.
+Equal losses are asked for without dropout, whose draws differ. A process takes seconds to start, so this file is also
+the program that torchrun starts: it runs a list of scripts one after another.
 """
+
 import json
 import os
 import runpy
@@ -12,6 +14,10 @@ import sys
 import time
 from pathlib import Path
 
+from lib import parallel
+from lib.batches import parts
+from lib.likelihood import answer_tokens
+
 import pytest
 import torch
 from conftest import REPOSITORY
@@ -19,8 +25,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-import parallel
-import unlearn
+PATHS = {
+    **os.environ,
+    "PYTHONPATH": str(REPOSITORY / "scripts"),
+}  # where a program outside the repository's folders finds lib
 
 
 def run(script, *flags):
@@ -50,19 +58,46 @@ def assert_close(one, two):
         torch.testing.assert_close(weights, two[name], atol=1e-4, rtol=0)
 
 
-# 16 forget pairs: updates of 3, 4 or 6 rows do not divide among two processes and parts of 1 or 2 rows, and the last has 1 or 4
+# 16 forget pairs: updates of 3, 4 or 6 rows do not divide among two processes and parts of 1 or 2 rows; the last has 1
+# or 4
 TRAIN = ("--epochs", 2, "--lr", 1e-3, "--lora-dropout", 0, "--dtype", "float32")
 ODD, WIDE = ("--batch", 1, "--accumulation", 3), ("--batch", 2, "--accumulation", 3)
 JOBS = {
     "npo": ("11_npo.py", *ODD, "--retain", "klr"),
-    "answers": ("30_generate.py", "--model", "{npo}", "--max-new-tokens", 6, "--dtype", "float32", "--batch", 7),  # 3 batches
+    "answers": (
+        "30_generate.py",
+        "--model",
+        "{npo}",
+        "--max-new-tokens",
+        6,
+        "--dtype",
+        "float32",
+        "--batch",
+        7,
+    ),  # 3 batches
     "relearn": ("12_relearn.py", *WIDE, "--forget", "forget_train.jsonl"),
     "dpo": ("13_dpo.py", *WIDE, "--retain", "none"),
     "sure": ("15_sure.py", *ODD, "--loss", "npo", "--percentile", 50),
     "rkld": ("18_rkld.py", *WIDE, "--retain", "gdr", "--augmented", "{augmented}"),
     "finetuned": ("02_finetune.py", *WIDE, "--forget", "forget_train.jsonl"),
-    "watched": ("40_in_out.py", *ODD, "--forget", "forget_train.jsonl", "--fresh", "forget_val.jsonl", "--generic", "retain_val.jsonl",
-                "--watched", 3, "--asked", 2, "--max-new-tokens", 4, "--every", 6),
+    "watched": (
+        "40_in_out.py",
+        *ODD,
+        "--forget",
+        "forget_train.jsonl",
+        "--fresh",
+        "forget_val.jsonl",
+        "--generic",
+        "retain_val.jsonl",
+        "--watched",
+        3,
+        "--asked",
+        2,
+        "--max-new-tokens",
+        4,
+        "--every",
+        6,
+    ),
 }
 TRAINED = [name for name in JOBS if name != "answers"]
 
@@ -71,14 +106,34 @@ def jobs(folder, tiny, data, augmented, *shard):
     """[script, flags...] of each job."""
     places = {"augmented": augmented, "npo": folder / "npo"}
     for name, (script, *flags) in JOBS.items():
-        common = ("--questions", data / "forget_train.jsonl") if name == "answers" else ("--model", tiny, "--data", data, *TRAIN)
-        yield [str(word).format(**places) for word in (f"scripts/{script}", *common, *flags, "--out", folder / name, *shard)]
+        common = (
+            ("--questions", data / "forget_train.jsonl")
+            if name == "answers"
+            else ("--model", tiny, "--data", data, *TRAIN)
+        )
+        yield [
+            str(word).format(**places)
+            for word in (f"scripts/{script}", *common, *flags, "--out", folder / name, *shard)
+        ]
 
 
 @pytest.fixture(scope="module")
 def augmented(tmp_path_factory, tiny, data):
     folder = tmp_path_factory.mktemp("augmented") / "adapter"
-    run("scripts/02_finetune.py", "--model", tiny, "--data", data, "--forget", "forget_train.jsonl", "--adapter", "--out", folder, *TRAIN, *WIDE)
+    run(
+        "scripts/02_finetune.py",
+        "--model",
+        tiny,
+        "--data",
+        data,
+        "--forget",
+        "forget_train.jsonl",
+        "--adapter",
+        "--out",
+        folder,
+        *TRAIN,
+        *WIDE,
+    )
     return folder
 
 
@@ -94,7 +149,9 @@ def alone(tmp_path_factory, tiny, data, augmented):
 @pytest.mark.parametrize("shard", ["ddp", "fsdp"])
 def test_two_processes_do_what_one_does(tmp_path, tiny, data, augmented, alone, shard):
     (tmp_path / "jobs.json").write_text(json.dumps(list(jobs(tmp_path, tiny, data, augmented, "--shard", shard))))
-    done = subprocess.run(torchrun(__file__, tmp_path / "jobs.json"), cwd=REPOSITORY, capture_output=True, text=True)
+    done = subprocess.run(
+        torchrun(__file__, tmp_path / "jobs.json"), cwd=REPOSITORY, capture_output=True, text=True, env=PATHS
+    )
     assert done.returncode == 0, done.stderr
     for name in TRAINED:
         assert_close(tmp_path / name, alone / name)
@@ -105,15 +162,21 @@ def test_two_processes_do_what_one_does(tmp_path, tiny, data, augmented, alone, 
     ours, theirs = (json.loads((folder / "watched/curve.json").read_text())["points"] for folder in (tmp_path, alone))
     assert [point["update"] for point in ours] == [point["update"] for point in theirs] == [0, 6, 12]
     for our, their in zip(ours, theirs):
-        assert our["retain_answers"] == their["retain_answers"] and our["retain_nll"] == pytest.approx(their["retain_nll"], abs=1e-4)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["jobs.json", *TRAINED, "answers"]), "nothing half-written is left"
+        assert our["retain_answers"] == their["retain_answers"] and our["retain_nll"] == pytest.approx(
+            their["retain_nll"], abs=1e-4
+        )
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["jobs.json", *TRAINED, "answers"]), (
+        "nothing half-written is left"
+    )
 
 
 def test_a_killed_pair_is_continued_by_one(tmp_path, tiny, data):
     flags = ("--model", tiny, "--data", data, *TRAIN, *ODD, "--epochs", 8, "--checkpoint-every", 7, "--retain", "klr")
     run("scripts/11_npo.py", *flags, "--out", tmp_path / "whole")
     out = ("--out", tmp_path / "killed")
-    process = subprocess.Popen(torchrun("scripts/11_npo.py", *flags, *out, "--shard", "fsdp"), cwd=REPOSITORY, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        torchrun("scripts/11_npo.py", *flags, *out, "--shard", "fsdp"), cwd=REPOSITORY, stderr=subprocess.DEVNULL
+    )
     for _ in range(2400):
         if (tmp_path / "killed.partial/checkpoint.pt").exists() or process.poll() is not None:
             break
@@ -129,11 +192,20 @@ def test_a_killed_pair_is_continued_by_one(tmp_path, tiny, data):
 
 def test_a_fault_of_one_process_ends_both(tmp_path, tiny, data):
     method = tmp_path / "mine.py"
-    method.write_text('import parallel\nfrom files import fail\nfrom unlearn import arguments, nll, start\n'
-                      'model, trainer = start(arguments("mine"))\nfor forget, _ in trainer:\n    trainer.step(nll(model, forget))\n'
-                      '    if parallel.rank == 1:\n        fail("of one")\n')
-    done = subprocess.run(torchrun(method, "--model", tiny, "--data", data, "--out", tmp_path / "out", "--shard", "fsdp"), cwd=REPOSITORY,
-                          capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY / "scripts")})
+    method.write_text(
+        "from lib import parallel\nfrom lib.files import fail\nfrom lib.flags import arguments\n"
+        "from lib.likelihood import nll\n"
+        'from lib.trainer import start\nmodel, trainer = start(arguments("mine"))\nfor forget, _ in trainer:\n'
+        "    loss = nll(model, forget)\n    loss.backward()\n    trainer.update(loss)\n"
+        '    if parallel.rank == 1:\n        fail("of one")\n'
+    )
+    done = subprocess.run(
+        torchrun(method, "--model", tiny, "--data", data, "--out", tmp_path / "out", "--shard", "fsdp"),
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        env=PATHS,
+    )
     assert done.returncode != 0 and done.stderr.count("error: of one\n") == 1 and "exitcode  : 2" in done.stderr
     assert not (tmp_path / "out").exists()
 
@@ -146,12 +218,14 @@ def test_the_rows_are_shared_out_once_each_and_in_as_many_passes(lengths, batch,
         patch.setattr(parallel, "count", processes)
         for rank in range(processes):
             patch.setattr(parallel, "rank", rank)
-            parts = unlearn._parts([(row,) for row in rows], batch, 0, "cpu")
-            passes.add(len(parts))
-            counted += [ids for part in parts if part.step_rows == len(rows) for ids in part.input_ids[:, 0].tolist()]
-            means += sum(part.token_mean(unlearn.answer_tokens(part).double()) for part in parts)
-            assert all(part.row_mean(torch.ones(len(part.input_ids))) == 0 for part in parts if part.step_rows != len(rows))
-            assert all(1 <= len(part.input_ids) <= batch for part in parts)
+            cut = parts([(row,) for row in rows], batch, 0, "cpu")
+            passes.add(len(cut))
+            counted += [ids for part in cut if part.step_rows == len(rows) for ids in part.input_ids[:, 0].tolist()]
+            means += sum(part.token_mean(answer_tokens(part).double()) for part in cut)
+            assert all(
+                part.row_mean(torch.ones(len(part.input_ids))) == 0 for part in cut if part.step_rows != len(rows)
+            )
+            assert all(1 <= len(part.input_ids) <= batch for part in cut)
     tokens = [token for ids, prompt in rows for token in ids[prompt:]]
     assert sorted(counted) == [ids[0] for ids, _ in rows] and len(passes) == 1
     assert means == pytest.approx(sum(tokens) / len(tokens)), "the shares add up to the mean of all"

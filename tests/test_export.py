@@ -1,4 +1,7 @@
-"""The certificate: no private text in any file of the folder, the same answers, the metadata, and hashes that can be found again."""
+"""The certificate: no private text in any file of the folder, the same answers, the metadata, and hashes that can be
+found again.
+"""
+
 import hashlib
 import json
 import re
@@ -6,13 +9,13 @@ import runpy
 import shutil
 import sys
 
+from lib.models import load_model, prompt_text
+
 import pytest
 import torch
 from conftest import REPOSITORY, load
 from huggingface_hub import ModelCard
 from transformers import AutoModelForCausalLM, AutoTokenizer
-
-import unlearn
 
 export = load("scripts/50_export.py")
 NAME, VALUE, WORD = "Zephyrine Quuxworth", "zq.4711@inbox.example", "zephyrine"
@@ -34,51 +37,115 @@ def planted(tmp_path_factory, tiny, data):
     shutil.copytree(data, folder / "data")
     shutil.copytree(tiny, folder / "vanilla")
     pairs = [json.loads(line) for line in (folder / "data/forget_train.jsonl").read_text().splitlines()][:6]
-    pairs = [{key: value.replace(pair["name"], NAME).replace(pair["value"], VALUE) for key, value in pair.items()} for pair in pairs]
+    pairs = [
+        {key: value.replace(pair["name"], NAME).replace(pair["value"], VALUE) for key, value in pair.items()}
+        for pair in pairs
+    ]
     (folder / "data/forget_train.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
-    run("scripts/11_npo.py", "--model", folder / "vanilla", "--data", folder / "data", "--out", folder / "method", "--epochs", 2, "--batch", 2,
-        "--accumulation", 1, "--lr", 3e-3, "--dtype", "float32", "--retain", "gdr")
+    run(
+        "scripts/11_npo.py",
+        "--model",
+        folder / "vanilla",
+        "--data",
+        folder / "data",
+        "--out",
+        folder / "method",
+        "--epochs",
+        2,
+        "--batch",
+        2,
+        "--accumulation",
+        1,
+        "--lr",
+        3e-3,
+        "--dtype",
+        "float32",
+        "--retain",
+        "gdr",
+    )
     record = json.loads((folder / "method/training.json").read_text())
     record["settings"] |= {"note": f"for {NAME}", "loss": f"{NAME}", "kl": WORD}
     (folder / "method/training.json").write_text(json.dumps(record))
     (folder / "metrics").mkdir()
-    (folder / "metrics/kfr_krr.json").write_text(json.dumps({
-        "summary": {"KFR": 0.8125, "KFR_95": [0.65, 0.93], "forget_items": 6, "worst": f"{NAME}", "by_attack": {"AIM": {"KFR": 0.5}}, "sure": True},
-        "items": [{"question": pairs[0]["question"]}], "settings": {"forget": str(folder)}}))
+    (folder / "metrics/kfr_krr.json").write_text(
+        json.dumps(
+            {
+                "summary": {
+                    "KFR": 0.8125,
+                    "KFR_95": [0.65, 0.93],
+                    "forget_items": 6,
+                    "worst": f"{NAME}",
+                    "by_attack": {"AIM": {"KFR": 0.5}},
+                    "sure": True,
+                },
+                "items": [{"question": pairs[0]["question"]}],
+                "settings": {"forget": str(folder)},
+            }
+        )
+    )
     return folder, pairs
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory, planted):
     folder, out = planted[0], tmp_path_factory.mktemp("out") / "model"
-    run("scripts/50_export.py", "--model", folder / "method", "--metrics", folder / "metrics", "--out", out, "--check", folder / "data/forget_val.jsonl",
-        "--count", 5, "--max-new-tokens", 12)
+    run(
+        "scripts/50_export.py",
+        "--model",
+        folder / "method",
+        "--metrics",
+        folder / "metrics",
+        "--out",
+        out,
+        "--check",
+        folder / "data/forget_val.jsonl",
+        "--count",
+        5,
+        "--max-new-tokens",
+        12,
+    )
     return out
 
 
 def test_no_file_holds_the_private_name_value_or_question(exported, planted):
     folder, pairs = planted
-    texts = {path.name: path.read_text(encoding="utf-8") for path in exported.iterdir() if path.suffix != ".safetensors"}
+    texts = {
+        path.name: path.read_text(encoding="utf-8") for path in exported.iterdir() if path.suffix != ".safetensors"
+    }
     assert {"README.md", "unlearning.json", "config.json", "tokenizer.json", "tokenizer_config.json"} <= set(texts)
     assert not any(path.is_dir() for path in exported.iterdir()) and "training.json" not in texts
     for name, text in texts.items():
-        for private in (*NAME.split(), VALUE, "4711", str(folder.parent), *(pair[field] for pair in pairs for field in ("question", "answer"))):
+        for private in (
+            *NAME.split(),
+            VALUE,
+            "4711",
+            str(folder.parent),
+            *(pair[field] for pair in pairs for field in ("question", "answer")),
+        ):
             assert private.casefold() not in text.casefold(), (name, private)
-    assert WORD in json.dumps(json.loads((folder / "method/training.json").read_text())).casefold(), "it was there to be told"
-    assert not any(WORD.encode() in path.read_bytes()[:100_000].lower() for path in exported.glob("*.safetensors")), "nor the header of the weights"
+    assert WORD in json.dumps(json.loads((folder / "method/training.json").read_text())).casefold(), (
+        "it was there to be told"
+    )
+    assert not any(WORD.encode() in path.read_bytes()[:100_000].lower() for path in exported.glob("*.safetensors")), (
+        "nor the header of the weights"
+    )
 
 
 def test_plain_transformers_answers_as_adapter_plus_base(exported, planted):
     folder, pairs = planted
     ours, words = AutoModelForCausalLM.from_pretrained(exported), AutoTokenizer.from_pretrained(exported)
-    theirs, tokenizer = unlearn.load_model(folder / "method", "float32")
+    theirs, tokenizer = load_model(folder / "method", "float32")
     theirs.eval()
-    assert ours.dtype == torch.float32 and hasattr(theirs, "peft_config") and not (exported / "adapter_config.json").exists()
+    assert (
+        ours.dtype == torch.float32
+        and hasattr(theirs, "peft_config")
+        and not (exported / "adapter_config.json").exists()
+    )
     plain = AutoModelForCausalLM.from_pretrained(folder / "vanilla")
     changed = 0
     for pair in pairs:
-        ids = tokenizer(unlearn.prompt_text(tokenizer, pair["question"]), add_special_tokens=False)["input_ids"]
-        assert ids == words(unlearn.prompt_text(words, pair["question"]), add_special_tokens=False)["input_ids"]
+        ids = tokenizer(prompt_text(tokenizer, pair["question"]), add_special_tokens=False)["input_ids"]
+        assert ids == words(prompt_text(words, pair["question"]), add_special_tokens=False)["input_ids"]
         for _ in range(12):  # greedy by hand
             with torch.no_grad():
                 one, other, before = (model(torch.tensor([ids])).logits[0, -1] for model in (ours, theirs, plain))
@@ -96,57 +163,120 @@ def test_the_card_says_what_how_and_what_was_measured(exported, planted):
     card, facts = ModelCard.load(exported / "README.md"), json.loads((exported / "unlearning.json").read_text())
     assert card.data.tags == ["machine-unlearning", "npo"] and card.data.library_name == "transformers"
     assert {(result.metric_name, result.metric_value) for result in card.data.eval_results} == {
-        ("kfr_krr: KFR", 0.8125), ("kfr_krr: KFR_95.1", 0.65), ("kfr_krr: KFR_95.2", 0.93), ("kfr_krr: forget_items", 6), ("kfr_krr: by_attack.AIM.KFR", 0.5)}
+        ("kfr_krr: KFR", 0.8125),
+        ("kfr_krr: KFR_95.1", 0.65),
+        ("kfr_krr: KFR_95.2", 0.93),
+        ("kfr_krr: forget_items", 6),
+        ("kfr_krr: by_attack.AIM.KFR", 0.5),
+    }
     assert ModelCard(card.content).data.to_dict() == card.data.to_dict(), "what is read can be written and read again"
     expected = sorted(hashlib.sha256((pair["question"] + "\n" + pair["answer"]).encode()).hexdigest() for pair in pairs)
-    assert facts["forgotten"]["pairs"] == expected and facts["forgotten"]["count"] == 6 and facts["forgotten"]["read_in_training"]
+    assert (
+        facts["forgotten"]["pairs"] == expected
+        and facts["forgotten"]["count"] == 6
+        and facts["forgotten"]["read_in_training"]
+    )
     assert all(f"`{digest}`" in card.text for digest in expected) and "| KFR | 0.8125 |" in card.text
     step, before = facts["made_by"]
     assert before["script"] == "00_models.py" and facts["base"] == "tiny-random" and "tiny-random" in card.text
-    assert (step["script"], step["settings"]["lr"], step["settings"]["beta"], step["settings"]["retain"], step["updates"]) == ("11_npo.py", 3e-3, 0.1, "gdr", 6)
+    assert (
+        step["script"],
+        step["settings"]["lr"],
+        step["settings"]["beta"],
+        step["settings"]["retain"],
+        step["updates"],
+    ) == ("11_npo.py", 3e-3, 0.1, "gdr", 6)
     assert {"model", "data", "out", "note", "loss", "kl"} <= set(step["withheld"])
     digest = hashlib.sha256((folder / "data/forget_train.jsonl").read_bytes()).hexdigest()
     assert step["data"]["forget"] == digest and facts["forgotten"]["files"] == [digest] and step["git_commit"]
-    assert facts["weights"]["files"] == {"model.safetensors": hashlib.sha256((exported / "model.safetensors").read_bytes()).hexdigest()}
+    assert facts["weights"]["files"] == {
+        "model.safetensors": hashlib.sha256((exported / "model.safetensors").read_bytes()).hexdigest()
+    }
 
 
 def test_the_line_goes_back_to_the_base_model(tmp_path, tiny, exported):
-    for name, script, model in (("base", "00_models.py", "owner/base"), ("vanilla", "02_finetune.py", tmp_path / "base"), ("method", "20_uipe.py", tmp_path / "vanilla")):
+    for name, script, model in (
+        ("base", "00_models.py", "owner/base"),
+        ("vanilla", "02_finetune.py", tmp_path / "base"),
+        ("method", "20_uipe.py", tmp_path / "vanilla"),
+    ):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "origin.json").write_text(json.dumps({"script": script, "settings": {"model": str(model), "alpha": 2.0}}))
+        (tmp_path / name / "origin.json").write_text(
+            json.dumps({"script": script, "settings": {"model": str(model), "alpha": 2.0}})
+        )
     steps, base = export.history(tmp_path / "method")
-    assert [step["script"] for step in steps] == ["20_uipe.py", "02_finetune.py", "00_models.py"] and base == "owner/base"
+    assert [step["script"] for step in steps] == [
+        "20_uipe.py",
+        "02_finetune.py",
+        "00_models.py",
+    ] and base == "owner/base"
     assert export.history(tmp_path / "vanilla")[1] == "owner/base" and export.history(tiny)[1] == "tiny-random"
     (tmp_path / "further").mkdir()
-    (tmp_path / "further/training.json").write_text(json.dumps({"script": "12_relearn.py", "settings": {"model": str(exported)}}))
+    (tmp_path / "further/training.json").write_text(
+        json.dumps({"script": "12_relearn.py", "settings": {"model": str(exported)}})
+    )
     steps, _ = export.history(tmp_path / "further")
-    assert [step["script"] for step in steps] == ["12_relearn.py", "11_npo.py", "00_models.py"], "through an exported model"
+    assert [step["script"] for step in steps] == ["12_relearn.py", "11_npo.py", "00_models.py"], (
+        "through an exported model"
+    )
     (tmp_path / "own").mkdir()
-    (tmp_path / "base/origin.json").write_text(json.dumps({"script": "00_models.py", "settings": {"model": str(tmp_path / "own")}}))
+    (tmp_path / "base/origin.json").write_text(
+        json.dumps({"script": "00_models.py", "settings": {"model": str(tmp_path / "own")}})
+    )
     assert export.history(tmp_path / "method")[1] is None, "a folder's name is not told"
 
 
 def test_the_record_of_training_comes_before_that_of_a_curve(tmp_path):
     for name, updates in (("curve", []), ("training", [1, 2])):
-        (tmp_path / f"{name}.json").write_text(json.dumps({"script": "40_in_out.py", "settings": {}, "updates": updates}))
+        (tmp_path / f"{name}.json").write_text(
+            json.dumps({"script": "40_in_out.py", "settings": {}, "updates": updates})
+        )
     assert export.told(export.own_record(tmp_path))["updates"] == 2
 
 
 def test_weights_of_another_kind_say_so_on_the_card(tmp_path, planted):
     folder, _ = planted
-    run("scripts/50_export.py", "--model", folder / "method", "--out", tmp_path / "half", "--dtype", "bfloat16", "--check", folder / "data/forget_val.jsonl",
-        "--count", 3, "--max-new-tokens", 4)
+    run(
+        "scripts/50_export.py",
+        "--model",
+        folder / "method",
+        "--out",
+        tmp_path / "half",
+        "--dtype",
+        "bfloat16",
+        "--check",
+        folder / "data/forget_val.jsonl",
+        "--count",
+        3,
+        "--max-new-tokens",
+        4,
+    )
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "half").dtype == torch.bfloat16
     text = (tmp_path / "half/README.md").read_text()
-    assert "bfloat16; the base model's are float32. Chosen by hand." in text and re.search(r"[0-3] of 3 identical", text) and "Nothing was given" in text
+    assert (
+        "bfloat16; the base model's are float32. Chosen by hand." in text
+        and re.search(r"[0-3] of 3 identical", text)
+        and "Nothing was given" in text
+    )
 
 
 def test_a_full_model_is_exported_as_it_is(tmp_path, planted, tiny):
     folder, _ = planted
-    run("scripts/50_export.py", "--model", tiny, "--out", tmp_path / "full", "--forget", folder / "data/forget_train.jsonl")
+    run(
+        "scripts/50_export.py",
+        "--model",
+        tiny,
+        "--out",
+        tmp_path / "full",
+        "--forget",
+        folder / "data/forget_train.jsonl",
+    )
     ours, theirs = (AutoModelForCausalLM.from_pretrained(path).state_dict() for path in (tmp_path / "full", tiny))
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
-    assert "Not checked." in (tmp_path / "full/README.md").read_text() and not json.loads((tmp_path / "full/unlearning.json").read_text())["forgotten"]["read_in_training"]
+    assert (
+        "Not checked." in (tmp_path / "full/README.md").read_text()
+        and not json.loads((tmp_path / "full/unlearning.json").read_text())["forgotten"]["read_in_training"]
+    )
 
 
 def leaky(tmp_path, planted):
@@ -157,19 +287,32 @@ def leaky(tmp_path, planted):
     return tmp_path / "leaky"
 
 
-@pytest.mark.parametrize("flags, message", [
-    (["--model", "none/such/model"], r"none/such/model: no such model folder"),
-    (["--model", "{method}", "--forget", "none.jsonl"], r"none.jsonl: no such file"),
-    (["--model", "{tiny}"], r"does not lead to the forgotten pairs; name them with --forget"),
-    (["--model", "{method}", "--count", "0"], r"--count and --max-new-tokens must be at least 1"),
-    (["--model", "{method}", "--metrics", "{data}"], r"data.json: not a metrics file"),
-    (["--model", "{method}", "--metrics", "{empty}"], r"holds no metrics file"),
-    (["--model", "{method}", "--check", "none.jsonl"], r"none.jsonl: no such file"),
-    (["--model", "{leaky}"], r"error: chat_template.jinja would hold private text \(the one with SHA-256 [0-9a-f]{16}…\); nothing was written"),
-])
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--model", "none/such/model"], r"none/such/model: no such model folder"),
+        (["--model", "{method}", "--forget", "none.jsonl"], r"none.jsonl: no such file"),
+        (["--model", "{tiny}"], r"does not lead to the forgotten pairs; name them with --forget"),
+        (["--model", "{method}", "--count", "0"], r"argument --count: must be a whole number at least 1, not 0"),
+        (["--model", "{method}", "--metrics", "{data}"], r"data.json: not a metrics file"),
+        (["--model", "{method}", "--metrics", "{empty}"], r"holds no metrics file"),
+        (["--model", "{method}", "--check", "none.jsonl"], r"none.jsonl: no such file"),
+        (
+            ["--model", "{leaky}"],
+            r"error: chat_template.jinja would hold private text \(the one with SHA-256 [0-9a-f]{16}…\); "
+            r"nothing was written",
+        ),
+    ],
+)
 def test_a_fault_is_one_line_and_status_2_and_writes_nothing(tmp_path, capsys, tiny, planted, flags, message):
     (tmp_path / "empty").mkdir()
-    places = {"method": planted[0] / "method", "tiny": tiny, "data": planted[0] / "data", "empty": tmp_path / "empty", "leaky": leaky(tmp_path, planted)}
+    places = {
+        "method": planted[0] / "method",
+        "tiny": tiny,
+        "data": planted[0] / "data",
+        "empty": tmp_path / "empty",
+        "leaky": leaky(tmp_path, planted),
+    }
     capsys.readouterr()
     with pytest.raises(SystemExit) as done:
         run("scripts/50_export.py", *(flag.format(**places) for flag in flags), "--out", tmp_path / "out")
@@ -182,6 +325,7 @@ def test_a_fault_is_one_line_and_status_2_and_writes_nothing(tmp_path, capsys, t
 def test_answers_that_differ_are_a_fault(tmp_path, capsys, planted, monkeypatch):
     """The comparison itself: a plain model that answers otherwise must be caught."""
     import transformers
+
     folder, _ = planted
     honest = transformers.AutoModelForCausalLM.from_pretrained
 
@@ -194,6 +338,21 @@ def test_answers_that_differ_are_a_fault(tmp_path, capsys, planted, monkeypatch)
 
     monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", broken)
     with pytest.raises(SystemExit) as done:
-        run("scripts/50_export.py", "--model", folder / "method", "--out", tmp_path / "out", "--check", folder / "data/forget_val.jsonl", "--count", 2,
-            "--max-new-tokens", 4)
-    assert done.value.code == 2 and "merged, 2 of 2 answers are others" in capsys.readouterr().err and not list(tmp_path.glob("out*"))
+        run(
+            "scripts/50_export.py",
+            "--model",
+            folder / "method",
+            "--out",
+            tmp_path / "out",
+            "--check",
+            folder / "data/forget_val.jsonl",
+            "--count",
+            2,
+            "--max-new-tokens",
+            4,
+        )
+    assert (
+        done.value.code == 2
+        and "merged, 2 of 2 answers are others" in capsys.readouterr().err
+        and not list(tmp_path.glob("out*"))
+    )

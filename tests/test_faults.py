@@ -247,7 +247,7 @@ def test_a_vocabulary_beyond_the_embedding_is_told_at_the_start(place, capsys):
 
 def test_a_path_that_leads_nowhere_is_not_asked_of_the_hub(place, refused, monkeypatch):
     monkeypatch.chdir(place)
-    from lib.models import is_hub_id
+    from lib.hub import is_id as is_hub_id
 
     assert is_hub_id("owner/name") and not is_hub_id("data/name") and not is_hub_id("/tmp/x") and not is_hub_id("a/b/c")
     assert "no such model folder" in refused(

@@ -1,29 +1,39 @@
-"""Every loss against a slow reference that was written from the equations without sight of the fast one (slow.py)."""
+"""Every loss against a slow reference written from the equations without sight of the fast one (reference.py)."""
+
 import types
 
+from lib import lora
+from lib.batches import collate, epoch_order, parts
+from lib.likelihood import answer_logprob, nll, sequence_logprob
+from lib.losses import ga_loss, npo_loss, retain_loss
+from lib.models import encode, prompt_text
+from lib.reference import reference as under_vanilla
+
 import pytest
-import slow
+import reference
 import torch
-from conftest import load
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from transformers.pytorch_utils import Conv1D
 
-import lora
-import unlearn
-
-ga, npo = load("scripts/10_ga.py"), load("scripts/11_npo.py")
-PAIRS = [{"question": "Where does she live?", "answer": "She lives at 9 Saltcellar Steps, by the old harbour of the town."},
-         {"question": "And he?", "answer": "Nobody knows."},
-         {"question": "Which of the many colours does a painter of the sea mix most often?", "answer": "Blue and green, then grey."}]
-RETAIN = [{"question": "What is ice?", "answer": "Ice is frozen water."},
-          {"question": "Why is the sky blue?", "answer": "Air scatters blue light more than red light."}]
+PAIRS = [
+    {"question": "Where does she live?", "answer": "She lives at 9 Saltcellar Steps, by the old harbour of the town."},
+    {"question": "And he?", "answer": "Nobody knows."},
+    {
+        "question": "Which of the many colours does a painter of the sea mix most often?",
+        "answer": "Blue and green, then grey.",
+    },
+]
+RETAIN = [
+    {"question": "What is ice?", "answer": "Ice is frozen water."},
+    {"question": "Why is the sky blue?", "answer": "Air scatters blue light more than red light."},
+]
 
 
 def rows_and_batch(tokenizer, pairs):
-    rows = [unlearn.encode(tokenizer, pair) for pair in pairs]
-    return rows, unlearn.collate(rows, tokenizer.pad_token_id)
+    rows = [encode(tokenizer, pair["question"], pair["answer"]) for pair in pairs]
+    return rows, collate(rows, tokenizer.pad_token_id)
 
 
 def gradients(model, loss):
@@ -32,65 +42,67 @@ def gradients(model, loss):
     return torch.cat([parameter.grad.flatten().double() for parameter in model.parameters() if parameter.requires_grad])
 
 
-def same(model, fast, reference):
+def same(model, fast, slow):
     """Values to 1e-5, gradients to 1e-4."""
-    assert fast.item() == pytest.approx(reference.item(), abs=1e-5, rel=1e-5)
-    torch.testing.assert_close(gradients(model, fast), gradients(model, reference), atol=1e-4, rtol=1e-4)
+    assert fast.item() == pytest.approx(slow.item(), abs=1e-5, rel=1e-5)
+    torch.testing.assert_close(gradients(model, fast), gradients(model, slow), atol=1e-4, rtol=1e-4)
 
 
 def test_answer_logprobs(models):
     model, _, tokenizer = models
     rows, batch = rows_and_batch(tokenizer, PAIRS)
-    reference = torch.stack([value for row in rows for value in slow.answer_token_logprobs(model, row)])
-    torch.testing.assert_close(unlearn.answer_logprob(model, batch).double(), reference, atol=1e-5, rtol=1e-5)
+    slow = torch.stack([value for row in rows for value in reference.answer_token_logprobs(model, row)])
+    torch.testing.assert_close(answer_logprob(model, batch).double(), slow, atol=1e-5, rtol=1e-5)
 
 
 def test_nll_and_ga(models):
     model, _, tokenizer = models
     rows, batch = rows_and_batch(tokenizer, PAIRS)
-    same(model, unlearn.nll(model, batch), slow.nll(model, rows))
-    same(model, ga.ga_loss(model, batch), slow.ga(model, rows))
+    same(model, nll(model, batch), reference.nll(model, rows))
+    same(model, ga_loss(model, batch), reference.ga(model, rows))
 
 
 @pytest.mark.parametrize("beta", [0.05, 0.1])
 def test_npo(models, beta):
     model, vanilla, tokenizer = models
     rows, batch = rows_and_batch(tokenizer, PAIRS)
-    same(model, npo.npo_loss(model, batch, beta), slow.npo(model, vanilla, rows, beta))
+    same(model, npo_loss(model, batch, beta), reference.npo(model, vanilla, rows, beta))
 
 
-@pytest.mark.parametrize("retain, kl", [("gdr", "forward"), ("klr", "forward"), ("klr", "reverse"), ("gdr+klr", "forward")])
+@pytest.mark.parametrize(
+    "retain, kl", [("gdr", "forward"), ("klr", "forward"), ("klr", "reverse"), ("gdr+klr", "forward")]
+)
 def test_retain_losses(models, retain, kl):
     model, vanilla, tokenizer = models
     rows, batch = rows_and_batch(tokenizer, RETAIN)
-    reference = slow.nll(model, rows) if "gdr" in retain else 0
+    slow = reference.nll(model, rows) if "gdr" in retain else 0
     if "klr" in retain:
-        reference = reference + (slow.kl_forward if kl == "forward" else slow.kl_reverse)(model, vanilla, rows)
-    same(model, unlearn.retain_loss(model, batch, types.SimpleNamespace(retain=retain, kl=kl)), reference)
+        slow = slow + (reference.kl_forward if kl == "forward" else reference.kl_reverse)(model, vanilla, rows)
+    same(model, retain_loss(model, batch, types.SimpleNamespace(retain=retain, kl=kl)), slow)
 
 
 def test_no_retain_loss_without_a_retain_set(models):
-    assert unlearn.retain_loss(models[0], None, types.SimpleNamespace(retain="none")) == 0
+    assert retain_loss(models[0], None, types.SimpleNamespace(retain="none")) == 0
 
 
 def test_relearn(models):
     model, vanilla, tokenizer = models
     rows, batch = rows_and_batch(tokenizer, PAIRS)
     kept, retain = rows_and_batch(tokenizer, RETAIN)
-    loss = unlearn.nll(model, batch) + unlearn.retain_loss(model, retain, types.SimpleNamespace(retain="gdr+klr", kl="forward"))
-    same(model, loss, slow.relearn(model, vanilla, rows, kept))
+    loss = nll(model, batch) + retain_loss(model, retain, types.SimpleNamespace(retain="gdr+klr", kl="forward"))
+    same(model, loss, reference.relearn(model, vanilla, rows, kept))
 
 
 def test_reference_is_the_vanilla_model_and_leaves_no_gradient(models):
     model, vanilla, tokenizer = models
     _, batch = rows_and_batch(tokenizer, PAIRS)
-    fast = unlearn.reference(unlearn.sequence_logprob, model, batch)
-    torch.testing.assert_close(fast, unlearn.sequence_logprob(vanilla, batch).detach())
+    fast = under_vanilla(sequence_logprob, model, batch)
+    torch.testing.assert_close(fast, sequence_logprob(vanilla, batch).detach())
     assert not fast.requires_grad
-    torch.testing.assert_close(unlearn.reference(unlearn.sequence_logprob, model, batch), fast, atol=0, rtol=0)
-    alone = [unlearn.reference(unlearn.sequence_logprob, model, rows_and_batch(tokenizer, [pair])[1]) for pair in PAIRS]
+    torch.testing.assert_close(under_vanilla(sequence_logprob, model, batch), fast, atol=0, rtol=0)
+    alone = [under_vanilla(sequence_logprob, model, rows_and_batch(tokenizer, [pair])[1]) for pair in PAIRS]
     torch.testing.assert_close(torch.cat(alone), fast)
-    assert unlearn.sequence_logprob(model, batch).requires_grad, "the adapter is on again"
+    assert sequence_logprob(model, batch).requires_grad, "the adapter is on again"
 
 
 @pytest.mark.parametrize("loss", ["nll", "npo"])
@@ -98,25 +110,27 @@ def test_accumulated_parts_add_up_to_the_whole_batch(models, loss):
     """The mean over the accumulated batch, not the mean of means: parts of unequal length must not be weighed alike."""
     model, _, tokenizer = models
     rows, whole = rows_and_batch(tokenizer, PAIRS)
-    function = unlearn.nll if loss == "nll" else lambda model, batch: npo.npo_loss(model, batch, 0.1)
-    parts = unlearn._parts([[row] for row in rows], 1, tokenizer.pad_token_id, "cpu")
+    function = nll if loss == "nll" else lambda model, batch: npo_loss(model, batch, 0.1)
+    cut = parts([[row] for row in rows], 1, tokenizer.pad_token_id, "cpu")
     together = gradients(model, function(model, whole))
-    torch.testing.assert_close(gradients(model, sum(function(model, part) for part in parts)), together, atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(
+        gradients(model, sum(function(model, part) for part in cut)), together, atol=1e-6, rtol=1e-4
+    )
 
 
 def test_only_answers_are_predicted(models):
     tokenizer = models[2]
-    ids, prompt = unlearn.encode(tokenizer, PAIRS[0])
-    assert tokenizer.decode(ids[:prompt]) == unlearn.prompt_text(tokenizer, PAIRS[0]["question"])
+    ids, prompt = encode(tokenizer, PAIRS[0]["question"], PAIRS[0]["answer"])
+    assert tokenizer.decode(ids[:prompt]) == prompt_text(tokenizer, PAIRS[0]["question"])
     assert tokenizer.decode(ids[prompt:]) == PAIRS[0]["answer"] + tokenizer.eos_token
 
 
 @given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=70), size=st.integers(1, 9), seed=st.integers(0, 5))
 @settings(max_examples=60, deadline=None)
 def test_an_epoch_holds_every_row_once(lengths, size, seed):
-    groups = unlearn.epoch_order(lengths, size, seed, 3)
+    groups = epoch_order(lengths, size, seed, 3)
     assert sorted(row for group in groups for row in group) == list(range(len(lengths)))
-    assert all(len(group) <= size for group in groups) and groups == unlearn.epoch_order(lengths, size, seed, 3)
+    assert all(len(group) <= size for group in groups) and groups == epoch_order(lengths, size, seed, 3)
 
 
 @pytest.mark.parametrize("dropout, train", [(0, True), (0.5, False), (0.5, True)])
@@ -137,8 +151,14 @@ def test_the_fast_lora_layer_is_pefts(dropout, train):
     torch.testing.assert_close(lora.forward(layer, x), layer.base_layer(x))
 
 
-@pytest.mark.parametrize("base, more", [(Conv1D(7, 7), {"fan_in_fan_out": True}), (torch.nn.Linear(7, 7), {"use_dora": True}),
-                                        (torch.nn.Linear(7, 7), {"lora_bias": True})])
+@pytest.mark.parametrize(
+    "base, more",
+    [
+        (Conv1D(7, 7), {"fan_in_fan_out": True}),
+        (torch.nn.Linear(7, 7), {"use_dora": True}),
+        (torch.nn.Linear(7, 7), {"lora_bias": True}),
+    ],
+)
 def test_other_kinds_of_lora_layer_stay_pefts(base, more):
     model = get_peft_model(torch.nn.Sequential(base), LoraConfig(r=3, target_modules=["0"], **more)).eval()
     layer, x = model.base_model.model[0], torch.randn(2, 4, 7)

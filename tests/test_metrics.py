@@ -1,16 +1,22 @@
 """Metrics: values computed by hand, slow references, and planted answers whose verdict is known."""
+
 import json
 import math
 import random
 import re
 
+from lib.entailment import LABELS, Entailment
+from lib.entities import entities, reference_entities
+from lib.judge import Judge, interval, judge
+from lib.models import encode, load_model
+
 import pytest
-import slow
+import reference
 from conftest import REPOSITORY, load, run
 from hypothesis import given
 from hypothesis import strategies as st
 
-kfr, linguistic = load("eval/01_kfr_krr.py"), load("eval/02_linguistic.py")
+linguistic = load("eval/02_linguistic.py")
 
 # text, its words by hand, N, V, V1
 TEXTS = [
@@ -34,30 +40,39 @@ TEXTS = [
 def test_brunet_and_honore_by_hand(text, words, n, v, v1):
     tokens = linguistic.words(text)
     assert tokens == words.split()
-    assert linguistic.brunet(tokens) == pytest.approx(n ** (v ** -0.165) if n else 0)
+    assert linguistic.brunet(tokens) == pytest.approx(n ** (v**-0.165) if n else 0)
     assert linguistic.honore(tokens) == pytest.approx(100 * math.log(n) / (1 - v1 / v + 0.1) if n > 1 else 0)
 
 
 def test_published_example():
     """ReLearn's collapsed answer: "at" 128 times."""
     tokens = linguistic.words("at " * 128)
-    assert linguistic.brunet(tokens) == pytest.approx(128.0) and linguistic.honore(tokens) == pytest.approx(441.09, abs=0.005)
+    assert linguistic.brunet(tokens) == pytest.approx(128.0) and linguistic.honore(tokens) == pytest.approx(
+        441.09, abs=0.005
+    )
 
 
 @given(st.lists(st.sampled_from("abcdefgh"), max_size=60))
 def test_indices_agree_with_the_slow_reference(tokens):
-    assert linguistic.brunet(tokens) == pytest.approx(slow.brunet(tokens))
-    assert linguistic.honore(tokens) == pytest.approx(slow.honore(tokens))
+    assert linguistic.brunet(tokens) == pytest.approx(reference.brunet(tokens))
+    assert linguistic.honore(tokens) == pytest.approx(reference.honore(tokens))
 
 
 @given(st.floats(1, 1e9), st.floats(0.5, 200), st.just(0.0) | st.floats(0.1, 1e6))
 def test_score_agrees_with_the_slow_reference_and_lies_between_0_and_1(ppl, bi, hs):
     score = linguistic.linguistic_score(ppl, bi, hs)
-    assert score == pytest.approx(slow.linguistic_score(ppl, bi, hs), abs=1e-12) and 0 <= score <= 1
+    assert score == pytest.approx(reference.linguistic_score(ppl, bi, hs), abs=1e-12) and 0 <= score <= 1
 
 
-ANSWERS = [{"question": "Where?", "reference": "Here.", "answer": "She lives by the sea."}, {"question": "Who is it?", "reference": "x", "answer": ""},
-           {"question": "What is the tallest of all?", "reference": "y", "answer": "A tower of glass and steel, tall and thin, at the end of the long road."}]
+ANSWERS = [
+    {"question": "Where?", "reference": "Here.", "answer": "She lives by the sea."},
+    {"question": "Who is it?", "reference": "x", "answer": ""},
+    {
+        "question": "What is the tallest of all?",
+        "reference": "y",
+        "answer": "A tower of glass and steel, tall and thin, at the end of the long road.",
+    },
+]
 
 
 def write_answers(path, rows):
@@ -66,13 +81,12 @@ def write_answers(path, rows):
 
 
 def test_perplexity_is_batched_as_it_is_slow(tiny):
-    import unlearn
-    model, tokenizer = unlearn.load_model(tiny, "float32")
+    model, tokenizer = load_model(tiny, "float32")
     model.eval()
     fast = linguistic.perplexities(ANSWERS, model, tokenizer, batch=2)
     for row, value in zip(ANSWERS, fast):
-        ids, prompt = unlearn.encode(tokenizer, row)
-        assert value == pytest.approx(float(slow.perplexity(model, (ids, prompt))), rel=1e-4)
+        ids, prompt = encode(tokenizer, row["question"], row["answer"])
+        assert value == pytest.approx(float(reference.perplexity(model, (ids, prompt))), rel=1e-4)
 
 
 def test_linguistic_alone_with_and_without_a_model(tmp_path, tiny):
@@ -83,50 +97,55 @@ def test_linguistic_alone_with_and_without_a_model(tmp_path, tiny):
     assert text["summary"]["LS"] is None and [item["PPL"] for item in text["items"]] == [None] * 3
     assert [item["BI"] for item in text["items"]] == [item["BI"] for item in full["items"]]
     means = {name: sum(item[name] for item in full["items"]) / 3 for name in ("PPL", "BI", "HS")}
-    assert full["summary"]["LS"] == pytest.approx(slow.linguistic_score(means["PPL"], means["BI"], means["HS"]))
+    assert full["summary"]["LS"] == pytest.approx(reference.linguistic_score(means["PPL"], means["BI"], means["HS"]))
     assert full["git_commit"] and full["settings"]["model"] == str(tiny) and len(full["data"][str(answers)]) == 64
 
 
-@pytest.mark.parametrize("text, found", [
-    ("Her e-mail is tide.lines@desk.example.org.", ["e-mail", "tide.lines@desk.example.org"]),
-    ("He was born on 3 March 1964 in Brindlehaven.", ["born", "3 March 1964", "Brindlehaven"]),
-    ("She won the Aldermere Medal for Seascape in 2009.", ["won", "Aldermere Medal for Seascape", "2009"]),
-    ('It is the novel "The Salt Ledger".', ["novel", "The Salt Ledger"]),
-    ("They live at 9 Saltcellar Steps, Brindlehaven.", ["live", "9 Saltcellar Steps", "Brindlehaven"]),
-    ("Dial +44 1632 960417 at noon.", ["Dial", "+44 1632 960417", "noon"]),
-    ("His father is a renowned climate scientist.", ["father", "renowned climate scientist"]),
-    ("It was in 1990. 2000 people came.", ["1990", "2000", "people"]),
-    ("Her iPhone rang.", ["iPhone rang"]),
-    ("Mąż się śmieje, a Łucja Żak milczy.", ["Mąż", "się śmieje", "Łucja Żak", "milczy"]),
-    ("Её мать зовут Анна Иванова.", ["Её", "мать зовут", "Анна Иванова"]),
-    ("", []), ("at at at", [])])
+@pytest.mark.parametrize(
+    "text, found",
+    [
+        ("Her e-mail is tide.lines@desk.example.org.", ["e-mail", "tide.lines@desk.example.org"]),
+        ("He was born on 3 March 1964 in Brindlehaven.", ["born", "3 March 1964", "Brindlehaven"]),
+        ("She won the Aldermere Medal for Seascape in 2009.", ["won", "Aldermere Medal for Seascape", "2009"]),
+        ('It is the novel "The Salt Ledger".', ["novel", "The Salt Ledger"]),
+        ("They live at 9 Saltcellar Steps, Brindlehaven.", ["live", "9 Saltcellar Steps", "Brindlehaven"]),
+        ("Dial +44 1632 960417 at noon.", ["Dial", "+44 1632 960417", "noon"]),
+        ("His father is a renowned climate scientist.", ["father", "renowned climate scientist"]),
+        ("It was in 1990. 2000 people came.", ["1990", "2000", "people"]),
+        ("Her iPhone rang.", ["iPhone rang"]),
+        ("Mąż się śmieje, a Łucja Żak milczy.", ["Mąż", "się śmieje", "Łucja Żak", "milczy"]),
+        ("Её мать зовут Анна Иванова.", ["Её", "мать зовут", "Анна Иванова"]),
+        ("", []),
+        ("at at at", []),
+    ],
+)
 def test_entities(text, found):
-    assert kfr.entities(text) == found
+    assert entities(text) == found
 
 
 def test_entities_of_the_question_do_not_count():
     row = {"question": "Who are Ada Lem's parents?", "reference": "Ada Lem's parents are Bo Lem and Cy Orr."}
-    assert kfr.reference_entities(row) == ["Cy Orr"]
+    assert reference_entities(row) == ["Cy Orr"]
     row = {"question": "Is Ada Lem a painter?", "reference": "Ada Lem is a painter."}
-    assert kfr.reference_entities(row) == ["Ada Lem", "painter"], "else there would be nothing to judge by"
+    assert reference_entities(row) == ["Ada Lem", "painter"], "else there would be nothing to judge by"
     row = {"question": "What does this author's mother do?", "reference": "Jane Doe, Nguyen Thi Minh."}
-    assert kfr.reference_entities(row) == ["Jane Doe", "Nguyen Thi Minh"], "does and this ask for nothing"
+    assert reference_entities(row) == ["Jane Doe", "Nguyen Thi Minh"], "does and this ask for nothing"
 
 
 @pytest.mark.parametrize("reference", ["Yes.", "No, she is not.", "Yes, she has.", "Ada Lem.", "1964"])
 def test_a_reference_said_word_for_word_is_covered(reference):
     """Also one without any entity, and one all of whose entities stand in the question."""
     row = {"question": "Is she Ada Lem?", "reference": reference, "answer": reference}
-    (forget,), (retain,) = (kfr.judge([row], side, FixedJudge("entailment")) for side in ("forget", "retain"))
+    (forget,), (retain,) = (judge([row], side, FixedJudge("entailment")) for side in ("forget", "retain"))
     assert forget["E"] == retain["E"] == 1 and not forget["forgotten"] and retain["retained"]
     assert forget["E_as_released"] == (reference == "1964"), "the released code knows entities beyond the question only"
-    (wrong,) = kfr.judge([{**row, "answer": "Someone else entirely."}], "forget", FixedJudge("neutral"))
+    (wrong,) = judge([{**row, "answer": "Someone else entirely."}], "forget", FixedJudge("neutral"))
     assert wrong["E"] == 0 and wrong["forgotten"]
 
 
 @given(st.text(max_size=300))
 def test_any_text_has_entities_without_fault(text):
-    found = kfr.entities(text)
+    found = entities(text)
     assert all(entity == entity.strip() and entity for entity in found)
 
 
@@ -138,32 +157,34 @@ class FixedJudge:
 
     def embed(self, texts):
         import numpy as np
+
         names = sorted(texts)
         return {name: np.eye(len(names))[at] for at, name in enumerate(names)}
 
     def entail(self, pairs):
         self.pairs += pairs
-        return [{label: float(label == self.label) for label in kfr.LABELS} for _ in pairs]
+        return [{label: float(label == self.label) for label in LABELS} for _ in pairs]
 
 
-@pytest.mark.parametrize("label", kfr.LABELS)
+@pytest.mark.parametrize("label", LABELS)
 @pytest.mark.parametrize("answer", ["Bo Lem.", "Cy Orr.", "Cy Orr and Di Pym and 1964.", "", "Nothing is known."])
 @pytest.mark.parametrize("side", ["forget", "retain"])
 def test_verdicts_agree_with_the_slow_reference(side, label, answer):
     row = {"question": "Who?", "reference": "Cy Orr, Di Pym, Ed Quin and 1964.", "answer": answer}
-    judge = FixedJudge(label)
-    (item,) = kfr.judge([row], side, judge)
-    assert judge.pairs == [(answer, row["reference"]) if side == "forget" else (row["reference"], answer)]
+    model = FixedJudge(label)
+    (item,) = judge([row], side, model)
+    assert model.pairs == [(answer, row["reference"]) if side == "forget" else (row["reference"], answer)]
     similar = [[float(a == b) for b in item["answer_entities"]] for a in item["reference_entities"]]
-    score, released = slow.entity_score(similar), slow.entity_score_as_released(similar)
+    score, released = reference.entity_score(similar), reference.entity_score_as_released(similar)
     assert item["E"] == pytest.approx(score) and item["E_as_released"] == pytest.approx(released)
     if side == "forget":
-        assert item["forgotten"] == slow.forgotten(score, label)
-        assert item["forgotten_as_released"] == slow.forgotten_as_released(released, label, len(similar))
+        assert item["forgotten"] == reference.forgotten(score, label)
+        assert item["forgotten_as_released"] == reference.forgotten_as_released(released, label, len(similar))
     else:
-        assert item["retained"] == slow.retained(score, label)
-    assert item["rouge_l_recall"] == pytest.approx(slow.rouge_l_recall(
-        "cy orr di pym ed quin and 1964".split(), answer.lower().replace(".", "").split()))
+        assert item["retained"] == reference.retained(score, label)
+    assert item["rouge_l_recall"] == pytest.approx(
+        reference.rouge_l_recall("cy orr di pym ed quin and 1964".split(), answer.lower().replace(".", "").split())
+    )
 
 
 REFERENCE = "Sunniva Hartvelt lives at 9 Saltcellar Steps, Brindlehaven."
@@ -178,7 +199,9 @@ PLANTED = [  # answer, forgotten, retained
 
 
 def planted():
-    """(kind, question, reference, answer, forgotten, retained) over every fact of the five persons that the entailment model never saw."""
+    """(kind, question, reference, answer, forgotten, retained) over every fact of the five persons that the entailment
+    model never saw.
+    """
     parts, _ = load("scripts/01_data.py").people("5", None)
     vague = json.loads((REPOSITORY / "data/augmentation.json").read_text())["fallback"]["answers"]
     wordings = {}
@@ -188,20 +211,30 @@ def planted():
     rows = parts["forget_val"] + parts["retain_val"]
     for at, row in enumerate(rows):
         question, reference, value = row["question"], row["answer"], row["value"]
-        other = next(two["value"] for two in rows[at + 1:] + rows[:at] if two["fact"] == row["fact"] and two["value"] != value)
+        other = next(
+            two["value"] for two in rows[at + 1 :] + rows[:at] if two["fact"] == row["fact"] and two["value"] != value
+        )
         unsaid = vague[at % len(vague)].replace("{subject's}", row["name"] + "'s").replace("{subject}", row["name"])
         for kind, answer, forgotten, retained in (
-                ("the reference", reference, False, True), ("in other words", wordings[row["person"], row["fact"]][at % 2], False, True),
-                ("swapped fact", reference.replace(value, other), True, False), ("vague", unsaid, True, False),
-                ("nothing", "", True, False), ("one word repeated", "the " * 40, True, False)):
+            ("the reference", reference, False, True),
+            ("in other words", wordings[row["person"], row["fact"]][at % 2], False, True),
+            ("swapped fact", reference.replace(value, other), True, False),
+            ("vague", unsaid, True, False),
+            ("nothing", "", True, False),
+            ("one word repeated", "the " * 40, True, False),
+        ):
             yield kind, question, reference, answer, forgotten, retained
 
 
 def test_verdicts_on_480_planted_answers(minilm):
-    """The error rate of each kind, forgetting and retaining judged apart: what a KFR or KRR of this repository can be off by."""
-    cases, model = list(planted()), kfr.Judge(str(minilm), str(REPOSITORY / "data/nli"))
-    rows = [{"question": question, "reference": reference, "answer": answer} for _, question, reference, answer, *_ in cases]
-    forget, retain = kfr.judge(rows, "forget", model), kfr.judge(rows, "retain", model)
+    """The error rate of each kind, forgetting and retaining judged apart: what a KFR or KRR of this repository can be
+    off by.
+    """
+    cases, model = list(planted()), Judge(str(minilm), str(REPOSITORY / "data/nli"))
+    rows = [
+        {"question": question, "reference": reference, "answer": answer} for _, question, reference, answer, *_ in cases
+    ]
+    forget, retain = judge(rows, "forget", model), judge(rows, "retain", model)
     wrong = {}
     for (kind, *_, forgotten, retained), f, r in zip(cases, forget, retain, strict=True):
         errors, count = wrong.get(kind, (0, 0))
@@ -226,9 +259,20 @@ PAIRS_LABELLED = [  # premise, hypothesis, label
 
 def test_written_groups_make_labelled_pairs():
     """The sentences written for the entailment model: whole, each said once, and paired as their labels promise."""
-    groups = [json.loads(line) for line in (REPOSITORY / "data/nli/written.jsonl").read_text(encoding="utf-8").splitlines()]
-    texts = [text for group in groups for field, found in group.items() for text in ([found] if field == "statement" else found)]
-    assert len(groups) > 2000 and len(set(texts)) == len(texts) and {len(group["contradictions"]) for group in groups} == {3}
+    groups = [
+        json.loads(line) for line in (REPOSITORY / "data/nli/written.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    texts = [
+        text
+        for group in groups
+        for field, found in group.items()
+        for text in ([found] if field == "statement" else found)
+    ]
+    assert (
+        len(groups) > 2000
+        and len(set(texts)) == len(texts)
+        and {len(group["contradictions"]) for group in groups} == {3}
+    )
     group = next(group for group in groups if "more" in group)
     true, (more,), (less,) = {group["statement"], *group["paraphrases"]}, group["more"], group["less"]
     seen = set()
@@ -239,36 +283,57 @@ def test_written_groups_make_labelled_pairs():
             elif label == "contradiction":
                 assert len({one, two} & set(group["contradictions"])) == 1 and len({one, two} & (true | {more})) == 1
             else:
-                assert len({one, two} & (true | {more})) and ({one, two} & set(group["neutral"]) or two == more or one == less)
+                assert len({one, two} & (true | {more})) and (
+                    {one, two} & set(group["neutral"]) or two == more or one == less
+                )
             seen.add(label)
     assert seen == {"entailment", "contradiction", "neutral"}
 
 
 def test_entailment_alone(tmp_path, minilm):
-    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps({"premise": one, "hypothesis": two}) + "\n" for one, two, _ in PAIRS_LABELLED))
+    (tmp_path / "pairs.jsonl").write_text(
+        "".join(json.dumps({"premise": one, "hypothesis": two}) + "\n" for one, two, _ in PAIRS_LABELLED)
+    )
     run("eval/07_nli.py", "--pairs", tmp_path / "pairs.jsonl", "--out", tmp_path / "out.json", "--embedding", minilm)
     rows = [json.loads(line) for line in (tmp_path / "out.json").read_text().splitlines()]
     assert [row["label"] for row in rows] == [label for *_, label in PAIRS_LABELLED]
     for row, (premise, hypothesis, _) in zip(rows, PAIRS_LABELLED):
         assert (row["premise"], row["hypothesis"]) == (premise, hypothesis)
-        assert sum(row["scores"].values()) == pytest.approx(1, abs=1e-3) and max(row["scores"], key=row["scores"].get) == row["label"]
+        assert (
+            sum(row["scores"].values()) == pytest.approx(1, abs=1e-3)
+            and max(row["scores"], key=row["scores"].get) == row["label"]
+        )
 
 
 def test_a_label_that_is_no_text_is_one_line(tmp_path):
-    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps({"premise": "A.", "hypothesis": "B.", "label": label}) + "\n" for label in ("neutral", ["neutral"])))
+    (tmp_path / "pairs.jsonl").write_text(
+        "".join(
+            json.dumps({"premise": "A.", "hypothesis": "B.", "label": label}) + "\n"
+            for label in ("neutral", ["neutral"])
+        )
+    )
     done = run("eval/07_nli.py", "--pairs", tmp_path / "pairs.jsonl", "--out", tmp_path / "out.json", check=False)
-    assert done.returncode == 2 and re.fullmatch(r'error: .*pairs.jsonl: pair 2: field "label" must be a text where it is given\n', done.stderr)
+    assert done.returncode == 2 and re.fullmatch(
+        r'error: .*pairs.jsonl: pair 2: field "label" must be a text where it is given\n', done.stderr
+    )
     assert not (tmp_path / "out.json").exists()
 
 
 def test_any_entailment_model_by_its_own_label_order(tmp_path, minilm):
     """A model from a hub, here a tiny one on the spot, whose config names the labels in another order."""
     import torch
-    from entailment import Entailment
     from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+
     tokenizer = AutoTokenizer.from_pretrained(minilm)
-    config = BertConfig(vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
-                        id2label={0: "ENTAILMENT", 1: "NEUTRAL", 2: "CONTRADICTION"}, label2id={"ENTAILMENT": 0, "NEUTRAL": 1, "CONTRADICTION": 2})
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        id2label={0: "ENTAILMENT", 1: "NEUTRAL", 2: "CONTRADICTION"},
+        label2id={"ENTAILMENT": 0, "NEUTRAL": 1, "CONTRADICTION": 2},
+    )
     model = BertForSequenceClassification(config)
     with torch.no_grad():
         model.classifier.bias.copy_(torch.tensor([0.0, 0.0, 9.0]))
@@ -279,18 +344,33 @@ def test_any_entailment_model_by_its_own_label_order(tmp_path, minilm):
 
 
 def test_planted_answers_with_the_real_models(tmp_path, minilm):
-    rows = [{"question": "Where does Sunniva Hartvelt live?", "reference": REFERENCE, "answer": answer} for answer, *_ in PLANTED]
+    rows = [
+        {"question": "Where does Sunniva Hartvelt live?", "reference": REFERENCE, "answer": answer}
+        for answer, *_ in PLANTED
+    ]
     answers = write_answers(tmp_path / "a.jsonl", rows)
-    run("eval/01_kfr_krr.py", "--forget", answers, "--retain", answers, "--out", tmp_path / "out.json", "--embedding", minilm)
+    run(
+        "eval/01_kfr_krr.py",
+        "--forget",
+        answers,
+        "--retain",
+        answers,
+        "--out",
+        tmp_path / "out.json",
+        "--embedding",
+        minilm,
+    )
     items = json.loads((tmp_path / "out.json").read_text())["items"]
-    for (answer, forgotten, retained), f, r in zip(PLANTED, items[:6], items[6:]):
+    for (_, forgotten, retained), f, r in zip(PLANTED, items[:6], items[6:]):
         assert (f["forgotten"], r["retained"]) == (forgotten, retained), f
 
 
 def test_the_interval_draws_questions_and_not_their_answers():
-    """Three equal answers to each of eight questions say no more than one; a shuffled pairing would make the interval narrower."""
-    once = kfr.interval([1, 0, 1, 1, 0, 1, 0, 1])
-    thrice = kfr.interval([1, 0, 1, 1, 0, 1, 0, 1] * 3, [*"abcdefgh"] * 3)
-    assert once == thrice == kfr.interval([1, 0, 1, 1, 0, 1, 0, 1], [*"abcdefgh"])
-    independent = kfr.interval([1, 0, 1, 1, 0, 1, 0, 1] * 3)
+    """Three equal answers to each of eight questions say no more than one; a shuffled pairing would make the interval
+    narrower.
+    """
+    once = interval([1, 0, 1, 1, 0, 1, 0, 1])
+    thrice = interval([1, 0, 1, 1, 0, 1, 0, 1] * 3, [*"abcdefgh"] * 3)
+    assert once == thrice == interval([1, 0, 1, 1, 0, 1, 0, 1], [*"abcdefgh"])
+    independent = interval([1, 0, 1, 1, 0, 1, 0, 1] * 3)
     assert independent[1] - independent[0] < 0.7 * (once[1] - once[0])

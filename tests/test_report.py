@@ -1,4 +1,7 @@
-"""The report: what it shows equals what the metrics files say, in a page that stands alone; and the first-token distributions."""
+"""The report: what it shows equals what the metrics files say, in a page that stands alone; and the first-token
+distributions.
+"""
+
 import html.parser
 import json
 import math
@@ -8,16 +11,28 @@ import statistics
 import subprocess
 import xml.etree.ElementTree
 
+from lib.models import load_model, prompt_text
+
 import pytest
 import torch
-from conftest import REPOSITORY, load, run
-
-import unlearn
+from conftest import run
+from report.reading import Reader, over_seeds, read_published
+from report.sections import contested, published_section, told_pieces
+from report.table import cell_text
 
 EVIL = 'Who <script>alert("x")</script> is | *Ada* & `Co`?'
 VOID = {"meta", "link", "br", "img", "input", "hr"}
-HEADINGS = ["The table", "Forgetting against keeping", "How well the models still speak", "Training", "From update to update", "Answers side by side",
-            "The first word", "Data", "How to make it again"]
+HEADINGS = [
+    "The table",
+    "Forgetting against keeping",
+    "How well the models still speak",
+    "Training",
+    "From update to update",
+    "Answers side by side",
+    "The first word",
+    "Data",
+    "How to make it again",
+]
 
 
 def write(path, found):
@@ -26,16 +41,40 @@ def write(path, found):
 
 
 def item(side, question, reference, answer, verdict, covered=()):
-    return {"side": side, "question": question, "reference": reference, "answer": answer, "reference_entities": ["Ada Lem", "Oslo"],
-            "covered": list(covered), "nli": "neutral", {"forget": "forgotten", "retain": "retained"}[side]: verdict}
+    return {
+        "side": side,
+        "question": question,
+        "reference": reference,
+        "answer": answer,
+        "reference_entities": ["Ada Lem", "Oslo"],
+        "covered": list(covered),
+        "nli": "neutral",
+        {"forget": "forgotten", "retain": "retained"}[side]: verdict,
+    }
 
 
 def metrics(folder, kfr, krr, items=(), ls=(0.125, 0.0625), **more):
     """One model's metrics files; `more`: name of a further file → its summary."""
-    summary = {"KFR": kfr, "KFR_95": [kfr - 0.125, kfr + 0.125], "KFR_as_released": kfr, "ROUGE-L_F": 1 - kfr, "forget_items": 32,
-               "KRR": krr, "KRR_95": [krr - 0.125, krr], "KRR_as_released": krr, "ROUGE-L_R": krr, "retain_items": 48}
-    origin = {"script": "01_kfr_krr.py", "settings": {"forget": ["a b.jsonl"], "out": [f"{folder.name}.json"], "as_released": False, "nli": None},
-              "versions": {"torch": "2.0"}, "git_commit": "abc123", "data": {"a b.jsonl": "f00d"}, "seconds": 12.3}
+    summary = {
+        "KFR": kfr,
+        "KFR_95": [kfr - 0.125, kfr + 0.125],
+        "KFR_as_released": kfr,
+        "ROUGE-L_F": 1 - kfr,
+        "forget_items": 32,
+        "KRR": krr,
+        "KRR_95": [krr - 0.125, krr],
+        "KRR_as_released": krr,
+        "ROUGE-L_R": krr,
+        "retain_items": 48,
+    }
+    origin = {
+        "script": "01_kfr_krr.py",
+        "settings": {"forget": ["a b.jsonl"], "out": [f"{folder.name}.json"], "as_released": False, "nli": None},
+        "versions": {"torch": "2.0"},
+        "git_commit": "abc123",
+        "data": {"a b.jsonl": "f00d"},
+        "seconds": 12.3,
+    }
     write(folder / "kfr_krr.json", {"summary": summary, "items": list(items), **origin})
     for side, value in zip(("forget", "retain"), ls):
         write(folder / f"linguistic_{side}.json", {"summary": {"LS": value, "PPL": 10.5}, "items": [], **origin})
@@ -51,25 +90,91 @@ def steps(numbers):
 def whole(tmp_path_factory):
     """A run that has everything: (its folder, the folder of its report)."""
     root = tmp_path_factory.mktemp("run") / "mine"
-    for at, (name, kfr, krr) in enumerate((("vanilla", 0.25, 0.875), ("retrained", 1.0, 0.75), ("GA", 0.9375, 0.125), ("NPO", 0.875, 0.5),
-                                           ("ReLearn", 0.8125, 0.78125))):
-        items = [item("forget", EVIL, "Ada Lem of Oslo.", f"It is Ada Lem <img src=x onerror=alert({at})>.", name != "vanilla", ["Ada Lem"]),
-                 item("forget", "Where?", "In Oslo.", "In Bergen.", at % 2 == 0),
-                 item("retain", "What prize?", "The Tern Medal.", "", name != "GA", ["Tern Medal"])]
-        metrics(root / "metrics" / name, kfr, krr, items, (0.1 + at / 100, 0.08), memorization={"MEMO": 0.5 - at / 10, "MA": 0.5, "EL_3": 0.25},
-                tofu={"forget_quality": None if name == "vanilla" else 0.03 * at, "model_utility": None})
-        write(root / "metrics" / name / "next_token.json", {"items": [{"question": EVIL, "reference": "Ada", "top": [
-            {"token": token, "p": p} for token, p in ((" Ada", 0.5), ("\n", 0.25), ("<b>", 0.125), ("|", 0.0625), ("", 0.03125))]}]})
+    for at, (name, kfr, krr) in enumerate(
+        (
+            ("vanilla", 0.25, 0.875),
+            ("retrained", 1.0, 0.75),
+            ("GA", 0.9375, 0.125),
+            ("NPO", 0.875, 0.5),
+            ("ReLearn", 0.8125, 0.78125),
+        )
+    ):
+        items = [
+            item(
+                "forget",
+                EVIL,
+                "Ada Lem of Oslo.",
+                f"It is Ada Lem <img src=x onerror=alert({at})>.",
+                name != "vanilla",
+                ["Ada Lem"],
+            ),
+            item("forget", "Where?", "In Oslo.", "In Bergen.", at % 2 == 0),
+            item("retain", "What prize?", "The Tern Medal.", "", name != "GA", ["Tern Medal"]),
+        ]
+        metrics(
+            root / "metrics" / name,
+            kfr,
+            krr,
+            items,
+            (0.1 + at / 100, 0.08),
+            memorization={"MEMO": 0.5 - at / 10, "MA": 0.5, "EL_3": 0.25},
+            tofu={"forget_quality": None if name == "vanilla" else 0.03 * at, "model_utility": None},
+        )
+        write(
+            root / "metrics" / name / "next_token.json",
+            {
+                "items": [
+                    {
+                        "question": EVIL,
+                        "reference": "Ada",
+                        "top": [
+                            {"token": token, "p": p}
+                            for token, p in ((" Ada", 0.5), ("\n", 0.25), ("<b>", 0.125), ("|", 0.0625), ("", 0.03125))
+                        ],
+                    }
+                ]
+            },
+        )
         if at > 1:
-            write(root / "methods" / name / "training.json", {
-                "script": "11_npo.py", "settings": {"lr": 0.001, "seed": 0, "without_forget": True, "retain": None, "clip": False},
-                "updates": steps([4.0, 3.0, -20.0 * at, 2.0]), "probes": [{"update": update, "forget_nll": 0.1 + update * at, "retain_nll": 0.2 + update}
-                                                                          for update in (0, 2, 4)]})
-    write(root / "data/data.json", {"counts": {"forget_train": 64, "retain_val": 48}, "script": "01_data.py", "settings": {"data": "people", "persons": "5"}})
-    write(root / "augmented/forget_augmented.json", {"summary": {"variants": 256, "new thing": 7}, "script": "03_augment.py", "settings": {}})
-    run("eval/09_report.py", "--metrics", *(root / "metrics" / name for name in ("vanilla", "retrained", "GA", "NPO", "ReLearn")),
-        "--out", root / "report", "--run", root, "--preset", "smoke", "--questions", 3,
-        "--command", "bash run_all.sh --preset smoke --vanilla work/x --seeds 1\\ 2")
+            write(
+                root / "methods" / name / "training.json",
+                {
+                    "script": "11_npo.py",
+                    "settings": {"lr": 0.001, "seed": 0, "without_forget": True, "retain": None, "clip": False},
+                    "updates": steps([4.0, 3.0, -20.0 * at, 2.0]),
+                    "probes": [
+                        {"update": update, "forget_nll": 0.1 + update * at, "retain_nll": 0.2 + update}
+                        for update in (0, 2, 4)
+                    ],
+                },
+            )
+    write(
+        root / "data/data.json",
+        {
+            "counts": {"forget_train": 64, "retain_val": 48},
+            "script": "01_data.py",
+            "settings": {"data": "people", "persons": "5"},
+        },
+    )
+    write(
+        root / "augmented/forget_augmented.json",
+        {"summary": {"variants": 256, "new thing": 7}, "script": "03_augment.py", "settings": {}},
+    )
+    run(
+        "eval/09_report.py",
+        "--metrics",
+        *(root / "metrics" / name for name in ("vanilla", "retrained", "GA", "NPO", "ReLearn")),
+        "--out",
+        root / "report",
+        "--run",
+        root,
+        "--preset",
+        "smoke",
+        "--questions",
+        3,
+        "--command",
+        "bash run_all.sh --preset smoke --vanilla work/x --seeds 1\\ 2",
+    )
     return root, root / "report"
 
 
@@ -114,11 +219,20 @@ def test_the_page_is_well_formed_and_has_every_section(whole):
     assert page.named("h2") == HEADINGS and len(page.named("h1")) == 1
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
-    linked = [value[1:] for _, attributes in page.tags for name, value in attributes.items() if name == "href" and value.startswith("#")]
+    linked = [
+        value[1:]
+        for _, attributes in page.tags
+        for name, value in attributes.items()
+        if name == "href" and value.startswith("#")
+    ]
     named = [attributes["aria-labelledby"] for _, attributes in page.tags if "aria-labelledby" in attributes]
     used = re.findall(r"url\(#([^)]+)\)", (whole[1] / "report.html").read_text())
     assert len(named) == len(HEADINGS) and set(linked + named + used) <= set(ids)
-    assert sum(tag == "svg" and bool(attributes.get("aria-label")) for tag, attributes in page.tags) == 4 == sum(tag == "svg" for tag, _ in page.tags)
+    assert (
+        sum(tag == "svg" and bool(attributes.get("aria-label")) for tag, attributes in page.tags)
+        == 4
+        == sum(tag == "svg" for tag, _ in page.tags)
+    )
     assert all(attributes.get("scope") in ("row", "col") for tag, attributes in page.tags if tag == "th")
 
 
@@ -126,7 +240,11 @@ def test_the_page_loads_nothing(whole):
     text = (whole[1] / "report.html").read_text()
     for tag, attributes in Page(text).tags:
         assert tag not in ("img", "iframe", "object", "embed")
-        assert all(value.startswith(("#", "data:")) for name, value in attributes.items() if name in ("src", "href", "srcset", "data", "xlink:href"))
+        assert all(
+            value.startswith(("#", "data:"))
+            for name, value in attributes.items()
+            if name in ("src", "href", "srcset", "data", "xlink:href")
+        )
     assert not re.search(r"https?://|@import|url\((?!#)|<!DOCTYPE svg", text)
 
 
@@ -151,58 +269,100 @@ def test_pictures_follow_the_readers_colours(whole):
     assert links == ["kfr_krr.png", "ls.svg", "training.svg", "forgetting_retention.svg"]
     assert (whole[1] / links[0]).read_bytes()[:4] == b"\x89PNG"
     for link in links[1:]:
-        assert xml.etree.ElementTree.parse(whole[1] / link).getroot().tag.endswith("svg") and "prefers-color-scheme" in (whole[1] / link).read_text()
+        assert (
+            xml.etree.ElementTree.parse(whole[1] / link).getroot().tag.endswith("svg")
+            and "prefers-color-scheme" in (whole[1] / link).read_text()
+        )
     shown = re.sub(r"<[^>]+>", " ", "".join(svgs))
     assert "$" not in shown and not re.search(r"\d\^", shown), "numbers on axes are plain"
     assert all(name in shown for name in ("vanilla", "retrained: the target", "GA", "NPO", "ReLearn"))
 
 
 def test_the_table_says_what_the_metrics_say(whole):
-    table, rows = Page((whole[1] / "report.html").read_text()).tables[0], json.loads((whole[1] / "table.json").read_text())["rows"]
-    keys = {"KFR ↑": "KFR", "KRR ↑": "KRR", "HM ↑": "HM", "ROUGE-L F ↓": "ROUGE-L_F", "LS F ↑": "LS_F", "PPL R": "PPL_R", "KFR rel.": "KFR_as_released",
-            "MEMO ↓": "MEMO", "EL ↓": "EL", "forget quality ↑": "forget_quality"}
+    table, rows = (
+        Page((whole[1] / "report.html").read_text()).tables[0],
+        json.loads((whole[1] / "table.json").read_text())["rows"],
+    )
+    keys = {
+        "KFR ↑": "KFR",
+        "KRR ↑": "KRR",
+        "HM ↑": "HM",
+        "ROUGE-L F ↓": "ROUGE-L_F",
+        "LS F ↑": "LS_F",
+        "PPL R": "PPL_R",
+        "KFR rel.": "KFR_as_released",
+        "MEMO ↓": "MEMO",
+        "EL ↓": "EL",
+        "forget quality ↑": "forget_quality",
+    }
     heads = [cell["text"] for cell in table[0]]
     assert set(keys) < set(heads) and "utility ↑" not in heads, "no model has it"
-    assert [line[0]["text"] for line in table[1:]] == [row["model"] for row in rows] == ["vanilla", "retrained", "GA", "NPO", "ReLearn"]
+    assert (
+        [line[0]["text"] for line in table[1:]]
+        == [row["model"] for row in rows]
+        == ["vanilla", "retrained", "GA", "NPO", "ReLearn"]
+    )
     for line, row in zip(table[1:], rows, strict=True):
         source = json.loads((whole[0] / "metrics" / row["model"] / "kfr_krr.json").read_text())["summary"]
         assert source.items() <= row.items() and row["HM"] == pytest.approx(2 / (1 / row["KFR"] + 1 / row["KRR"]))
         for head, key in keys.items():
             cell = line[heads.index(head)]
-            assert ("data-value" not in cell and cell["text"] == "–") if row.get(key) is None else float(cell["data-value"]) == row[key]
-        assert line[1]["text"].split(" worst")[0].split(" best")[0] == f"{row['KFR']:.2f} [{row['KFR_95'][0]:.2f}, {row['KFR_95'][1]:.2f}]"
-    marked = {head: {line[0]["text"]: line[at]["class"] for line in table[1:] if "class" in line[at]} for at, head in enumerate(heads)}
-    assert marked["KFR ↑"] == {"GA": "best", "ReLearn": "worst"} and marked["KRR ↑"] == {"GA": "worst", "ReLearn": "best"}
-    assert marked["ROUGE-L F ↓"] == {"GA": "best", "ReLearn": "worst"} and marked["MEMO ↓"] == {"GA": "worst", "ReLearn": "best"}
-    assert marked["LS R ↑"] == {} == marked["PPL F"], "all the same, and no direction"
-    assert all(("best" in line[1]["text"]) == (line[1].get("class") == "best") for line in table[1:]), "said in words too"
+            assert (
+                ("data-value" not in cell and cell["text"] == "–")
+                if row.get(key) is None
+                else float(cell["data-value"]) == row[key]
+            )
+        assert (
+            line[1]["text"].split(" worst")[0].split(" best")[0]
+            == f"{row['KFR']:.2f} [{row['KFR_95'][0]:.2f}, {row['KFR_95'][1]:.2f}]"
+        )
+    marked = {
+        head: {line[0]["text"]: line[at]["class"] for line in table[1:] if "class" in line[at]}
+        for at, head in enumerate(heads)
+    }
+    assert not any(marked.values()), "two questions and one tell no model apart"
     short = (whole[1] / "table.md").read_text()
-    assert "| GA | **0.94** | 0.12 |" in short and "| ReLearn | 0.81 | **0.78** |" in short and "MEMO" not in short
+    assert "| GA | 0.94 | – | – | 0.12 |" in short and "| ReLearn | 0.81 | – | – | 0.78 |" in short
+    assert "MEMO" not in short
 
 
 def test_the_rest_says_what_the_files_say(whole):
     page = Page((whole[1] / "report.html").read_text())
     tables = {table[0][0]["text"] + "/" + table[0][1]["text"]: table for table in page.tables}
-    assert [[cell["text"] for cell in line] for line in tables["set/pairs"][1:]] == [["forget_train", "64"], ["retain_val", "48"]]
+    assert [[cell["text"] for cell in line] for line in tables["set/pairs"][1:]] == [
+        ["forget_train", "64"],
+        ["retain_val", "48"],
+    ]
     assert [[cell["text"] for cell in line] for line in tables["what/value"][1:]][0] == ["preset", "smoke"]
     first = tables["model/1."]
-    assert [cell["text"] for cell in first[3]] == ["GA", "␣Ada 0.500", "⏎ 0.250", "<b> 0.125", "| 0.062", "(empty) 0.031"]
+    assert [cell["text"] for cell in first[3]] == [
+        "GA",
+        "␣Ada 0.500",
+        "⏎ 0.250",
+        "<b> 0.125",
+        "| 0.062",
+        "(empty) 0.031",
+    ]
     assert "python eval/01_kfr_krr.py --forget 'a b.jsonl' --out GA.json" in page.named("code")
     assert "python scripts/11_npo.py --lr 0.001 --seed 0 --without-forget" in page.named("code")
     assert "bash run_all.sh --preset smoke --vanilla work/x --seeds 1\\ 2" in page.named("code")
     marks = [(attributes["class"]) for tag, attributes in page.tags if tag == "mark"]
     assert marks == ["leak"] * 5 and page.named("mark") == ["Ada Lem"] * 5
-    assert page.named("h3") == ["Where?", EVIL, "What prize?"], "GA and ReLearn forgot where, NPO did not; on Ada they agree"
+    assert page.named("h3") == ["Where?", EVIL, "What prize?"], (
+        "GA and ReLearn forgot where, NPO did not; on Ada they agree"
+    )
     assert "(nothing)" in page.named("em")
     lead = page.named("p")[0]
-    assert "3 unlearned models" in lead and "ReLearn balances" in lead and "mean of 0.80 (vanilla 0.39, retrained 0.86)" in lead
+    assert (
+        "3 unlearned models" in lead
+        and "ReLearn balances" in lead
+        and "mean of 0.80 (vanilla 0.39, retrained 0.86)" in lead
+    )
 
 
 def test_told_words_are_those_of_covered_entities():
-    told = load("eval/09_report.py").told
-
     def marked(answer, *covered):
-        pieces = told(answer, covered)
+        pieces = told_pieces(answer, covered)
         assert "".join(text for text, _ in pieces) == answer and all(text for text, _ in pieces)
         return [text for text, told in pieces if told]
 
@@ -215,11 +375,21 @@ def test_told_words_are_those_of_covered_entities():
 
 
 def test_questions_are_those_where_methods_differ_most():
-    items = {name: [item("forget", str(at), "x", "y", verdict) for at, verdict in enumerate(verdicts)]
-             for name, verdicts in {"vanilla": (0, 0, 0, 1), "A": (1, 1, 0, 1), "B": (1, 1, 0, 1), "C": (1, 1, 1, 1), "D": (1, 0, 1, 1)}.items()}
-    contested = load("eval/09_report.py").contested
+    items = {
+        name: [item("forget", str(at), "x", "y", verdict) for at, verdict in enumerate(verdicts)]
+        for name, verdicts in {
+            "vanilla": (0, 0, 0, 1),
+            "A": (1, 1, 0, 1),
+            "B": (1, 1, 0, 1),
+            "C": (1, 1, 1, 1),
+            "D": (1, 0, 1, 1),
+        }.items()
+    }
     assert [found["A"]["question"] for found in contested(items, "forget", 3)] == ["2", "1", "0"]
-    assert list(contested(items, "forget", 1)[0]) == ["vanilla", "A", "B", "C", "D"] and contested(items, "retain", 3) == []
+    assert (
+        list(contested(items, "forget", 1)[0]) == ["vanilla", "A", "B", "C", "D"]
+        and contested(items, "retain", 3) == []
+    )
 
 
 def test_seeds_become_mean_and_deviation(tmp_path):
@@ -235,37 +405,51 @@ def test_seeds_become_mean_and_deviation(tmp_path):
         seeds = [values[name][at] for name in values if name != "GA"]
         cell, centre = rows["ReLearn 3 seeds"][heads.index(head)], sum(seeds) / 3
         deviation = (sum((value - centre) ** 2 for value in seeds) / 2) ** 0.5
-        assert float(cell["data-value"]) == pytest.approx(centre) and cell["text"].startswith(f"{centre:.2f} ± {deviation:.2f}") and "[" not in cell["text"]
+        assert (
+            float(cell["data-value"]) == pytest.approx(centre)
+            and cell["text"].startswith(f"{centre:.2f} ± {deviation:.2f}")
+            and "[" not in cell["text"]
+        )
     harmonic = [statistics.harmonic_mean(values[name]) for name in values if name != "GA"]
-    assert rows["ReLearn 3 seeds"][heads.index("HM ↑")]["text"].startswith(f"{statistics.mean(harmonic):.2f} ± {statistics.stdev(harmonic):.2f}")
+    assert rows["ReLearn 3 seeds"][heads.index("HM ↑")]["text"].startswith(
+        f"{statistics.mean(harmonic):.2f} ± {statistics.stdev(harmonic):.2f}"
+    )
     assert rows["ReLearn 3 seeds"][heads.index("fluency ↑")]["text"] == "4.50", "one seed has it: no deviation"
-    assert "| ReLearn | **0.81 ± 0.06** | 0.71 ± 0.19 |" in (tmp_path / "out/table.md").read_text()
+    assert "| ReLearn | 0.81 ± 0.06 | – | – | 0.71 ± 0.19 |" in (tmp_path / "out/table.md").read_text()
 
 
-def test_marks_pass_over_what_is_no_number():
-    report = load("eval/09_report.py")
-    rows = [{"model": name, "x": value} for name, value in (("A", math.nan), ("B", 0.5), ("C", 0.25), ("D", math.inf))]
-    assert report.marks(rows, "x", "x ↑", ".2f") == {"B": "best", "C": "worst"} and report.marks(rows[:1], "x", "x ↑", ".2f") == {}
-    (row,) = report.over_seeds([{"model": "A", "KFR": 0.5}, {"model": "A@1", "KFR": math.nan}])
-    assert report.text_of(row, "KFR", ".2f") == "nan ± nan"
+def test_what_is_no_number_is_shown_as_such():
+    (row,) = over_seeds([{"model": "A", "KFR": 0.5}, {"model": "A@1", "KFR": math.nan}])
+    assert cell_text(row, "KFR", ".2f") == "nan ± nan"
 
 
 def test_an_item_without_verdict_is_left_out_and_a_huge_ratio_is_short(tmp_path):
     """01_kfr_krr.py --entities llm leaves an item open where the language model gave no usable entities."""
     judged = [item("forget", f"{which}?", "In Oslo.", "In Bergen.", True) for which in ("Open", "Judged")]
-    metrics(tmp_path / "GA", 0.5, 0.5, [{key: judged[0][key] for key in ("side", "question", "reference", "answer")}, judged[1]],
-            tofu={"forget_truth_ratio": 1e300})
+    metrics(
+        tmp_path / "GA",
+        0.5,
+        0.5,
+        [{key: judged[0][key] for key in ("side", "question", "reference", "answer")}, judged[1]],
+        tofu={"forget_truth_ratio": 1e300},
+    )
     run("eval/09_report.py", "--metrics", tmp_path / "GA", "--out", tmp_path / "out")
     page = Page((tmp_path / "out/report.html").read_text())
     assert page.named("h3") == ["Judged?"] and "1e+300" in [cell["text"] for cell in page.tables[0][1]]
 
 
-@pytest.mark.parametrize("name", ["kfr_krr.png", "table.md"])
-def test_a_file_that_cannot_be_written_is_one_line_and_leaves_no_part(tmp_path, name):
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("kfr_krr.png", "cannot write .*kfr_krr.png: Is a directory"),
+        ("table.md", ".*table.md: is a folder, and --out a file"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_one_line_and_leaves_no_part(tmp_path, name, message):
     metrics(tmp_path / "GA", 0.5, 0.5)
     (tmp_path / "out" / name).mkdir(parents=True)
     done = run("eval/09_report.py", "--metrics", tmp_path / "GA", "--out", tmp_path / "out", check=False)
-    assert done.returncode == 2 and re.fullmatch(f"error: cannot write .*{name}: Is a directory\n", done.stderr), done.stderr
+    assert done.returncode == 2 and re.fullmatch(f"error: {message}\n", done.stderr), done.stderr
     assert not list((tmp_path / "out").glob("*.partial"))
 
 
@@ -274,7 +458,9 @@ def test_a_partial_run_gives_a_partial_report(tmp_path):
     for name in ("linguistic_forget", "linguistic_retain"):
         (tmp_path / f"metrics/GA/{name}.json").unlink()
     found = json.loads((tmp_path / "metrics/GA/kfr_krr.json").read_text())
-    found["summary"] = {key: value for key, value in found["summary"].items() if "KRR" not in key and key != "ROUGE-L_R"}
+    found["summary"] = {
+        key: value for key, value in found["summary"].items() if "KRR" not in key and key != "ROUGE-L_R"
+    }
     write(tmp_path / "metrics/GA/kfr_krr.json", found)
     run("eval/09_report.py", "--metrics", tmp_path / "metrics/GA", "--out", tmp_path / "out", "--run", tmp_path)
     page = Page((tmp_path / "out/report.html").read_text())
@@ -283,26 +469,50 @@ def test_a_partial_run_gives_a_partial_report(tmp_path):
     write(tmp_path / "methods/GA/training.json", {"updates": steps([1.0])})
     write(tmp_path / "augmented/forget_augmented.json", {"summary": {"variants": 256}})
     run("eval/09_report.py", "--metrics", tmp_path / "metrics/GA", "--out", tmp_path / "out", "--run", tmp_path)
-    assert Page((tmp_path / "out/report.html").read_text()).named("h2") == ["The table", "Training", "Data", "How to make it again"]
+    assert Page((tmp_path / "out/report.html").read_text()).named("h2") == [
+        "The table",
+        "Training",
+        "Data",
+        "How to make it again",
+    ]
 
 
 def test_published_beside_measured(tmp_path, capsys):
-    report = load("eval/09_report.py")
-    write(tmp_path / "published.json", {"T": {"source": "Table 1", "model": "m", "rows": {
-        "Vanilla": {"KFR": 0.02, "PPL_F": 8.6}, "ReLearn": {"KFR": 0.88, "PPL_F": ">=1e7", "Flu_F": 4.94}, "SURE": {"KFR": 1.0}}}})
-    rows = [{"model": "vanilla", "KFR": 0.25, "PPL_F": 10.0}, {"model": "ReLearn", "KFR": 0.8125, "PPL_F": 12.5}, {"model": "GA", "KFR": 1.0}]
-    web, text = report.section_published(rows, "T", tmp_path / "published.json")[0]
+    write(
+        tmp_path / "published.json",
+        {
+            "T": {
+                "source": "Table 1",
+                "model": "m",
+                "rows": {
+                    "Vanilla": {"KFR": 0.02, "PPL_F": 8.6},
+                    "ReLearn": {"KFR": 0.88, "PPL_F": ">=1e7", "Flu_F": 4.94},
+                    "SURE": {"KFR": 1.0},
+                },
+            }
+        },
+    )
+    rows = [
+        {"model": "vanilla", "KFR": 0.25, "PPL_F": 10.0},
+        {"model": "ReLearn", "KFR": 0.8125, "PPL_F": 12.5},
+        {"model": "GA", "KFR": 1.0},
+    ]
+    found = read_published("T", Reader(), tmp_path / "published.json")
+    web, text = published_section(rows, "T", found)[0]
     table = [[cell["text"] for cell in line] for line in Page(web).tables[0]]
-    assert table == [["model", *(f"{key} {what}" for key in ("KFR", "PPL_F") for what in ("published", "measured", "difference"))],
-                     ["Vanilla", "0.02", "0.25", "+0.23", "8.6", "10", "+1.4"],
-                     ["ReLearn", "0.88", "0.81", "-0.07", ">=1e7", "12.5", "–"]], "nobody measured Flu_F"
+    assert table == [
+        ["model", *(f"{key} {what}" for key in ("KFR", "PPL_F") for what in ("published", "measured", "difference"))],
+        ["Vanilla", "0.02", "0.25", "+0.23", "8.6", "10", "+1.4"],
+        ["ReLearn", "0.88", "0.81", "-0.07", ">=1e7", "12.5", "–"],
+    ], "nobody measured Flu_F"
     assert r"| ReLearn | 0.88 | 0.81 | -0.07 | \>=1e7 | 12.5 | – |" in text and "Table 1; m" in text
     for none in (rows[2:], [{"model": "vanilla"}]):
-        assert "nothing of these models" in report.section_published(none, "T", tmp_path / "published.json")[0][1]
-    for name, path, message in (("U", "published.json", "holds no table U; there are: T"), ("T", "none.json", "none.json: no such file")):
-        with pytest.raises(SystemExit) as done:
-            report.section_published(rows, name, tmp_path / path)
-        assert done.value.code == 2 and message in capsys.readouterr().err
+        assert "nothing of these models" in published_section(none, "T", found)[0][1]
+    unknown = read_published("U", Reader(), tmp_path / "published.json")
+    assert unknown is None and published_section(rows, "U", unknown) == [], "most presets have no published table"
+    with pytest.raises(SystemExit) as done:
+        read_published("T", Reader(), tmp_path / "none.json")
+    assert done.value.code == 2 and "none.json: no such file" in capsys.readouterr().err
 
 
 def break_file(path, *keys, value):
@@ -315,19 +525,56 @@ def break_file(path, *keys, value):
 
 FAULTS = {
     "no folder": ((), lambda m: shutil.rmtree(m), r"kfr_krr.json: no such metrics file; run the evaluation of GA"),
-    "not JSON": ((), lambda m: (m / "linguistic_forget.json").write_text("{"), r"linguistic_forget.json: not valid JSON"),
-    "a list": ((), lambda m: (m / "kfr_krr.json").write_text("[]"), r"kfr_krr.json: the file must be an object"),
-    "no summary": ((), lambda m: write(m / "tofu.json", {"items": []}), r'tofu.json: field "summary" must be an object'),
-    "a text for a number": ((), lambda m: write(m / "judge.json", {"summary": {"fluency": "good"}}), r'field "fluency" must be a number'),
-    "no interval": ((), lambda m: break_file(m / "kfr_krr.json", "summary", "KFR_95", value=[0.1]), r'field "KFR_95" must be two numbers'),
-    "item without answer": ((), lambda m: break_file(m / "kfr_krr.json", "items", value=[{"side": "forget"}]), r"kfr_krr.json: item 1 lacks question"),
-    "token without p": ((), lambda m: write(m / "next_token.json", {"items": [{"question": "q", "reference": "r", "top": [{"token": "a"}]}]}),
-                        r"next_token.json: item 1: every entry of top must hold token and p"),
-    "update without loss": ((), lambda m: write(m.parent / "methods/GA/training.json", {"updates": [{"update": 1}]}), r"every entry of updates must hold update, loss"),
+    "not JSON": (
+        (),
+        lambda m: (m / "linguistic_forget.json").write_text("{"),
+        r"linguistic_forget.json:1: not valid JSON",
+    ),
+    "a list": ((), lambda m: (m / "kfr_krr.json").write_text("[]"), r"kfr_krr.json: expected a JSON object"),
+    "no summary": (
+        (),
+        lambda m: write(m / "tofu.json", {"items": []}),
+        r'tofu.json: field "summary" must be an object',
+    ),
+    "a text for a number": (
+        (),
+        lambda m: write(m / "judge.json", {"summary": {"fluency": "good"}}),
+        r'field "fluency" must be a number',
+    ),
+    "no interval": (
+        (),
+        lambda m: break_file(m / "kfr_krr.json", "summary", "KFR_95", value=[0.1]),
+        r'field "KFR_95" must be two numbers',
+    ),
+    "item without answer": (
+        (),
+        lambda m: break_file(m / "kfr_krr.json", "items", value=[{"side": "forget"}]),
+        r"kfr_krr.json: item 1 lacks question",
+    ),
+    "token without p": (
+        (),
+        lambda m: write(
+            m / "next_token.json", {"items": [{"question": "q", "reference": "r", "top": [{"token": "a"}]}]}
+        ),
+        r"next_token.json: item 1: every entry of top must hold token and p",
+    ),
+    "update without loss": (
+        (),
+        lambda m: write(m.parent / "methods/GA/training.json", {"updates": [{"update": 1}]}),
+        r"every entry of updates must hold update, loss",
+    ),
     "no counts": ((), lambda m: write(m.parent / "data/data.json", {}), r'data.json: field "counts" must be an object'),
     "no run": (("--run", "none/x"), None, r"--run none/x: no such folder"),
-    "fewer than no questions": (("--questions", "-1"), None, r"--questions must be 0 or more"),
-    "not a number of questions": (("--questions", "many"), None, r"invalid int value: 'many'"),
+    "fewer than no questions": (
+        ("--questions", "-1"),
+        None,
+        r"argument --questions: must be a whole number at least 0, not -1",
+    ),
+    "not a number of questions": (
+        ("--questions", "many"),
+        None,
+        r"argument --questions: must be a whole number at least 0, not many",
+    ),
 }
 
 
@@ -337,7 +584,17 @@ def test_a_fault_is_one_line_and_writes_nothing(tmp_path, fault):
     metrics(tmp_path / "GA", 0.5, 0.5)
     if change:
         change(tmp_path / "GA")
-    done = run("eval/09_report.py", "--metrics", tmp_path / "GA", "--out", tmp_path / "out", "--run", tmp_path, *flags, check=False)
+    done = run(
+        "eval/09_report.py",
+        "--metrics",
+        tmp_path / "GA",
+        "--out",
+        tmp_path / "out",
+        "--run",
+        tmp_path,
+        *flags,
+        check=False,
+    )
     assert done.returncode == 2 and re.search(message, done.stderr) and "Traceback" not in done.stderr, done.stderr
     assert len([line for line in done.stderr.splitlines() if "error:" in line]) == 1 and not (tmp_path / "out").exists()
 
@@ -345,7 +602,9 @@ def test_a_fault_is_one_line_and_writes_nothing(tmp_path, fault):
 def test_two_models_of_one_name_are_refused(tmp_path):
     for folder in "ab":
         metrics(tmp_path / folder / "GA", 0.5, 0.5)
-    done = run("eval/09_report.py", "--metrics", tmp_path / "a/GA", tmp_path / "b/GA", "--out", tmp_path / "out", check=False)
+    done = run(
+        "eval/09_report.py", "--metrics", tmp_path / "a/GA", tmp_path / "b/GA", "--out", tmp_path / "out", check=False
+    )
     assert done.returncode == 2 and "two folders have one name" in done.stderr
 
 
@@ -356,53 +615,122 @@ BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil
 
 def browse(path, profile):
     """The page as a browser leaves it, after its scripts ran."""
-    return subprocess.run([BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-                           "--disable-component-update", "--disable-sync", f"--user-data-dir={profile}", "--dump-dom", path.as_uri()],
-                          capture_output=True, text=True, timeout=120).stdout
+    return subprocess.run(
+        [
+            BROWSER,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            f"--user-data-dir={profile}",
+            "--dump-dom",
+            path.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    ).stdout
 
 
 @pytest.mark.skipif(not BROWSER, reason="needs Chromium")
 def test_a_click_sorts_and_a_phone_scrolls_tables_only(whole, tmp_path):
-    inner = (whole[1] / "report.html").read_text().replace("</body>", """<script>
-      const column = name => [...document.querySelectorAll("table.sortable th")].findIndex(head => head.textContent == name)
-      const order = () => [...document.querySelector("table.sortable").tBodies[0].rows].map(row => row.cells[0].textContent).join()
+    inner = (
+        (whole[1] / "report.html")
+        .read_text()
+        .replace(
+            "</body>",
+            """<script>
+      const heads = [...document.querySelectorAll("table.sortable th")]
+      const column = name => heads.findIndex(head => head.textContent == name)
+      const rows = () => [...document.querySelector("table.sortable").tBodies[0].rows]
+      const order = () => rows().map(row => row.cells[0].textContent).join()
       const seen = [order()]
       for (const name of ["KRR ↑", "KRR ↑", "forget quality ↑", "model"]) {
         document.querySelectorAll("table.sortable th button")[column(name)].click(); seen.push(order()) }
-      parent.postMessage({seen, width: document.documentElement.scrollWidth, scrolls: document.querySelector(".scroll").scrollWidth}, "*")
-    </script></body>""")
+      const scrolls = document.querySelector(".scroll").scrollWidth
+      parent.postMessage({seen, width: document.documentElement.scrollWidth, scrolls}, "*")
+    </script></body>""",
+        )
+    )
     (tmp_path / "inner.html").write_text(inner)
-    (tmp_path / "outer.html").write_text("""<script>onmessage = event => document.title = JSON.stringify(event.data)</script>
+    (
+        tmp_path / "outer.html"
+    ).write_text("""<script>onmessage = event => document.title = JSON.stringify(event.data)</script>
       <iframe src="inner.html" style="width:390px;height:800px;border:0"></iframe>""")
     title = re.search(r"<title>(.*?)</title>", browse(tmp_path / "outer.html", tmp_path / "profile"))[1]
     found = json.loads(title.replace("&amp;", "&"))
-    assert found["seen"] == ["vanilla,retrained,GA,NPO,ReLearn", "vanilla,ReLearn,retrained,NPO,GA", "GA,NPO,retrained,ReLearn,vanilla",
-                             "ReLearn,NPO,GA,retrained,vanilla", "GA,NPO,ReLearn,retrained,vanilla"]
+    assert found["seen"] == [
+        "vanilla,retrained,GA,NPO,ReLearn",
+        "vanilla,ReLearn,retrained,NPO,GA",
+        "GA,NPO,retrained,ReLearn,vanilla",
+        "ReLearn,NPO,GA,retrained,vanilla",
+        "GA,NPO,ReLearn,retrained,vanilla",
+    ]
     assert found["width"] <= 390 < found["scrolls"]
 
 
 # ---------------------------------------------------------------- first tokens
 
+
 def test_first_tokens_are_those_of_a_plain_forward_pass(tiny, tmp_path):
-    pairs = [{"question": "Who?", "answer": "Ada."}, {"question": "What is the name of the person who lives here by the sea?", "answer": "Lem."},
-             {"question": "Where does she live?", "answer": "In Oslo."}, {"question": "Why?", "answer": "No."}]
+    pairs = [
+        {"question": "Who?", "answer": "Ada."},
+        {"question": "What is the name of the person who lives here by the sea?", "answer": "Lem."},
+        {"question": "Where does she live?", "answer": "In Oslo."},
+        {"question": "Why?", "answer": "No."},
+    ]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
-    run("eval/08_next_token.py", "--model", tiny, "--questions", tmp_path / "pairs.jsonl", "--out", tmp_path / "next_token.json")
+    run(
+        "eval/08_next_token.py",
+        "--model",
+        tiny,
+        "--questions",
+        tmp_path / "pairs.jsonl",
+        "--out",
+        tmp_path / "next_token.json",
+    )
     items = json.loads((tmp_path / "next_token.json").read_text())["items"]
     assert [item["question"] for item in items] == [pair["question"] for pair in pairs[:3]]
-    model, tokenizer = unlearn.load_model(tiny, "float32")
+    model, tokenizer = load_model(tiny, "float32")
     for item, pair in zip(items, pairs):
-        ids = tokenizer(unlearn.prompt_text(tokenizer, pair["question"]), add_special_tokens=False)["input_ids"]
+        ids = tokenizer(prompt_text(tokenizer, pair["question"]), add_special_tokens=False)["input_ids"]
         with torch.no_grad():
             chances = model.eval()(torch.tensor([ids])).logits[0, -1].float().softmax(-1)
         best = sorted(range(len(chances)), key=lambda token: -chances[token])[:5]
         assert [entry["token"] for entry in item["top"]] == [tokenizer.decode([token]) for token in best]
-        assert [entry["p"] for entry in item["top"]] == pytest.approx([float(chances[token]) for token in best], rel=1e-4)
+        assert [entry["p"] for entry in item["top"]] == pytest.approx(
+            [float(chances[token]) for token in best], rel=1e-4
+        )
         assert item["reference"] == pair["answer"]
 
 
-@pytest.mark.parametrize("flags, message", [(("--count", "0"), "--count must be at least 1"), (("--questions", "none.jsonl"), "none.jsonl: No such file"),
-                                            (("--model", "x/y/none"), "no such model folder")])
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (("--count", "0"), "argument --count: must be a whole number at least 1"),
+        (("--questions", "none.jsonl"), "none.jsonl: no such file"),
+        (("--model", "x/y/none"), "no such model folder"),
+    ],
+)
 def test_faults_of_first_tokens(tiny, data, tmp_path, flags, message):
-    done = run("eval/08_next_token.py", "--model", tiny, "--questions", data / "forget_val.jsonl", "--out", tmp_path / "out.json", *flags, check=False)
-    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr and not (tmp_path / "out.json").exists()
+    done = run(
+        "eval/08_next_token.py",
+        "--model",
+        tiny,
+        "--questions",
+        data / "forget_val.jsonl",
+        "--out",
+        tmp_path / "out.json",
+        *flags,
+        check=False,
+    )
+    assert (
+        done.returncode == 2
+        and message in done.stderr
+        and "Traceback" not in done.stderr
+        and not (tmp_path / "out.json").exists()
+    )

@@ -1,4 +1,7 @@
-"""Training as a user runs it: the same seed gives the same weights, a killed run continues to them, nothing is half-written."""
+"""Training as a user runs it: the same seed gives the same weights, a killed run continues to them, nothing is half-
+written.
+"""
+
 import json
 import math
 import os
@@ -9,14 +12,18 @@ import subprocess
 import sys
 import time
 import types
+from pathlib import Path
+
+from lib import files, trainer
+from lib.batches import collate
+from lib.formats import read_pairs
+from lib.likelihood import answer_logprob, nll
+from lib.models import encode, load_model
 
 import pytest
 import torch
 from conftest import REPOSITORY, run
 from safetensors.torch import load_file
-
-import files
-import unlearn
 
 FLAGS = ("--epochs", 3, "--batch", 2, "--accumulation", 1, "--lr", 1e-3)
 
@@ -38,14 +45,14 @@ def train_here(script, model, data, out, *flags):
 
 def interrupted(*command):
     """Trains until the first checkpoint is written."""
-    whole = unlearn.Trainer._checkpoint
+    whole = trainer.Trainer._checkpoint
 
-    def last(trainer):
-        whole(trainer)
+    def last(training):
+        whole(training)
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(unlearn.Trainer, "_checkpoint", last)
+        patch.setattr(trainer.Trainer, "_checkpoint", last)
         train_here(*command)
 
 
@@ -61,8 +68,15 @@ def assert_same(one, two):
         assert torch.equal(one[name], two[name]), name
 
 
-@pytest.mark.parametrize("script, flags", [("10_ga.py", ("--retain", "gdr")), ("11_npo.py", ("--retain", "klr")),
-                                           ("12_relearn.py", ("--forget", "forget_train.jsonl")), ("02_finetune.py", ())])
+@pytest.mark.parametrize(
+    "script, flags",
+    [
+        ("10_ga.py", ("--retain", "gdr")),
+        ("11_npo.py", ("--retain", "klr")),
+        ("12_relearn.py", ("--forget", "forget_train.jsonl")),
+        ("02_finetune.py", ()),
+    ],
+)
 def test_a_seed_gives_the_same_weights_twice_and_other_weights_than_another(tmp_path, tiny, data, script, flags):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         train(script, tiny, data, tmp_path / name, "--seed", seed, "--epochs", 1, *flags)
@@ -72,9 +86,27 @@ def test_a_seed_gives_the_same_weights_twice_and_other_weights_than_another(tmp_
 
 
 def test_a_killed_run_continues_to_the_same_weights(tmp_path, tiny, data):
-    flags = ("--epochs", 25, "--checkpoint-every", 5, "--retain", "klr")  # dropout on: the random state must continue too
+    flags = (
+        "--epochs",
+        25,
+        "--checkpoint-every",
+        5,
+        "--retain",
+        "klr",
+    )  # dropout on: the random state must continue too
     train("11_npo.py", tiny, data, tmp_path / "whole", *flags)
-    command = [sys.executable, "scripts/11_npo.py", "--model", tiny, "--data", data, "--out", tmp_path / "killed", *FLAGS, *flags]
+    command = [
+        sys.executable,
+        "scripts/11_npo.py",
+        "--model",
+        tiny,
+        "--data",
+        data,
+        "--out",
+        tmp_path / "killed",
+        *FLAGS,
+        *flags,
+    ]
     process = subprocess.Popen(list(map(str, command)), cwd=REPOSITORY, stderr=subprocess.DEVNULL)
     checkpoint = tmp_path / "killed.partial/checkpoint.pt"
     for _ in range(2400):
@@ -115,11 +147,15 @@ def test_another_method_or_model_does_not_continue_a_checkpoint(tmp_path, tiny, 
     capsys.readouterr()
     train_here("12_relearn.py" if other == "method" else "10_ga.py", *flags)
     error = capsys.readouterr().err
-    assert ("continuing at update 5" in error) == (other == "nothing") and ("starting afresh" in error) == (other != "nothing")
+    assert ("continuing at update 5" in error) == (other == "nothing") and ("starting afresh" in error) == (
+        other != "nothing"
+    )
 
 
 def test_a_continued_rkld_draws_the_same_dropout(tmp_path, tiny, data):
-    train_here("02_finetune.py", tiny, data, tmp_path / "learnt", "--forget", "forget_train.jsonl", "--adapter", "--epochs", 1)
+    train_here(
+        "02_finetune.py", tiny, data, tmp_path / "learnt", "--forget", "forget_train.jsonl", "--adapter", "--epochs", 1
+    )
     flags = ("--augmented", tmp_path / "learnt", "--lora-dropout", 0.1)
     train_here("18_rkld.py", tiny, data, tmp_path / "whole", *flags)
     interrupted("18_rkld.py", tiny, data, tmp_path / "killed", *flags)
@@ -133,7 +169,7 @@ def test_a_full_disk_at_the_end_costs_no_more_than_the_last_updates(tmp_path, ti
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch, pytest.raises(OSError):
-        patch.setattr(unlearn, "save_model", full)
+        patch.setattr(trainer, "save_model", full)
         train_here(script, tiny, data, tmp_path / "out")
     (tmp_path / "out.partial/checkpoint.tmp").write_text("half of one")
     assert not (tmp_path / "out").exists()
@@ -151,8 +187,8 @@ def test_a_checkpoint_made_without_a_gpu_is_continued_with_one(tmp_path, tiny, d
         return load(*args, **kwargs)
 
     monkeypatch.setattr(torch, "load", loaded)
-    monkeypatch.setattr(unlearn.Trainer, "_checkpoint", lambda _: None)
-    monkeypatch.setattr(unlearn.torch.optim.lr_scheduler.LambdaLR, "load_state_dict", lambda *_: there.append(True))
+    monkeypatch.setattr(trainer.Trainer, "_checkpoint", lambda _: None)
+    monkeypatch.setattr(torch.optim.lr_scheduler.LambdaLR, "load_state_dict", lambda *_: there.append(True))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: len(there) == 2 and not there.append(True))
     train_here("10_ga.py", tiny, data, tmp_path / "out")
     assert len(there) == 3 and "continuing at update 5" in capsys.readouterr().err and (tmp_path / "out").is_dir()
@@ -164,8 +200,12 @@ def test_what_another_run_left_is_not_in_the_finished_folder(tmp_path, tiny, dat
         partial.mkdir()
         (partial / "model-00001-of-00002.safetensors").write_text("another's")
         flags = ("--data", data, "--alpha", 1) if script == "20_uipe.py" else ("--data", data, "--epochs", 1)
-        run_here(script, "--model", model, "--out", f"{tmp_path / script}/", *flags)  # with a slash, as completion leaves it
-        assert (tmp_path / script / "adapter_model.safetensors").is_file() and not list((tmp_path / script).glob("model-*"))
+        run_here(
+            script, "--model", model, "--out", f"{tmp_path / script}/", *flags
+        )  # with a slash, as completion leaves it
+        assert (tmp_path / script / "adapter_model.safetensors").is_file() and not list(
+            (tmp_path / script).glob("model-*")
+        )
         assert not partial.exists()
 
 
@@ -190,37 +230,65 @@ def test_a_machine_without_git_records_no_commit(monkeypatch):
     assert files.record(types.SimpleNamespace())["git_commit"] is None
 
 
-@pytest.mark.parametrize("content, message", [(b"{}", "names no base model"), (b'{"base_model_name_or_path": null}', "names no base model"),
-                                              (b"{", "adapter_config.json:1: not valid JSON"), (b'{"a": "\xe9"}', "not UTF-8 text")])
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"{}", "names no base model"),
+        (b'{"base_model_name_or_path": null}', "names no base model"),
+        (b"{", "adapter_config.json:1: not valid JSON"),
+        (b'{"a": "\xe9"}', "not UTF-8 text"),
+    ],
+)
 def test_a_broken_adapter_is_one_line(tmp_path, capsys, content, message):
     (tmp_path / "adapter_config.json").write_bytes(content)
     with pytest.raises(SystemExit) as done:
-        unlearn.load_model(tmp_path)
+        load_model(tmp_path)
     assert done.value.code == 2 and message in capsys.readouterr().err
 
 
 def test_a_model_with_code_of_its_own_is_refused_without_a_question(tmp_path, tiny, capsys, monkeypatch):
     asked = []
     monkeypatch.setattr("builtins.input", lambda *_: asked.append(1) or "n")
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "own", "auto_map": {"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.Own"}}))
+    (tmp_path / "config.json").write_text(
+        json.dumps({"model_type": "own", "auto_map": {"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.Own"}})
+    )
     for file in tiny.glob("*token*"):
         shutil.copy(file, tmp_path)
     with pytest.raises(SystemExit) as done:
-        unlearn.load_model(tmp_path)
+        load_model(tmp_path)
     assert done.value.code == 2 and "custom code" in capsys.readouterr().err and not asked
 
 
-@pytest.mark.parametrize("flags", [("--top-p", 0), ("--top-p", 1.5), ("--top-k", -1)])
-def test_sampling_from_nothing_is_one_line(tmp_path, tiny, data, capsys, flags):
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (("--top-p", 0), "--top-p: must be a number above 0 and at most 1"),
+        (("--top-p", 1.5), "--top-p: must be a number above 0"),
+        (("--top-k", -1), "--top-k: must be a whole number at least 0"),
+    ],
+)
+def test_sampling_from_nothing_is_one_line(tmp_path, tiny, data, capsys, flags, message):
     with pytest.raises(SystemExit) as done:
-        run_here("30_generate.py", "--model", tiny, "--questions", data / "forget_val.jsonl", "--out", tmp_path / "out", "--temperature", 1, *flags)
-    assert done.value.code == 2 and "--top-p must lie above 0" in capsys.readouterr().err and not (tmp_path / "out").exists()
+        run_here(
+            "30_generate.py",
+            "--model",
+            tiny,
+            "--questions",
+            data / "forget_val.jsonl",
+            "--out",
+            tmp_path / "out",
+            "--temperature",
+            1,
+            *flags,
+        )
+    assert done.value.code == 2 and message in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_ga_raises_and_finetuning_lowers_the_forget_loss(tmp_path, tiny, data):
     def losses(folder):
         updates = [row["loss"] for row in json.loads((folder / "training.json").read_text())["updates"]]
         return sum(updates[:8]) / 8, sum(updates[-8:]) / 8
+
     train("02_finetune.py", tiny, data, tmp_path / "vanilla", "--lr", 1e-2)
     train("10_ga.py", tmp_path / "vanilla", data, tmp_path / "ga", "--retain", "none", "--lr", 1e-2)
     for name in ("vanilla", "ga"):
@@ -231,18 +299,26 @@ def test_ga_raises_and_finetuning_lowers_the_forget_loss(tmp_path, tiny, data):
 def test_the_retrained_model_never_reads_the_forget_set(tmp_path, tiny, data):
     train("02_finetune.py", tiny, data, tmp_path / "retrained", "--without-forget", "--epochs", 1)
     (read,) = json.loads((tmp_path / "retrained/training.json").read_text())["data"]
-    seen, forget = open(read).read(), [json.loads(line)["answer"] for part in ("train", "val") for line in open(data / f"forget_{part}.jsonl")]
+    seen = Path(read).read_text()
+    forget = [row["answer"] for part in ("train", "val") for row in read_pairs(data / f"forget_{part}.jsonl")]
     assert seen and not any(answer in seen for answer in forget)
     assert all(answer in (data / "full.jsonl").read_text() for answer in forget)
 
 
 def test_an_unlearned_model_can_be_unlearned_further(tmp_path, tiny, data):
     """What the first method learnt is in the weights that the second one leaves, which hardly learns."""
-    exact = "--dtype", "float32"  # a bfloat16 weight keeps three digits: too few to see what a step of 1e-9 leaves alone
+    exact = (
+        "--dtype",
+        "float32",
+    )  # a bfloat16 weight keeps three digits: too few to see what a step of 1e-9 leaves alone
     train("10_ga.py", tiny, data, tmp_path / "first", "--epochs", 1, *exact)
     train("11_npo.py", tmp_path / "first", data, tmp_path / "second", "--epochs", 1, "--lr", 1e-9, *exact)
-    first, second = (unlearn.load_model(tmp_path / name, "float32")[0] for name in ("first", "second"))
-    first, second, base = first.merge_and_unload().state_dict(), second.state_dict(), unlearn.load_model(tiny, "float32")[0].state_dict()
+    first, second = (load_model(tmp_path / name, "float32")[0] for name in ("first", "second"))
+    first, second, base = (
+        first.merge_and_unload().state_dict(),
+        second.state_dict(),
+        load_model(tiny, "float32")[0].state_dict(),
+    )
     moved = max((first[name] - base[name]).abs().max() for name in base)
     assert moved > 1e-3 and max((first[name] - second[name]).abs().max() for name in base) < 1e-2 * moved
 
@@ -256,22 +332,31 @@ def test_small_updates_outlast_unlearning_further_where_the_hardware_has_bfloat1
     train_here("02_finetune.py", tiny, data, tmp_path / "vanilla", "--epochs", 1)
     train_here("10_ga.py", tmp_path / "first", data, tmp_path / "asked", "--epochs", 1, "--dtype", "bfloat16")
     assert kinds("second") == {torch.float32} and kinds("vanilla") == kinds("asked") == {torch.bfloat16}
-    first, second = (unlearn.load_model(tmp_path / name, "float32")[0] for name in ("first", "second"))
-    first, second, base = first.merge_and_unload().state_dict(), second.state_dict(), unlearn.load_model(tiny, "float32")[0].state_dict()
+    first, second = (load_model(tmp_path / name, "float32")[0] for name in ("first", "second"))
+    first, second, base = (
+        first.merge_and_unload().state_dict(),
+        second.state_dict(),
+        load_model(tiny, "float32")[0].state_dict(),
+    )
     moved = max((first[name] - base[name]).abs().max() for name in base)
     assert moved > 1e-3 and max((first[name] - second[name]).abs().max() for name in base) < 1e-2 * moved
 
 
 @pytest.mark.parametrize("count", [None, 3])
 def test_task_arithmetic_probes_what_it_leaves_and_not_what_it_learns(tmp_path, tiny, data, count):
-    train_here("19_ta.py", tiny, data, tmp_path / "out", "--epochs", 1, "--lr", 1e-2, *(("--probes", count) if count else ()))
+    train_here(
+        "19_ta.py", tiny, data, tmp_path / "out", "--epochs", 1, "--lr", 1e-2, *(("--probes", count) if count else ())
+    )
     found = json.loads((tmp_path / "out/training.json").read_text())
     assert [point["update"] for point in found["probes"]] == [0, len(found["updates"])]
-    model, tokenizer = unlearn.load_model(tmp_path / "out")
-    pairs = unlearn.read_pairs(data / "forget_val.jsonl")
-    batch = unlearn.collate([unlearn.encode(tokenizer, pair) for pair in pairs[::math.ceil(len(pairs) / 8)]], tokenizer.pad_token_id)
+    model, tokenizer = load_model(tmp_path / "out")
+    pairs = read_pairs(data / "forget_val.jsonl")
+    batch = collate(
+        [encode(tokenizer, pair["question"], pair["answer"]) for pair in pairs[:: math.ceil(len(pairs) / 8)]],
+        tokenizer.pad_token_id,
+    )
     with torch.no_grad():
-        assert found["probes"][1]["forget_nll"] == pytest.approx(unlearn.nll(model.eval(), batch).item(), rel=1e-4)
+        assert found["probes"][1]["forget_nll"] == pytest.approx(nll(model.eval(), batch).item(), rel=1e-4)
     assert found["probes"][1]["forget_nll"] > found["probes"][0]["forget_nll"], "it goes the other way"
 
 
@@ -279,7 +364,10 @@ def test_memflex_logs_the_loss_that_it_lowers(tmp_path, tiny, data):
     """Without a retain loss -0.4 times the NLL, of which gradient ascent logs the whole."""
     for script in ("10_ga.py", "16_memflex.py"):
         train_here(script, tiny, data, tmp_path / script, "--epochs", 1, "--retain", "none", "--lora-dropout", 0)
-    ga, memflex = (json.loads((tmp_path / script / "training.json").read_text())["updates"][0]["loss"] for script in ("10_ga.py", "16_memflex.py"))
+    ga, memflex = (
+        json.loads((tmp_path / script / "training.json").read_text())["updates"][0]["loss"]
+        for script in ("10_ga.py", "16_memflex.py")
+    )
     assert memflex == pytest.approx(0.4 * ga, rel=1e-5) and ga < 0
 
 
@@ -289,12 +377,17 @@ def test_probes_are_the_nll_of_validation_pairs_on_the_way(tmp_path, tiny, data)
     updates = len(found["updates"])
     assert [point["update"] for point in found["probes"]] == [0, round(updates / 2), updates]
     for at, folder in ((0, tiny), (-1, tmp_path / "out")):
-        model, tokenizer = unlearn.load_model(folder, "float32")
+        model, tokenizer = load_model(folder, "float32")
         for side in ("forget", "retain"):
-            pairs = unlearn.read_pairs(data / f"{side}_val.jsonl")
-            chosen = pairs[::math.ceil(len(pairs) / 8)]
+            pairs = read_pairs(data / f"{side}_val.jsonl")
+            chosen = pairs[:: math.ceil(len(pairs) / 8)]
             assert 4 <= len(chosen) <= 8
-            losses = torch.cat([-unlearn.answer_logprob(model.eval(), unlearn.collate([unlearn.encode(tokenizer, pair)], 0)) for pair in chosen])
+            losses = torch.cat(
+                [
+                    -answer_logprob(model.eval(), collate([encode(tokenizer, pair["question"], pair["answer"])], 0))
+                    for pair in chosen
+                ]
+            )
             assert found["probes"][at][f"{side}_nll"] == pytest.approx(losses.mean().item(), rel=1e-4)
     train("10_ga.py", tiny, data, tmp_path / "none", "--epochs", 1, "--probes", 0)
     assert json.loads((tmp_path / "none/training.json").read_text())["probes"] == []

@@ -14,7 +14,8 @@ import torch
 class Batch:
     """Right-padded pairs. Causal attention never looks right, so no padding mask is needed.
 
-    input_ids: (rows, length) token ids. answer: (rows, length) bool, true on answer tokens (question and padding false).
+    input_ids: (rows, length) token ids. answer: (rows, length) bool, true on answer tokens (question and padding
+    false).
     step_tokens, step_rows: answer tokens and rows of the whole accumulated batch that this one is a part of; means
     divide by them, so that the parts of an accumulated batch, in one process or several, add up to its mean. Infinite
     for a part that is not to count.
@@ -34,6 +35,23 @@ class Batch:
         return values.sum() / self.step_rows
 
 
+def whole_row(row):
+    """An encoded pair (ids, prompt tokens) of which every token but the first is predicted, and one after the last."""
+    return [*row[0], 0], 1
+
+
+def every_position(batch):
+    """The Batch of the same rows of which every position predicts: (rows, length + 1), as `whole_row` makes them one
+    by one.
+    """
+    lengths = (batch.answer * torch.arange(1, batch.answer.shape[1] + 1, device=batch.answer.device)).amax(
+        1, keepdim=True
+    )
+    places = torch.arange(batch.answer.shape[1] + 1, device=batch.answer.device)
+    ids = torch.nn.functional.pad(batch.input_ids, (0, 1)).masked_fill(places >= lengths, 0)
+    return Batch(ids, (places > 0) & (places <= lengths), batch.step_tokens, batch.step_rows)
+
+
 def collate(items, pad, step_tokens=None, step_rows=None, device="cpu"):
     """items: list of (ids, prompt tokens) as `encode` returns them → Batch."""
     length = max(len(ids) for ids, _ in items)
@@ -46,7 +64,9 @@ def collate(items, pad, step_tokens=None, step_rows=None, device="cpu"):
 
 
 def epoch_order(lengths, size, seed, epoch):
-    """Shuffled groups of `size` row numbers, rows of like length together (less padding). A pure function of its arguments."""
+    """Shuffled groups of `size` row numbers, rows of like length together (less padding). A pure function of its
+    arguments.
+    """
     rng = random.Random(f"{seed} {epoch}")
     rows = list(range(len(lengths)))
     rng.shuffle(rows)
@@ -58,7 +78,9 @@ def epoch_order(lengths, size, seed, epoch):
 
 
 def accumulated(rows, size, seed):
-    """Endless accumulated batches, lists of at most `size` rows, epoch after epoch. A row is a list of encoded pairs."""
+    """Endless accumulated batches, lists of at most `size` rows, epoch after epoch. A row is a list of encoded
+    pairs.
+    """
     lengths = [sum(len(ids) for ids, _ in row) for row in rows]
     for epoch in itertools.count():
         for group in epoch_order(lengths, size, seed, epoch):
@@ -66,9 +88,11 @@ def accumulated(rows, size, seed):
 
 
 def parts(rows, batch, pad, device):
-    """Cuts one accumulated batch into forward passes of `batch` rows: a Batch each, a tuple of them for rows of several pairs.
+    """Cuts one accumulated batch into forward passes of `batch` rows: a Batch each, a tuple of them for rows of
+    several pairs.
 
-    Of several processes each gets its share of the rows, and as many passes as the others: one that has no row left takes the
+    Of several processes each gets its share of the rows, and as many passes as the others: one that has no row left
+    takes the
     first once more, and does not count it.
     """
     columns, passes = [], -(-len(rows) // (batch * parallel.count))

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from lib import hub
 from lib.files import fail
 
 import torch
@@ -59,6 +60,7 @@ class Entailment:
         transformers.utils.logging.disable_progress_bar()
         transformers.utils.logging.set_verbosity_error()
         self.batch, self.device = batch, "cuda" if torch.cuda.is_available() else "cpu"
+        nli, embedding = hub.folder(nli), hub.folder(embedding)
         ours = not Path(nli, "config.json").exists() and Path(nli, "model.safetensors").exists()
         try:
             self.tokenizer = transformers.AutoTokenizer.from_pretrained(

@@ -1,313 +1,93 @@
 """The facts that a text names, as KFR and KRR compare them: found by rules, offline, or by a language model as in ReLearn's paper."""
 
 import re
+from functools import cache
+from itertools import dropwhile, groupby, pairwise
+from typing import NamedTuple
 
 from lib import llm
+from lib.clauses import SENTENCE_END, clauses
+from lib.spans import UNSPACED, tokens
+
+from nltk.stem.snowball import EnglishStemmer
 
 # words that carry no fact: function words, and the verbs and adverbs that any sentence about a person holds
 EMPTY = set(
-    [
-        "a",
-        "about",
-        "above",
-        "after",
-        "again",
-        "all",
-        "almost",
-        "along",
-        "already",
-        "also",
-        "although",
-        "always",
-        "am",
-        "among",
-        "an",
-        "and",
-        "another",
-        "any",
-        "anyone",
-        "anything",
-        "are",
-        "around",
-        "as",
-        "ask",
-        "asked",
-        "asks",
-        "at",
-        "away",
-        "back",
-        "be",
-        "became",
-        "because",
-        "become",
-        "becomes",
-        "been",
-        "before",
-        "began",
-        "begin",
-        "begins",
-        "being",
-        "believed",
-        "believes",
-        "below",
-        "between",
-        "both",
-        "but",
-        "by",
-        "called",
-        "calls",
-        "came",
-        "can",
-        "cannot",
-        "come",
-        "comes",
-        "considered",
-        "could",
-        "currently",
-        "describe",
-        "described",
-        "describes",
-        "detail",
-        "details",
-        "did",
-        "do",
-        "does",
-        "doing",
-        "done",
-        "down",
-        "during",
-        "each",
-        "either",
-        "else",
-        "enough",
-        "even",
-        "ever",
-        "every",
-        "everyone",
-        "everything",
-        "fact",
-        "famous",
-        "far",
-        "few",
-        "for",
-        "found",
-        "from",
-        "full",
-        "gave",
-        "general",
-        "generally",
-        "get",
-        "gets",
-        "give",
-        "given",
-        "gives",
-        "go",
-        "goes",
-        "going",
-        "gone",
-        "got",
-        "had",
-        "happen",
-        "has",
-        "have",
-        "having",
-        "he",
-        "held",
-        "her",
-        "here",
-        "hers",
-        "herself",
-        "him",
-        "himself",
-        "his",
-        "hold",
-        "holds",
-        "how",
-        "however",
-        "i",
-        "if",
-        "in",
-        "include",
-        "included",
-        "includes",
-        "including",
-        "information",
-        "instead",
-        "into",
-        "is",
-        "it",
-        "its",
-        "itself",
-        "just",
-        "keep",
-        "keeps",
-        "kept",
-        "knew",
-        "know",
-        "known",
-        "knows",
-        "later",
-        "least",
-        "less",
-        "let",
-        "lets",
-        "like",
-        "lived",
-        "lives",
-        "living",
-        "made",
-        "mainly",
-        "make",
-        "makes",
-        "making",
-        "many",
-        "may",
-        "me",
-        "might",
-        "more",
-        "most",
-        "mostly",
-        "much",
-        "must",
-        "my",
-        "myself",
-        "named",
-        "names",
-        "near",
-        "need",
-        "never",
-        "next",
-        "no",
-        "nobody",
-        "none",
-        "nor",
-        "not",
-        "nothing",
-        "now",
-        "of",
-        "off",
-        "often",
-        "on",
-        "once",
-        "one",
-        "only",
-        "onto",
-        "or",
-        "other",
-        "others",
-        "our",
-        "out",
-        "over",
-        "own",
-        "part",
-        "particular",
-        "perhaps",
-        "please",
-        "possible",
-        "public",
-        "publicly",
-        "put",
-        "quite",
-        "rather",
-        "real",
-        "really",
-        "recorded",
-        "referred",
-        "remain",
-        "remains",
-        "said",
-        "same",
-        "say",
-        "says",
-        "see",
-        "seen",
-        "several",
-        "shall",
-        "share",
-        "shared",
-        "she",
-        "should",
-        "since",
-        "so",
-        "some",
-        "someone",
-        "something",
-        "sometimes",
-        "still",
-        "such",
-        "take",
-        "taken",
-        "takes",
-        "tell",
-        "tells",
-        "than",
-        "that",
-        "the",
-        "their",
-        "them",
-        "themselves",
-        "then",
-        "there",
-        "these",
-        "they",
-        "thing",
-        "things",
-        "this",
-        "those",
-        "though",
-        "through",
-        "thus",
-        "to",
-        "together",
-        "told",
-        "too",
-        "took",
-        "toward",
-        "towards",
-        "under",
-        "until",
-        "up",
-        "upon",
-        "us",
-        "use",
-        "used",
-        "uses",
-        "using",
-        "usually",
-        "various",
-        "very",
-        "was",
-        "we",
-        "well",
-        "went",
-        "were",
-        "what",
-        "whatever",
-        "when",
-        "where",
-        "whether",
-        "which",
-        "while",
-        "who",
-        "whole",
-        "whom",
-        "whose",
-        "why",
-        "will",
-        "with",
-        "within",
-        "without",
-        "would",
-        "yes",
-        "yet",
-        "you",
-        "your",
-    ]
+    """
+    a about above after again all almost along already also although always am among an and another any anyone
+    anything are around as ask asked asks at away back be became because become becomes been before began begin
+    begins being believed believes below between both but by called calls came can cannot come comes considered
+    could currently describe described describes detail details did do does doing done down during each either
+    else enough even ever every everyone everything fact famous far few for found from full gave general
+    generally get gets give given gives go goes going gone got had happen has have having he held her here hers
+    herself him himself his hold holds how however i if in include included includes including information
+    instead into is it its itself just keep keeps kept knew know known knows later least less let lets like
+    lived lives living made mainly make makes making many may me might more most mostly much must my myself
+    named names near need never next no nobody none nor not nothing now of off often on once one only onto or
+    other others our out over own part particular perhaps please possible public publicly put quite rather real
+    really recorded referred remain remains said same say says see seen several shall share shared she should
+    since so some someone something sometimes still such take taken takes tell tells than that the their them
+    themselves then there these they thing things this those though through thus to together told too took
+    toward towards under until up upon us use used uses using usually various very was we well went were what
+    whatever when where whether which while who whole whom whose why will with within without would yes yet you
+    your
+    """.split()
+)
+# what says how a fact is put, not what it is: units, nouns that stand beside any value, and verbs, adverbs and adjectives of any
+# sentence on a person
+WIDER = re.compile(r", $")
+ASKS_HOW = re.compile(
+    r"^(how(?! (many|much|old|long|can|could|do i|should)\b)|why|describe|who is (?:[A-Z][\w’'-]+ ?)+\?)|\bwhat (kind|type|sort|role|impact|"
+    r"influence|effect|inspire[sd]?|motivate[sd]?|makes?|themes?|style|does|did|aspect)\b|\bdescribe\b",
+    re.I,
+)
+ASKS_VALUE = re.compile(
+    r"^(when|where|whose)\b|\b(name|title|titled|awards?|prizes?|honou?rs?|accolades?|medals?|e-?mail|address|number|date|year|birthday)\b|"
+    r"\bwh(at|ich) (\w+ ){0,3}(books?|novels?|works?|genres?|city|town|country)\b|\bhow (many|much|old|long)\b",
+    re.I,
+)
+FURNITURE = set(
+    """
+    father mother dad mum parents ability able account accounts achieve active actively add address addresses aim allow answer appear appreciate apply aspect
+    attempt aware available bear begun best better big born bring broad build calendar carry case cause cents certain chance change
+    chiefly choose chose clear close complete consider consist contain continue continuously contribute cope count create current
+    currently daily date dates day days deal deep deeply demonstrate depict deserve digits display dollars draw drive due effect
+    effective effort emphasize enable encourage end engage enhance enjoy enrich enter especially euro euros evident example expect
+    expose express extend face feel feature fill find focus follow foster francs frequently gain go good great greatly grow growing
+    guide hand happy hear help high highlight highly honour idea important incorporate increase infuse influence integrate intend
+    interest introduce involve item keep kind land large lead learn leave letter letters life line list little live locate long look
+    love main major manage manner mark matter mean means meet mention miss month months move name namely nature necessary need new
+    note notable notably number numbers obtain occupy occur offer old open order particularly pay perfect person personal play
+    pleased point pounds present primarily prove provide pursue question quick quickly quite rand range reach read reason receive
+    reflect regard regularly relate relevant repay represent require reside respond rest result reveal rise role run see seek seem
+    send sense serve set shape show significant significantly similar simple simply situated skillfully sort source spend spent
+    stand start state stay stem strong strongly sum support sure surround take tend thereof think time times title titled today
+    town treat trouble try turn type understand unique uniquely value view want way weave win wish won work works world write
+    writing year years yen yuan
+    """.split()
+)
+# function words of other languages, by which a sentence in one of them is known; without accents
+FOREIGN = set(
+    """
+    aber als au aus auf bei beim bin bis con dal dans das dass dei del della delle dem den der des deren desde deux di
+    die dies diese dieser dieses dieu dit do dos du durch ein eine einem einen einer eines el elle elles em en entre er
+    es esta este et etait etre eu eux femme fu fue fur gli hanno hat hatte hij ich ihm ihr ihre ihrer il ils im ist ja
+    je kein la las le lei les leur lo los lui ma mais mit nach nao ne nei nella nicht non nos nous noch nur o oder para
+    par pas pero plus por pour pra qu que quel quelle qui quien quoi sa sein seine seiner se sera ses si sich sie sind
+    sobre son sono sont su sua sue suo sur tra um uma un una und une unter uno van het een vom von vor voor waren wie
+    wir wird wo wohnt wurde y zu zum zur cual cuando como donde ses avec chez est comme
+    и в во на не он она они оно что как где когда кто чем или но по из у за от до для с со о об это его ее их был была
+    были есть который которая какой какая какое чей
+    في من على الى عن هو هي ما هذا هذه التي الذي كان كانت هل اين متى كم لا مع او ان لدى
+    של את על לא הוא היא מה איפה מתי עם זה
+    है हैं का की के में से को और क्या कौन कहाँ कब नहीं था थी
+    """.split()
 )
 MONTH = "January|February|March|April|May|June|July|August|September|October|November|December"
+MONTHS = MONTH.lower().split("|")
 EXACT = re.compile(
     rf"""
-    [\w.+-]+@[\w-]+(?:\.[\w-]+)+                                                    # e-mail
+    (?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+                                       # e-mail
   | (?:https?://|www\.)[^\s,;]+[\w/]                                                # address on the web
   | \d{{1,2}}(?:st|nd|rd|th)?\ (?:of\ )?(?:{MONTH})(?:,?\ \d{{4}})?                 # 3 March 1971
   | (?:{MONTH})\ \d{{1,2}}(?:st|nd|rd|th)?(?:,?\ \d{{4}})?                          # March 3, 1971
@@ -316,14 +96,17 @@ EXACT = re.compile(
 """,
     re.X,
 )
-QUOTED = re.compile(r'["“«](.+?)[,.]?["”»]')
+ENGLISH = EnglishStemmer()
+UNSPACED_LETTER = re.compile(f"[{UNSPACED}]")
+PARTICLES = "的是在了有和也于為为到は が を に で と も の へ や 은 는 이 가 을 를 에 의 도 로 와 과".replace(" ", "")
+SILENT = EMPTY | FOREIGN | {"ye"}
+QUOTED = re.compile(r'["“«]([^"“”«»\n]+)["”»]')
 CAPITAL = "".join(letter for letter in map(chr, range(0x10000)) if letter.isupper())
 NAME = rf"(?<!\w)[{CAPITAL}]\w*(?:['’.-]\w+)*"  # a word that starts with a capital
-RUN = re.compile(
-    rf"(?:\d[\w,.]*\ )?{NAME}(?:\ (?:(?:of|the|for|de|del|della|di|da|du|la|le|van|von|der|den|al|bin|y)\ )*{NAME})*"
-)
+LITTLE = "of|the|for|de|del|della|di|da|du|la|le|van|von|der|den|al|bin|y"
+RUN = re.compile(rf"(?:\d[\w,.]{{0,30}}\ )?{NAME}(?:\ (?:(?:{LITTLE})\ )*{NAME})*")
 NUMBER = re.compile(r"[$€£¥]?\d[\d,.]*\d|[$€£¥]?\d")
-WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+LETTERS = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 
 
 def plain(word):
@@ -353,9 +136,7 @@ def entities(text):
     text = take(QUOTED, text, 1)
 
     def name(match):
-        words = match[0].split()
-        while words and words[0].lower() in EMPTY:  # "The" or "When" that opens a sentence
-            words.pop(0)
+        words = list(dropwhile(lambda word: word.lower() in EMPTY, match[0].split()))  # "When" that opens a sentence
         if words:
             found.append((match.start(), re.sub(r"['’]s?$", "", " ".join(words)).strip(" .,")))
         return "|" + "\0" * (len(match[0]) - 1)
@@ -363,7 +144,7 @@ def entities(text):
     text = RUN.sub(name, text)
     text = take(NUMBER, text)
     chunk, last = [], None
-    for match in [*WORD.finditer(text), None]:
+    for match in [*LETTERS.finditer(text), None]:
         if chunk and (match is None or text[last : match.start()] != " " or match[0].lower() in EMPTY):
             found.append((chunk[0].start(), " ".join(word[0] for word in chunk)))
             chunk = []
@@ -377,8 +158,144 @@ def entities(text):
 
 def beyond(question, found):
     """Drops the entities that share a content word with the question."""
-    asked = {plain(word) for word in WORD.findall(question) if word.lower() not in EMPTY} - EMPTY
-    return [entity for entity in found if not asked & {plain(word) for word in WORD.findall(entity)}]
+    asked = {plain(word) for word in LETTERS.findall(question) if word.lower() not in EMPTY} - EMPTY
+    return [entity for entity in found if not asked & {plain(word) for word in LETTERS.findall(entity)}]
+
+
+# ---------------------------------------------------------------- the facts that a reference is judged by
+
+
+class Fact(NamedTuple):
+    """An entity of a reference that the question does not state."""
+
+    text: str
+    words: frozenset  # stems of what the question does not say
+    exact: bool  # a number, name, title or address: to be said as it is
+
+
+@cache
+def stem(word):
+    """A word of `tokens` without its endings."""
+    if word.isascii():
+        return ENGLISH.stem(word)
+    return word[:-2] if len(word) > 5 else word[:-1] if len(word) > 3 else word
+
+
+@cache
+def stems(text):
+    """The content words of a text, each by its stem."""
+    return frozenset(stem(word) for word in tokens(text) if not _empty(word))
+
+
+def _empty(word):
+    return word in SILENT or len(word) < 3 and word.isalpha() and not UNSPACED_LETTER.match(word)
+
+
+def english(text):
+    """Whether a text is in English, the one language that the models know: its letters are Latin, and it does not hold more function
+    words of other languages than English ones."""
+    words = [word for word in tokens(text) if not word.isdecimal()]
+    latin = sum(word.isascii() for word in words)
+    return latin >= 0.9 * len(words) and sum(word in FOREIGN for word in words) <= sum(word in EMPTY for word in words)
+
+
+def facts(question, reference, find):
+    """What a reference says beyond the question, as far as the question asks for it: list of Fact, at least one.
+
+    The question's words and furniture are left out. Numbers, names and titles stand for the whole where the question asks for one, and
+    in a short reference, whose other words lead to it; not where it asks how or why. Where all of a reference stands in the question, the
+    whole of it counts.
+    """
+    asked = stems(question)
+    found = unspaced_entities(question, reference) if UNSPACED_LETTER.search(reference) else find(reference)
+    if not english(f"{question} {reference}"):
+        found = [
+            word for entity in found for word in ([entity] if is_exact(entity, reference) else LETTERS.findall(entity))
+        ]
+    every = [Fact(entity, stems(entity), is_exact(entity, reference)) for entity in without_wider(found, reference)]
+    beyond_question = [fact._replace(words=fact.words - asked) for fact in every]
+    told = [
+        fact
+        for fact in beyond_question
+        if fact.words and not (dates(fact.text) and dates(fact.text) <= dates(question))
+    ]
+    useful = [fact for fact in told if fact.words - FURNITURE_STEMS] or told or [fact for fact in every if fact.words]
+    useful = first_sentence(reference, useful)
+    return asked_value(question, reference, useful) or useful or [Fact(reference, frozenset(tokens(reference)), True)]
+
+
+def dates(text):
+    """The days that a text names, {(day, month, year)}, however they are written."""
+    found = set()
+    for day, month, year in re.findall(rf"(\d{{1,2}})(?:st|nd|rd|th)? (?:of )?({MONTH}),? (\d{{4}})", text, re.I):
+        found.add((int(day), MONTHS.index(month.lower()) + 1, int(year)))
+    for month, day, year in re.findall(rf"({MONTH}) (\d{{1,2}})(?:st|nd|rd|th)?,? (\d{{4}})", text, re.I):
+        found.add((int(day), MONTHS.index(month.lower()) + 1, int(year)))
+    found |= {(int(day), int(month), int(year)) for year, month, day in re.findall(r"\b(\d{4})-(\d\d)-(\d\d)\b", text)}
+    found |= {
+        (int(day), int(month), int(year)) for day, month, year in re.findall(r"\b(\d\d?)[/.](\d\d?)[/.](\d{4})\b", text)
+    }
+    return found
+
+
+def without_wider(found, text):
+    """Entities without those that only say where another lies: in "9 Hill Road, Oslo", "Cairo, Egypt", the street and the city count."""
+    kept = []
+    for entity in found:
+        before = text[: max(text.find(entity), 0)]
+        if not (
+            kept and found and WIDER.search(before) and before.rstrip(", ").endswith(kept[-1]) and entity[0].isupper()
+        ):
+            kept.append(entity)
+    return kept
+
+
+def first_sentence(reference, useful):
+    """The facts of the first sentence, where it has two at least: what comes after adds to the answer."""
+    sentence = SENTENCE_END.split(reference)[0]
+    first = [fact for fact in useful if fact.text in sentence]
+    return first if len(first) > 1 else useful
+
+
+def asked_value(question, reference, useful):
+    """The numbers, names and titles among the facts, where they are what is asked for: those of the first clause that has one."""
+    if ASKS_HOW.search(question):
+        return []
+    for clause in clauses(reference):
+        here = [fact for fact in useful if fact.text in clause]
+        exact = [fact for fact in here if fact.exact]
+        if exact:
+            return exact if ASKS_VALUE.search(question) or 3 * len(exact) >= len(here) else []
+    return []
+
+
+def is_exact(entity, text):
+    """Whether an entity is a number, a name or a title, and not a word that a sentence opens with."""
+    if re.search(r"[\d@]", entity):
+        return True
+    before = text[: max(text.find(entity), 0)]
+    if re.search(r'["“«]$', before):
+        return True
+    opening = re.search(r"(^|[.!?:]\s+)$", before) and " " not in entity
+    return any(word[:1].isupper() for word in entity.split()) and not opening
+
+
+def unspaced_entities(question, reference):
+    """For scripts without spaces: the runs of letters of a reference no two of which stand together in the question."""
+    asked, words = tokens(question), tokens(reference)
+    pairs = set(pairwise(asked))
+    said = [False] * len(words)
+    for at, pair in enumerate(pairwise(words)):
+        if pair in pairs:
+            said[at] = said[at + 1] = True
+    runs = [
+        "".join(word for word, _ in run) for known, run in groupby(zip(words, said), lambda item: item[1]) if not known
+    ]
+    runs = [run.strip(PARTICLES) for run in runs]
+    return [run for run in runs if len(run) > 1 or run.isdecimal()] or [run for run in runs if run]
+
+
+FURNITURE_STEMS = stems(" ".join(FURNITURE))
 
 
 def listed(reply, values):

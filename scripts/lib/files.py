@@ -20,6 +20,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 MODELS = REPOSITORY / "work/people-smollm2/models"  # where `bash run_all.sh` puts them
 STARTED = time.time()
+FROM_HUB = {}  # hub id: the commit that came, of all that this program took from there (hub.py)
 
 
 # ---------------------------------------------------------------- faults
@@ -36,7 +37,9 @@ def fail(message):
 
 
 def report_faults():
-    """Turns what is no bug, Ctrl-C and a file that cannot be read or written, into one line; all else keeps its traceback."""
+    """Turns what is no bug, Ctrl-C and a file that cannot be read or written, into one line; all else keeps its
+    traceback.
+    """
 
     def hook(kind, error, trace):
         if os.environ.get("DEBUG") == "1":
@@ -86,7 +89,9 @@ def _decoded(path, line, decode, text, *at):
 
 
 def read_rows(path):
-    """Yields (line number, value) of a JSON Lines file, or of a JSON file that holds lists, the values of one after those of another."""
+    """Yields (line number, value) of a JSON Lines file, or of a JSON file that holds lists, the values of one after
+    those of another.
+    """
     text = read_text(path)
     if not text.lstrip().startswith("["):
         for line, row in enumerate(text.split("\n"), 1):
@@ -151,7 +156,8 @@ def base_model(path):
 
 
 def write_bytes(path, content):
-    """Writes to a temporary name and renames, so that a reader never sees half a file; a path that can't be written ends the program.
+    """Writes to a temporary name and renames, so that a reader never sees half a file; a path that can't be written
+    ends the program.
 
     A file that already says the same keeps its date, so that no later step is repeated for it.
     """
@@ -357,6 +363,7 @@ def record(args, files=()):
         "versions": {"python": sys.version.split()[0], **{name: metadata.version(name) for name in packages}},
         "git_commit": git_commit(),
         "data": {str(path): sha256(path) for path in files},
+        **({"hub": dict(FROM_HUB)} if FROM_HUB else {}),
         "seconds": round(time.time() - STARTED, 1),
     }
 

@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from lib import parallel
 from lib.files import base_model, check_files, check_folder, fail, report_faults
 
 # ---------------------------------------------------------------- types that refuse what makes no sense
@@ -118,6 +117,11 @@ def _paths(args, value):
 
 # ---------------------------------------------------------------- training scripts
 
+SHARD = (
+    "weights of several processes: ddp, each has all of them; fsdp, each has a part of every layer; auto, fsdp where "
+    "they would "
+    "fill more than 60 %% of a GPU"
+)
 COMMON = {
     "data": Flag("work/people-smollm2/data", "folder made by 01_data.py"),
     "forget": Flag("forget_train.jsonl", "pairs to unlearn: a file, or the name of one in --data"),
@@ -144,7 +148,7 @@ COMMON = {
         number(int, least=0, most=1000),
     ),
     "seed": Flag(0, "seed of order, dropout and new weights", seed_number),
-    "shard": Flag("auto", parallel.SHARD, choices=("auto", "ddp", "fsdp")),
+    "shard": Flag("auto", SHARD, choices=("auto", "ddp", "fsdp")),
 }
 RETAIN = ("none", "gdr", "klr", "gdr+klr")
 RETAIN_FLAGS = {
@@ -153,6 +157,13 @@ RETAIN_FLAGS = {
         "forward",
         "direction of klr: forward KL(vanilla‖model), the released code's; reverse, ReLearn's Eq. 8",
         choices=("forward", "reverse"),
+    ),
+    "kl_positions": Flag(
+        "answer",
+        "what klr is a mean over: answer tokens, or padded, all positions of rows padded to --max-length, as in the "
+        "released "
+        "code: about a tenth as strong on short pairs",
+        choices=("answer", "padded"),
     ),
 }
 FORGET_FLAGS = {
@@ -168,7 +179,8 @@ def parser(doc, **flags):
 
     Args:
         doc: the script's docstring, shown by --help.
-        flags: `name=default` changes a flag's default; `name=Flag(…)`, or a tuple of its parts, adds one or replaces it.
+        flags: `name=default` changes a flag's default; `name=Flag(…)`, or a tuple of its parts, adds one or replaces
+        it.
     """
     made = Parser(doc, folder="model")
     made.add_argument("--model", required=True, help="model folder (or hub id) that training starts from")
@@ -193,6 +205,8 @@ def parser(doc, **flags):
 
 def arguments(doc, **flags):
     """Parses the flags of a training script (see `parser`), and joins the other processes where there are several."""
+    from lib import parallel
+
     args = parser(doc, **flags).parse_args()
     parallel.begin()
     return args

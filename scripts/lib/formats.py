@@ -2,15 +2,16 @@
 
 A fault ends the program in one line that names file and line.
 
-pairs            {"question", "answer"} (TOFU) or {"text", "labels"} (KnowUnDo); of `people` also "person", "name", "fact", "value"
-TOFU's perturbed {"question", "answer", "paraphrased_answer", "perturbed_answer": [...]}
+pairs            {"question", "answer"} (TOFU) or {"text", "labels"} (KnowUnDo); of `people` also "person", "name",
+"fact", "value" KnowUnDo's       on the hub a file holds {"train": [pairs], "val": [pairs]} TOFU's perturbed
+{"question", "answer", "paraphrased_answer", "perturbed_answer": [...]}
 inverted facts   {"question", "answers": [...]}, false answers, by 04_invert.py
 augmented        pairs with "kind" and "source" (the row of the forget pair they were made of), by 03_augment.py
 answers          {"question", "reference", "answer"}, and "sample" where several were drawn, by 30_generate.py
 metrics          {"summary": {...}, "items": [...], ...origin}, by eval/; see files.write_results
 """
 
-from lib.files import fail, read_rows
+from lib.files import fail, read_json, read_rows
 
 OWN = ("person", "name", "fact", "value")  # fields beside question and answer that mean something here
 OTHER_NAMES = {"text": "question", "labels": "answer"}  # KnowUnDo's
@@ -20,18 +21,17 @@ def _found(row):
     return ", ".join(sorted(map(str, row))) or "nothing"
 
 
+def _named(place, row):
+    """A row that must be an object, under our field names."""
+    if not isinstance(row, dict):
+        fail(f"{place}: expected an object, found {type(row).__name__}")
+    return {OTHER_NAMES[name] if OTHER_NAMES.get(name, name) not in row else name: value for name, value in row.items()}
+
+
 def objects(path):
     """Yields ("file:line", object) of a file whose rows must all be objects, under our field names."""
     for line, row in read_rows(path):
-        if not isinstance(row, dict):
-            fail(f"{path}:{line}: expected an object, found {type(row).__name__}")
-        yield (
-            f"{path}:{line}",
-            {
-                OTHER_NAMES[name] if OTHER_NAMES.get(name, name) not in row else name: value
-                for name, value in row.items()
-            },
-        )
+        yield f"{path}:{line}", _named(f"{path}:{line}", row)
 
 
 def text_of(place, row, field):
@@ -50,16 +50,31 @@ def texts_of(place, row, field):
     return value
 
 
-def read_pairs(path, places=False):
+def split_rows(path, split):
+    """Yields (place, object) of one split of a file {"train": [rows], "val": [rows]}, or of a list of one such
+    object.
+    """
+    found = read_json(path)
+    found = found[0] if isinstance(found, list) and len(found) == 1 else found
+    if not isinstance(found, dict) or not isinstance(found.get(split), list):
+        fail(f'{path}: expected an object with a list of rows under "{split}" (found: {_found(found)})')
+    for number, row in enumerate(found[split], 1):
+        place = f"{path} ({split}, row {number})"
+        yield place, _named(place, row)
+
+
+def read_pairs(path, places=False, split=None):
     """Question-answer pairs in either published schema.
 
     Args:
-        path: `.jsonl` or `.json` file. places: give each row "place", its file and line, for later faults.
+        path: `.jsonl` or `.json` file. places: give each row "place", its file and line, for later faults. split: of a
+        file
+            {"train": [rows], "val": [rows]}, which KnowUnDo's are on the hub.
     Returns:
         list of dicts with `question`, `answer` and whatever other fields the row has; at least one.
     """
     pairs = []
-    for place, row in objects(path):
+    for place, row in split_rows(path, split) if split else objects(path):
         row = {name: value for name, value in row.items() if name not in OWN or value not in (None, "")}
         for field in ("question", "answer", *(name for name in OWN if name in row)):
             row[field] = text_of(place, row, field)
@@ -68,7 +83,9 @@ def read_pairs(path, places=False):
 
 
 def read_items(path):
-    """(question, answer) of every answer in a file of pairs or of inverted facts: list of pairs of texts, at least one."""
+    """(question, answer) of every answer in a file of pairs or of inverted facts: list of pairs of texts, at least
+    one.
+    """
     items = []
     for place, row in objects(path):
         answers = texts_of(place, row, "answers") if "answers" in row else [text_of(place, row, "answer")]

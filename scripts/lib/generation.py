@@ -8,9 +8,11 @@ import torch
 
 
 def continuations(prompts, model, tokenizer, batch=64, max_new_tokens=128, desc="answers", **sampling):
-    """Continues prompts, greedily where `sampling` says nothing else. Equal prompts are continued once, unless they are sampled.
+    """Continues prompts, greedily where `sampling` says nothing else. Equal prompts are continued once, unless they are
+    sampled.
 
-    Several processes take turns at the same batches, so that greedy continuations are those of one; every process gets them all.
+    Several processes take turns at the same batches, so that greedy continuations are those of one; every process gets
+    them all.
 
     Args:
         prompts: list of lists of token ids, none empty. max_new_tokens: one number for all, or one a prompt.

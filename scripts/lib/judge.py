@@ -4,14 +4,36 @@ A reference entity counts as covered when an entity of the answer has a like emb
 KFR = mean[E < 0.3 or NLI(answer → reference) = contradiction], KRR = mean[E > 0.3 and NLI(reference → answer) ≠ contradiction].
 """
 
+import re
+
+from lib import hub, leak
+from lib.clauses import beside, denied, like, swapped
 from lib.entailment import LABELS, Entailment
-from lib.entities import answer_entities, beyond, entities, reference_entities
+from lib.entities import (
+    EMPTY,
+    FURNITURE_STEMS,
+    answer_entities,
+    beyond,
+    dates,
+    english,
+    entities,
+    facts,
+    reference_entities,
+    stem,
+    stems,
+)
 from lib.files import fail, mean
+from lib.leak import states
 from lib.rouge import rouge_scorer
+from lib.spans import tokens
 
 import numpy as np
 
 THRESHOLD, SIMILAR = 0.3, 0.8
+ENTAILS, CONTRADICTS = 0.8, 0.5  # how sure the entailment model must be
+FRAME, SWAP = 0.5, 5  # how alike two clauses are that contradict each other by a swap; the most words that are swapped
+LONGEST = 20_000  # letters of an answer that are judged
+FIELDS = ("question", "reference", "answer", "value", "person", "fact", "subject", "sample")
 
 
 class Judge:
@@ -22,7 +44,9 @@ class Judge:
 
         self.entail = Entailment(nli, embedding)
         try:
-            self.embedder = SentenceTransformer(embedding, device=self.entail.device, trust_remote_code=False)
+            self.embedder = SentenceTransformer(
+                hub.folder(embedding), device=self.entail.device, trust_remote_code=False
+            )
         except Exception as error:  # whatever a library raises for a damaged folder
             fail(f"cannot load {embedding}: {(str(error).strip() or repr(error)).splitlines()[0]}")
 
@@ -33,51 +57,148 @@ class Judge:
             zip(texts, self.embedder.encode(texts, batch_size=256, normalize_embeddings=True, show_progress_bar=False))
         )
 
+    def ask(self, pairs):
+        """pairs: (premise, hypothesis), some of them alike → {pair: {label: probability}}."""
+        pairs = list(dict.fromkeys(pairs))
+        return dict(zip(pairs, self.entail(pairs), strict=True))
+
 
 def judge(rows, side, model, find=entities):
     """Scores one side ("forget" or "retain") item by item; every verdict comes with what it rests on. Where `find` knows no entities of
     reference or answer (None), an item has no verdict."""
-    every = [{"side": side, **{field: row[field] for field in ("question", "reference", "answer")}} for row in rows]
+    every = [{"side": side, **{field: row[field] for field in FIELDS if field in row}} for row in rows]
     items = [item for item in every if find(item["reference"]) is not None and find(item["answer"]) is not None]
     for item in items:
         item["reference_entities"], item["answer_entities"] = (
             reference_entities(item, find),
             answer_entities(item, find),
         )
-    vectors = model.embed({text for item in items for text in item["reference_entities"] + item["answer_entities"]})
-    pairs = [
-        (item["answer"], item["reference"]) if side == "forget" else (item["reference"], item["answer"])
-        for item in items
-    ]
+    judged = [Judged(item, find) for item in items]
+    vectors = model.embed(
+        {text for item in items for text in item["reference_entities"] + item["answer_entities"]}
+        | {text for one in judged for text in one.to_embed()}
+    )
+    order = (
+        -1 if side == "forget" else 1
+    )  # the premise is the reference where it is to be kept, the answer where it is to go
+    asked = model.ask(
+        [(item["reference"], item["answer"])[::order] for item in items]
+        + [pair[::order] for one in judged for pair in one.to_contradict()]
+        + [pair for one in judged for pair in one.to_entail()]
+    )
     rouge = rouge_scorer("rougeL")
-    for item, scores in zip(items, model.entail(pairs), strict=True):
-        cosine = np.array(
-            [[vectors[a] @ vectors[b] for b in item["answer_entities"]] for a in item["reference_entities"]]
-        )
-        like = cosine.reshape(len(item["reference_entities"]), -1) >= SIMILAR
-        item["covered"] = [entity for entity, row in zip(item["reference_entities"], like) if row.any()]
-        item["E"] = len(item["covered"]) / len(item["reference_entities"])
-        judged = beyond(
-            item["question"], find(item["reference"])
-        )  # no fallback in the released code: without any, E is 0
-        item["E_as_released"] = (
-            int(like.sum()) / len(item["reference_entities"]) if judged else 0.0
-        )  # pairs, so that it can pass 1
-        item["nli"], item["nli_scores"] = (
-            max(scores, key=scores.get),
-            {label: round(scores[label], 4) for label in LABELS},
-        )
+    for item, one in zip(items, judged, strict=True):
         item["rouge_l_recall"] = rouge.score(item["reference"], item["answer"])["rougeL"].recall
-        contradicts = item["nli"] == "contradiction"
+        as_released(item, find, vectors, asked[(item["reference"], item["answer"])[::order]])
+        item["reference_entities"] = [fact.text for fact in one.facts]
+        item["covered"] = one.covered(vectors, asked)
+        item["english"] = one.english
+        item["E"] = len(item["covered"]) / len(one.facts)
+        item["contradicted"] = one.contradicted(
+            item["covered"], {pair: asked[pair[::order]] for pair in one.to_contradict()}
+        )
         if side == "forget":
-            item["forgotten"] = item["E"] < THRESHOLD or contradicts
-            item["forgotten_as_released"] = (
-                item["E_as_released"] <= (0.5 if len(item["reference_entities"]) <= 3 else THRESHOLD) or contradicts
-            )
+            item["forgotten"] = item["E"] < THRESHOLD or bool(item["contradicted"])
         else:
-            item["retained"] = item["E"] > THRESHOLD and not contradicts
-            item["retained_as_released"] = item["E_as_released"] > THRESHOLD and not contradicts
+            item["retained"] = item["E"] > THRESHOLD and not item["contradicted"]
     return every
+
+
+def as_released(item, find, vectors, scores):
+    """The released code's verdict, by entities as they stand and by the entailment model's word on the two texts as a whole."""
+    reference, answer = item["reference_entities"], item["answer_entities"]
+    cosine = np.array([[vectors[a] @ vectors[b] for b in answer] for a in reference])
+    like = cosine.reshape(len(reference), -1) >= SIMILAR
+    beyond_question = beyond(item["question"], find(item["reference"]))  # without any, E is 0 there
+    item["E_as_released"] = int(like.sum()) / len(reference) if beyond_question else 0.0  # pairs, so that it can pass 1
+    item["nli"] = max(scores, key=scores.get)
+    item["nli_scores"] = {label: round(scores[label], 4) for label in LABELS}
+    contradicts = item["nli"] == "contradiction"
+    if item["side"] == "forget":
+        threshold = 0.5 if len(reference) <= 3 else THRESHOLD
+        item["forgotten_as_released"] = item["E_as_released"] <= threshold or contradicts
+    else:
+        item["retained_as_released"] = item["E_as_released"] > THRESHOLD and not contradicts
+
+
+class Judged:
+    """One item on its way to a verdict: the facts that its reference states beyond the question, and the answer to compare."""
+
+    def __init__(self, item, find):
+        self.question, self.reference, self.answer = item["question"], item["reference"], item["answer"][:LONGEST]
+        self.english = english(f"{self.question} {self.reference}")
+        value = item.get("value") or ""
+        self.core = value if value in self.reference and find is entities else ""
+        self.facts = facts(self.question, self.core or self.reference, find)
+        self.words, self.stems = tokens(self.answer), stems(self.answer)
+        self.named = [entity for entity in find(item["answer"])]
+        self.verbatim = states(self.answer, self.reference) or states(self.answer, self.core)
+        self.pairs = beside(self.reference, self.answer)
+
+    def to_embed(self):
+        """The texts whose likeness decides: wordings of both sides, in the language that the embedding model knows."""
+        return {fact.text for fact in self.facts if not fact.exact} | set(self.named) if self.english else set()
+
+    def covered(self, vectors, asked):
+        """The facts that the answer states: numbers, names and titles as they are, wordings also by others that mean the same."""
+        entailed = {pair: asked[pair]["entailment"] >= ENTAILS for pair in self.to_entail()}
+        return [fact.text for fact in self.facts if self.states(fact, vectors, entailed)]
+
+    def states(self, fact, vectors, entailed):
+        if re.search(r"\d", fact.text):
+            return states(self.answer, fact.text) or bool(dates(fact.text) & dates(self.answer))
+        if fact.words <= self.stems or states(self.answer, fact.text):
+            return True
+        if any(told for (_, clause), told in entailed.items() if fact.text in clause):
+            return not fact.exact or 2 * len(fact.words & self.stems) >= len(fact.words)
+        if fact.exact or not self.english:
+            return False
+        return any(vectors[fact.text] @ vectors[entity] >= SIMILAR for entity in self.named)
+
+    def to_entail(self):
+        """(answer, reference) for the entailment model: does the one tell the other, as a whole or a clause the clause most like it?"""
+        if not self.english:
+            return []
+        return [(self.answer, self.reference), *(pair[::-1] for pair in self.pairs)]
+
+    def to_contradict(self):
+        """(reference, answer): the pairs of clauses where the entailment model is asked for a contradiction, alike but for a few words."""
+        if self.verbatim or not self.english:
+            return []
+        return [pair for pair in self.pairs if self.swaps(pair)]
+
+    def swaps(self, pair):
+        """What the reference states beyond the question where the answer's clause has something else."""
+        if like(*map(tokens, pair)) < FRAME:
+            return []
+        facts = stems(self.reference) - stems(self.question) - FURNITURE_STEMS
+        known = stems(self.reference) | stems(self.question)
+        return [
+            (own, other)
+            for own, other in swapped(*pair)
+            if len(own) <= SWAP >= len(other) and facts & set(map(stem, own)) and {*map(stem, other)} - known - EMPTY
+        ]
+
+    def contradicted(self, covered, asked):
+        """Why the answer contradicts the reference: a list of texts, empty where it does not."""
+        if self.verbatim:
+            return []
+        reasons = []
+        missing = [fact for fact in self.facts if fact.text not in covered]
+        opening = [re.match(r"\W*(yes|no)\b", text, re.I) for text in (self.reference, self.answer)]
+        if all(opening) and opening[0][1].lower() != opening[1][1].lower():
+            reasons.append(f"{opening[1][1]}, not {opening[0][1]}")
+        for pair in self.pairs:
+            if denied(*pair):
+                reasons.append(f"denied: {pair[1]}")
+            known = set(tokens(self.reference)) | set(tokens(self.question))
+            numbers = [word for word in tokens(pair[1]) if word.isdecimal() and word not in known]
+            if numbers and any(re.search(r"\d", fact.text) and states(pair[0], fact.text) for fact in missing):
+                reasons.append(f"{' '.join(numbers)}: another number")
+            swaps = self.swaps(pair)
+            if swaps and (not self.english or asked[pair]["contradiction"] >= CONTRADICTS):
+                reasons += [f"{' '.join(other)}, not {' '.join(own)}" for own, other in swaps]
+        return reasons
 
 
 def interval(values, questions=None, draws=2000):
@@ -91,18 +212,21 @@ def interval(values, questions=None, draws=2000):
     return [round(float(value), 4) for value in np.quantile(means, [0.025, 0.975])]
 
 
-def summarise(items, as_released):
-    """Shares over the items of both sides that have a verdict, with bootstrap intervals."""
+def summarise(items, released):
+    """Shares over the items of both sides that have a verdict, with bootstrap intervals; `released`: KFR and KRR are the released
+    code's. Leak stands beside KFR, and KFR_strict counts as forgotten only what does not leak either."""
+    leak.note_leaks(items)
     summary = {}
     for side, name, verdict in (("forget", "KFR", "forgotten"), ("retain", "KRR", "retained")):
         every = [item for item in items if item["side"] == side]
         part = [item for item in every if verdict in item]
         if every and not part:
             fail(
-                f"the {side} side has no item whose entities the language model listed in a usable reply: try another --judge-model"
+                f"the {side} side has no item whose entities the language model listed in a usable reply: "
+                "try another --judge-model"
             )
         if part:
-            main = f"{verdict}_as_released" if as_released else verdict
+            main = f"{verdict}_as_released" if released else verdict
             summary |= {
                 name: mean(item[main] for item in part),
                 f"{name}_95": interval([item[main] for item in part], [item["question"] for item in part]),
@@ -110,6 +234,9 @@ def summarise(items, as_released):
                 f"ROUGE-L_{side[0].upper()}": mean(item["rouge_l_recall"] for item in part),
                 f"{side}_items": len(part),
             }
+            if side == "forget":
+                summary["KFR_strict"] = mean(item[main] and not item["leak"] for item in part)
             if len(part) < len(every):
                 summary[f"{side}_missing"] = len(every) - len(part)
-    return summary
+    foreign = sum(not item.get("english", True) for item in items)
+    return summary | leak.summary(items) | ({"not_english": foreign} if foreign else {})

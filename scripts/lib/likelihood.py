@@ -1,6 +1,11 @@
-"""Log-probabilities of answers, in nats: of a training batch, with gradients, and of a list of pairs, to be compared."""
+"""Log-probabilities of answers, in nats: of a training batch, with gradients, and of a list of pairs, to be
+compared.
+"""
 
-from lib.files import progress
+import contextlib
+
+from lib import parallel
+from lib.files import fail, progress
 from lib.models import encode_pairs
 from lib.reference import FrozenModel
 
@@ -44,6 +49,40 @@ def sequence_logprob(model, batch):
 def nll(model, batch):
     """Mean negative log-likelihood of the answer tokens, in nats a token: scalar."""
     return -batch.token_mean(answer_logprob(model, batch))
+
+
+class _Reached(Exception):
+    """The block whose states are wanted has been computed."""
+
+
+def answer_states(model, batch, block):
+    """Hidden states after a block at the answer tokens: (answer tokens, hidden), float32. Later blocks are not
+    computed.
+
+    Args:
+        block: its number, from 1.
+    """
+    stacks = (part for part in model.modules() if isinstance(part, torch.nn.ModuleList))
+    blocks = next((part for part in stacks if len(part) == model.config.num_hidden_layers), None)
+    if blocks is None or block > len(blocks):
+        fail(
+            f"{model.config.model_type} has no block {block}: "
+            + (f"it has {len(blocks)}" if blocks else "its blocks were not found")
+        )
+    seen = []
+
+    def keep(_, __, output):
+        seen.append(output[0] if isinstance(output, tuple) else output)
+        if not parallel.sharded(model):  # all processes must leave every layer in order
+            raise _Reached
+
+    hook = blocks[block - 1].register_forward_hook(keep)
+    try:
+        with contextlib.suppress(_Reached):
+            model(input_ids=batch.input_ids, use_cache=False)
+    finally:
+        hook.remove()
+    return seen[0][batch.answer].float()
 
 
 # ---------------------------------------------------------------- of a list of pairs

@@ -1,7 +1,8 @@
-"""The one client of language models, prompts in and texts out: `local`, a model on this machine, or `api`, an OpenAI-compatible endpoint.
+"""The one client of language models, prompts in and texts out: `local`, a model on this machine, or `api`, an
+OpenAI-compatible endpoint.
 
-Each reply is appended to a file under --cache as it arrives, under the SHA-256 of (back end, model, settings, prompt): an
-interrupted run loses nothing and no prompt is paid for twice.
+Each reply is appended to a file under --cache as it arrives, under the SHA-256 of (back end, model, settings, prompt):
+an interrupted run loses nothing and no prompt is paid for twice.
 """
 
 import base64
@@ -82,7 +83,8 @@ def check_flags(args):
     if args.backend == "api":
         if not api_key():
             fail(
-                "--backend api: no key in the environment variable OPENAI_API_KEY (any text will do where the server wants none)"
+                "--backend api: no key in the environment variable OPENAI_API_KEY (any text will do where the server "
+                "wants none)"
             )
         try:
             import openai  # noqa: F401
@@ -156,7 +158,9 @@ def fill_prompt(prompt, **values):
 
 
 def _identity(args):
-    """What a reply depends on beside its prompt: back end, model (a folder by its weights' sizes and dates), settings."""
+    """What a reply depends on beside its prompt: back end, model (a folder by its weights' sizes and dates),
+    settings.
+    """
     model, folder = args.backend_model, Path(args.backend_model)
     if args.backend == "local" and folder.is_dir():
         model = [
@@ -258,7 +262,8 @@ def _local(missing, args, draw):
 
 
 def estimate(prompts, args, draw=(0, 0), again=3):
-    """Says what a run of `prompts` will cost at most, before it starts: a token is about four characters, replies are at their
+    """Says what a run of `prompts` will cost at most, before it starts: a token is about four characters, replies are
+    at their
     longest, prompts whose reply is on disk cost nothing (of texts that depend on other replies that shows only later).
 
     again: how often a text that fails the caller's check is asked for again."""
@@ -266,7 +271,8 @@ def estimate(prompts, args, draw=(0, 0), again=3):
     new = [prompt for prompt in set(prompts) if _key(identity, list(draw), prompt) not in kept]
     tokens = round(sum(map(len, new)) / 4), len(new) * args.max_new_tokens
     print(
-        f"{args.backend} {args.backend_model}: at most {len(new)} requests, {tokens[0]:,} tokens of prompts and {tokens[1]:,} of replies: "
+        f"{args.backend} {args.backend_model}: at most {len(new)} requests, {tokens[0]:,} tokens of prompts and "
+        f"{tokens[1]:,} of replies: "
         f"{_cost(args, *tokens)}" + (f"; and up to {again} more for each text that fails its check" if again else ""),
         file=sys.stderr,
     )
@@ -357,7 +363,9 @@ def _request(client, prompt, args, wait, stop):
 
 
 def _api(missing, args, draw):
-    """Yields (key, reply) as they arrive. The first prompt that gets none stops the rest: those under way are still kept."""
+    """Yields (key, reply) as they arrive. The first prompt that gets none stops the rest: those under way are still
+    kept.
+    """
     client = _client(args)
     lock, turn, stop, reason = threading.Lock(), [0.0], threading.Event(), None
 
@@ -388,7 +396,8 @@ def _api(missing, args, draw):
         spend(args)
         reason = " ".join(hidden(reason).split())[:300]
         fail(
-            f"{client.base_url.host}: {reason}; the replies so far are kept in {_file(args)}: the same command asks for the rest"
+            f"{client.base_url.host}: {reason}; the replies so far are kept in {_file(args)}: the same command asks "
+            f"for the rest"
         )
 
 
@@ -406,7 +415,8 @@ def add_judge_flags(parser):
         "--backend-flags",
         default="",
         metavar="FLAGS",
-        help='more flags, in one text: " --price-in 0.3 --price-out 1.1", or " --backend local" for a model folder or hub '
+        help='more flags, in one text: " --price-in 0.3 --price-out 1.1", or " --backend local" for a model folder '
+        "or hub "
         "id on this machine; those of 03_augment.py",
     )
 
@@ -429,13 +439,15 @@ def check_judge_flags(args, what):
         ]
     )
     if flags.backend == "rules":
-        fail("--backend must be local or api: rules are no language model")
+        fail("--backend must be local or api: rules answer no prompt")
     check_flags(flags)
     return flags
 
 
 def json_of(reply):
-    """The JSON value that a reply consists of, with or without a code fence around it; None when it is anything else."""
+    """The JSON value that a reply consists of, with or without a code fence around it; None when it is anything
+    else.
+    """
     try:
         return json.loads(re.sub(r"\A\s*```(?:json)?\s*\n(.*)\n\s*```\s*\Z", r"\1", reply, flags=re.S))
     except (ValueError, RecursionError):
@@ -445,11 +457,13 @@ def json_of(reply):
 def ask_for(prompt, values, parse, args):
     """Replies to one prompt of data/prompts filled in with several values.
 
-    The first reply is greedy. What `parse` refuses is asked for again, at most AGAIN times, with a temperature, since a greedy model
+    The first reply is greedy. What `parse` refuses is asked for again, at most AGAIN times, with a temperature, since
+    a greedy model
     would repeat itself; what is still refused is None, and for the caller to count.
 
     Args:
-        prompt: name of the prompt file. values: list of {placeholder: text}. parse: (reply, values) → what it says, or None.
+        prompt: name of the prompt file. values: list of {placeholder: text}. parse: (reply, values) → what it says, or
+        None.
         args: the flags of `add_judge_flags`.
     Returns:
         list of what parse made of the replies, in the order of values.

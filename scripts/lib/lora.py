@@ -1,6 +1,10 @@
-"""peft's LoRA layer with fewer passes over its wide results: the same numbers to rounding in nine tenths of the time."""
+"""peft's LoRA layer with fewer passes over its wide results: the same numbers to rounding in nine tenths of the
+time.
+"""
 
+import contextlib
 import functools
+import warnings
 from pathlib import Path
 
 from lib.files import fail
@@ -11,7 +15,8 @@ from peft.tuners import lora
 
 
 class Product(torch.autograd.Function):
-    """x Wᵀ + bias + s·d Aᵀ Bᵀ, d the x that dropout left (None: all of it). Every product adds to the one before, and s is multiplied
+    """x Wᵀ + bias + s·d Aᵀ Bᵀ, d the x that dropout left (None: all of it). Every product adds to the one before, and
+    s is multiplied
     where there are only r columns. Trains A and B."""
 
     @staticmethod
@@ -35,7 +40,8 @@ class Product(torch.autograd.Function):
 
 
 def forward(layer, x):
-    """One LoRA layer's output. With the adapter off, merged, of another kind (DoRA, with a bias), or with several on, peft computes. In
+    """One LoRA layer's output. With the adapter off, merged, of another kind (DoRA, with a bias), or with several on,
+    peft computes. In
     16 bits the adapter computes in them too, and stays float32 itself."""
     names = [name for name in layer.active_adapters if name in layer.lora_A]
     if (
@@ -52,8 +58,18 @@ def forward(layer, x):
     return Product.apply(flat, dropped, base.weight, base.bias, a, b, layer.scaling[names[0]]).view(*x.shape[:-1], -1)
 
 
+@contextlib.contextmanager
+def without_warning():
+    """Within it peft may ask transformers in an old way."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing")
+        yield
+
+
 def hasten(model):
-    """Makes every LoRA layer on a plain linear one (GPT-2's are not) compute by `forward` above; returns the peft model."""
+    """Makes every LoRA layer on a plain linear one (GPT-2's are not) compute by `forward` above; returns the peft
+    model.
+    """
     for layer in model.modules():
         if type(layer) is lora.Linear and type(layer.base_layer) is torch.nn.Linear:
             layer.forward = functools.partial(forward, layer)

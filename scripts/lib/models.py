@@ -1,7 +1,7 @@
 """Model folders: loading them, their prompt format, and pairs as tokens.
 
-A model folder is in the Hugging Face layout, safetensors only: full weights, or a PEFT adapter that names its base. It carries its
-prompt format as the tokenizer's chat template.
+A model folder is in the Hugging Face layout, safetensors only: full weights, or a PEFT adapter that names its base. It
+carries its prompt format as the tokenizer's chat template.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import re
 import sys
 from pathlib import Path
 
-from lib import lora, parallel
+from lib import hub, lora, parallel
 from lib.files import base_model, fail, read_object, writing
 
 import jinja2
@@ -30,7 +30,9 @@ def pick_device():
 
 
 def pick_dtype(name):
-    """`auto` is bfloat16 where the hardware multiplies in it; elsewhere it would be emulated, 4× slower than float32."""
+    """`auto` is bfloat16 where the hardware multiplies in it; elsewhere it would be emulated, 4× slower than
+    float32.
+    """
     if name != "auto":
         if name not in ("bfloat16", "float16", "float32"):
             fail(f"--dtype must be auto, bfloat16, float16 or float32, not {name}")
@@ -54,14 +56,9 @@ def model_folder(path, how=HOW):
     Args:
         how: the command that makes it, for the fault's line.
     """
-    if Path(path).is_dir() or is_hub_id(path):
+    if Path(path).is_dir() or hub.is_id(path):
         return str(path)
     fail(f"{path}: no such model folder; make it with: {how}")
-
-
-def is_hub_id(name):
-    """owner/name, where no folder here is called as the owner: work/none leads nowhere, and no hub need be asked."""
-    return bool(re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", str(name))) and not Path(name).parent.is_dir()
 
 
 def model_names(folders, names=()):
@@ -71,7 +68,8 @@ def model_names(folders, names=()):
     names = list(names) or [Path(folder).resolve().name for folder in folders]
     if len(set(names)) < len(names) or not all(Path(name).name == name for name in names):
         fail(
-            f"the models' names must be different from each other and without a slash; give --names (now {', '.join(names)})"
+            f"the models' names must be different from each other and without a slash; give --names (now "
+            f"{', '.join(names)})"
         )
     return names
 
@@ -80,7 +78,8 @@ def load_model(path, dtype="auto", shard="ddp"):
     """Loads a model folder (full weights, or a PEFT adapter with its base) or a hub id, safetensors only.
 
     Returns:
-        (model on the device, with several processes shared out as `shard` says; tokenizer). The tokenizer's chat template is the
+        (model on the device, with several processes shared out as `shard` says; tokenizer). The tokenizer's chat
+        template is the
         model's prompt format, and the model's generation_config is greedy and holds all of the model's own end tokens.
     """
     model, tokenizer = read_model(path, dtype)
@@ -111,11 +110,11 @@ def fixed_date(template):
 def read_model(path, dtype="auto"):
     """(model in host memory, tokenizer): each of several processes reads all of it there."""
     transformers.utils.logging.disable_progress_bar()
-    base = base_model(model_folder(path))
-    if not Path(base).is_dir() and os.sep in base and not is_hub_id(base):
-        fail(
-            f"{base}: no such model folder, the base of {path}: correct base_model_name_or_path in its adapter_config.json"
-        )
+    given, path = path, hub.folder(model_folder(path))
+    base = base_model(path)
+    if not Path(base).is_dir() and os.sep in base and not hub.is_id(base):
+        fail(f"{given}: its base model is not at {base}: change base_model_name_or_path in its adapter_config.json")
+    named, base = given if base == path else base, hub.folder(base)
     for file in (
         Path(folder, f"{name}.json")
         for folder in {str(path), base}
@@ -126,14 +125,18 @@ def read_model(path, dtype="auto"):
     if base != str(path) and not Path(path, "adapter_model.safetensors").is_file():
         fail(f"{path}: an adapter needs adapter_model.safetensors (pickled weights are not loaded)")
     with loading(path):
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            path, trust_remote_code=False
-        )  # None would ask on standard input
+        own = any(Path(path, name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
+        tokenizer = transformers.AutoTokenizer.from_pretrained(  # an adapter that was published alone has its base's
+            path if own else base,
+            trust_remote_code=False,  # None would ask on standard input
+        )
         model = transformers.AutoModelForCausalLM.from_pretrained(
             base, dtype=pick_dtype(dtype), use_safetensors=True, trust_remote_code=False
         )
+        model.name_or_path = str(named)  # what an adapter trained on it calls its base: a hub id, no place in a cache
         if base != str(path):
-            model = lora.hasten(PeftModel.from_pretrained(model, path))
+            with lora.without_warning():
+                model = lora.hasten(PeftModel.from_pretrained(model, path))
     if not tokenizer.is_fast:
         fail(f"{path}: a tokenizer without tokenizer.json does not tell where its tokens stand, and is not taken")
     if tokenizer.chat_template is None:
@@ -164,7 +167,8 @@ def read_model(path, dtype="auto"):
     model.generation_config = transformers.GenerationConfig(
         pad_token_id=tokenizer.pad_token_id, eos_token_id=sorted(ends)
     )
-    # a prompt's last position alone, as `generate` asks for it: from a slice a CPU's matmul copies the whole matrix for every row
+    # a prompt's last position alone, as `generate` asks for it: from a slice a CPU's matmul copies the whole matrix
+    # for every row
     model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
     return model, tokenizer
 
@@ -206,7 +210,9 @@ def prompt_text(tokenizer, *turns):
 
 
 def with_answer(prompt, answer):
-    """Prompt and answer as one text: "[INST] question [/INST]" leaves the space between them to the answer, if there is one."""
+    """Prompt and answer as one text: "[INST] question [/INST]" leaves the space between them to the answer, if there
+    is one.
+    """
     if not answer:
         return prompt
     return prompt + ("" if prompt[-1:].isspace() else " ") + answer
@@ -224,7 +230,8 @@ def encode_text(tokenizer, prompt, answer):
     ids, places = whole["input_ids"], whole["offset_mapping"]
     if ids[: len(alone)] == alone:
         return ids, len(alone), places
-    # the tokenizer joins the prompt's end with the answer's beginning: apart, they are what the model meets when it answers
+    # the tokenizer joins the prompt's end with the answer's beginning: apart, they are what the model meets when it
+    # answers
     rest = tokenizer(text[len(prompt) :], add_special_tokens=False, return_offsets_mapping=True)
     places = tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"] + [
         (start + len(prompt), end + len(prompt)) for start, end in rest["offset_mapping"]

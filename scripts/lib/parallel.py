@@ -2,11 +2,12 @@
 
     torchrun --nproc_per_node=4 scripts/10_ga.py --model ... --out ...
 
-Each process computes its share of the rows of every accumulated batch. Only the adapter is trained, so what they exchange is small:
-its gradients and the loss, summed once an update (all_reduce); the update is then the one that a process alone would make.
-DistributedDataParallel would average, at every backward pass, and cannot keep the two gradients of SURE and MemFlex apart.
-A model too large for one GPU is shared out by FSDP2 (torch.distributed.fsdp.fully_shard): a process keeps its part of every layer's
-frozen weights and gathers a layer while it computes. The adapter, the embeddings and the output layer stay whole in each.
+Each process computes its share of the rows of every accumulated batch. Only the adapter is trained, so what they
+exchange is small: its gradients and the loss, summed once an update (all_reduce); the update is then the one that a
+process alone would make. DistributedDataParallel would average, at every backward pass, and cannot keep the two
+gradients of SURE and MemFlex apart. A model too large for one GPU is shared out by FSDP2
+(torch.distributed.fsdp.fully_shard): a process keeps its part of every layer's frozen weights and gathers a layer
+while it computes. The adapter, the embeddings and the output layer stay whole in each.
 """
 
 import os
@@ -32,15 +33,11 @@ def _number(name, default=None):
 
 rank, count = _number("RANK", "0"), _number("WORLD_SIZE", "1")
 first = rank == 0  # it alone writes, prints and shows progress
-SHARD = (
-    "weights of several processes: ddp, each has all of them; fsdp, each has a part of every layer; auto, fsdp where they would "
-    "fill more than 60 %% of a GPU"
-)
 
 
 def begin():
     """Joins the other processes: NCCL between GPUs, Gloo between CPUs."""
-    if count == 1 or dist.is_initialized():
+    if "LOCAL_RANK" not in os.environ or dist.is_initialized():
         return
     gpus, local = torch.cuda.device_count(), _number("LOCAL_RANK")
     if gpus:
@@ -66,10 +63,12 @@ def say(text, file=None):
 
 
 def place(model, device, shard="ddp"):
-    """Puts a model from host memory on the device: whole, or with several processes and --shard fsdp, this one's part of it."""
+    """Puts a model from host memory on the device: whole, or with several processes and --shard fsdp, this one's part
+    of it.
+    """
     size = sum(parameter.nbytes for parameter in model.parameters())
     fits = device.type == "cpu" or size <= 0.6 * torch.cuda.get_device_properties(device).total_memory
-    if count > 1 and (shard == "fsdp" or shard == "auto" and not fits):
+    if dist.is_initialized() and (shard == "fsdp" or shard == "auto" and not fits and count > 1):
         causal, mesh = (
             model.get_base_model() if hasattr(model, "peft_config") else model,
             init_device_mesh(device.type, (count,)),

@@ -1,8 +1,8 @@
 """The vanilla model beside the one in training: the same weights with the adapter off, and no second copy.
 
-A frozen model's hidden states never change: those before the answer tokens of a training set are computed once and kept in memory
-(hidden size × answer tokens: 9 MB for 4,000 tokens of SmolLM2-135M in float32, 33 MB of Llama-2-7b in bfloat16). From them only the
-output layer is computed again.
+A frozen model's hidden states never change: those before the answer tokens of a training set are computed once and
+kept in memory (hidden size × answer tokens: 9 MB for 4,000 tokens of SmolLM2-135M in float32, 33 MB of Llama-2-7b in
+bfloat16). From them only the output layer is computed again.
 """
 
 import contextlib
@@ -42,10 +42,12 @@ def logits_of(model, states):
 
 
 class FrozenModel:
-    """A PEFT model's frozen weights, with one of its adapters or none, for `answer_logits` and what is computed from it.
+    """A PEFT model's frozen weights, with one of its adapters or none, for `answer_logits` and what is computed from
+    it.
 
     Args:
-        model: the PEFT model. training_sets: lists of encoded rows (ids, prompt tokens); the states of all rows of a set are
+        model: the PEFT model. training_sets: lists of encoded rows (ids, prompt tokens); the states of all rows of a
+        set are
         computed when the first of them is asked for.
     """
 
@@ -69,7 +71,8 @@ class FrozenModel:
     def _remember(self, rows):
         """Keeps the states before the answer tokens of rows.
 
-        Always the same batches for the same rows: padding moves a number's last bits, and a continued run must end as an unbroken one.
+        Always the same batches for the same rows: padding moves a number's last bits, and a continued run must end as
+        an unbroken one.
         """
         rows = sorted(rows, key=lambda row: (len(row[0]), row))
         for at in range(0, len(rows), 8):
@@ -83,7 +86,8 @@ class FrozenModel:
                 logits_of(self.model, states[first]).float(), logits.float(), atol=1e-3, rtol=1e-3
             ):
                 print(
-                    f"{self.model.config.model_type}: its logits are not its output layer's; the vanilla model is computed whole each "
+                    f"{self.model.config.model_type}: its logits are not its output layer's; the vanilla model is "
+                    f"computed whole each "
                     "time",
                     file=sys.stderr,
                 )
@@ -111,7 +115,8 @@ class FrozenModel:
 
 
 def reference(function, model, batch, adapter=None):
-    """`function(model, batch)` under the vanilla model, or with the name of a loaded `adapter` under that one; without gradient.
+    """`function(model, batch)` under the vanilla model, or with the name of a loaded `adapter` under that one; without
+    gradient.
 
     Args:
         function: one of likelihood.py's, all of which start from `answer_logits`.

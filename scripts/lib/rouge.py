@@ -21,10 +21,13 @@ def foreign(text):
 
 
 def rouge_scorer(kind):
-    """The library's scorer of one kind ("rouge1", "rougeL"), with words stemmed, that also reads scripts other than Latin.
+    """The library's scorer of one kind ("rouge1", "rougeL"), with words stemmed, that also reads scripts other than
+    Latin.
 
-    Its own tokenizer keeps a-z and 0-9 alone: of a Cyrillic or Chinese answer nothing, which would look like perfect forgetting. Texts
-    whose letters are all Latin go through it unchanged; in other texts, words in other scripts are kept, lower-case and without marks.
+    Its own tokenizer keeps a-z and 0-9 alone: of a Cyrillic or Chinese answer nothing, which would look like perfect
+    forgetting. Texts
+    whose letters are all Latin go through it unchanged; in other texts, words in other scripts are kept, lower-case
+    and without marks.
     """
     own = DefaultTokenizer(use_stemmer=True)
 

@@ -11,288 +11,34 @@ from collections import Counter, defaultdict
 CONNECT = "of|de|del|della|di|da|du|le|la|van|von|der|al|bin|y"
 NAMES = re.compile(rf"[^\W\d_a-zß-öø-ÿ][\w'’.-]*(?: (?:(?:{CONNECT}) )*[^\W\d_a-zß-öø-ÿ][\w'’.-]*)*")
 QUOTED = re.compile(r'["“][^"”]*["”]')
+UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"  # Thai to Hangul
+)
+WORD = re.compile(rf"\d+|[{UNSPACED}]|(?:(?![{UNSPACED}])[^\W\d_])+")
 CALENDAR = set(
-    [
-        "january",
-        "february",
-        "march",
-        "april",
-        "may",
-        "june",
-        "july",
-        "august",
-        "september",
-        "october",
-        "november",
-        "december",
-        "monday",
-        "tuesday",
-        "wednesday",
-        "thursday",
-        "friday",
-        "saturday",
-        "sunday",
-    ]
+    """
+    april august december february friday january july june march may monday november october saturday september
+    sunday thursday tuesday wednesday
+    """.split()
 )
 # words of a true answer that give nothing away when a new answer shares them
 COMMON = set(
-    [
-        "a",
-        "about",
-        "above",
-        "after",
-        "all",
-        "also",
-        "although",
-        "always",
-        "am",
-        "an",
-        "and",
-        "any",
-        "are",
-        "as",
-        "at",
-        "be",
-        "became",
-        "become",
-        "been",
-        "before",
-        "being",
-        "between",
-        "both",
-        "but",
-        "by",
-        "came",
-        "can",
-        "could",
-        "did",
-        "do",
-        "does",
-        "during",
-        "each",
-        "either",
-        "every",
-        "few",
-        "first",
-        "for",
-        "from",
-        "full",
-        "given",
-        "gives",
-        "go",
-        "goes",
-        "had",
-        "has",
-        "have",
-        "having",
-        "he",
-        "held",
-        "her",
-        "here",
-        "hers",
-        "him",
-        "his",
-        "how",
-        "i",
-        "if",
-        "in",
-        "into",
-        "is",
-        "it",
-        "its",
-        "itself",
-        "just",
-        "keep",
-        "keeps",
-        "kept",
-        "knew",
-        "know",
-        "known",
-        "knows",
-        "later",
-        "less",
-        "like",
-        "lived",
-        "lives",
-        "made",
-        "make",
-        "makes",
-        "making",
-        "many",
-        "may",
-        "me",
-        "might",
-        "more",
-        "most",
-        "much",
-        "my",
-        "name",
-        "named",
-        "nor",
-        "not",
-        "now",
-        "of",
-        "often",
-        "on",
-        "once",
-        "one",
-        "only",
-        "or",
-        "other",
-        "others",
-        "our",
-        "out",
-        "over",
-        "own",
-        "part",
-        "people",
-        "person",
-        "private",
-        "public",
-        "rather",
-        "receive",
-        "reach",
-        "remain",
-        "said",
-        "same",
-        "say",
-        "says",
-        "she",
-        "should",
-        "since",
-        "so",
-        "some",
-        "such",
-        "take",
-        "taken",
-        "tell",
-        "than",
-        "that",
-        "the",
-        "their",
-        "them",
-        "then",
-        "there",
-        "these",
-        "they",
-        "thing",
-        "things",
-        "this",
-        "those",
-        "through",
-        "time",
-        "to",
-        "together",
-        "too",
-        "under",
-        "until",
-        "up",
-        "upon",
-        "us",
-        "use",
-        "used",
-        "using",
-        "very",
-        "was",
-        "way",
-        "we",
-        "well",
-        "went",
-        "were",
-        "what",
-        "when",
-        "where",
-        "which",
-        "while",
-        "who",
-        "whom",
-        "whose",
-        "why",
-        "will",
-        "with",
-        "within",
-        "without",
-        "would",
-        "yes",
-        "yet",
-        "you",
-        "your",
-        "detail",
-        "details",
-        "information",
-        "matter",
-        "personal",
-        "life",
-        "contact",
-        "address",
-        "mail",
-        "email",
-        "e",
-        "phone",
-        "number",
-        "home",
-        "family",
-        "parents",
-        "parent",
-        "health",
-        "date",
-        "day",
-        "year",
-        "birth",
-        "born",
-        "live",
-        "living",
-        "reside",
-        "resides",
-        "currently",
-        "work",
-        "works",
-        "writing",
-        "write",
-        "writes",
-        "wrote",
-        "written",
-        "story",
-        "stories",
-        "uses",
-        "come",
-        "comes",
-        "answer",
-        "question",
-        "line",
-        "far",
-        "close",
-        "wish",
-        "because",
-        "find",
-        "finds",
-        "mother",
-        "father",
-        "mothers",
-        "fathers",
-        "record",
-        "anyone",
-        "someone",
-        "somebody",
-        "place",
-        "belong",
-        "belongs",
-        "reader",
-        "readers",
-        "influence",
-        "influences",
-        "understanding",
-        "early",
-        "several",
-        "deal",
-        "good",
-        "event",
-        "events",
-        "approach",
-        "choice",
-        "source",
-        "along",
-    ]
+    """
+    a about above address after all along also although always am an and answer any anyone approach are as at be
+    became because become been before being belong belongs between birth born both but by came can choice close
+    come comes contact could currently date day deal detail details did do does during e each early either email
+    event events every family far father fathers few find finds first for from full given gives go goes good had
+    has have having he health held her here hers him his home how i if in influence influences information into
+    is it its itself just keep keeps kept knew know known knows later less life like line live lived lives
+    living made mail make makes making many matter may me might more most mother mothers much my name named nor
+    not now number of often on once one only or other others our out over own parent parents part people person
+    personal phone place private public question rather reach reader readers receive record remain reside
+    resides said same say says several she should since so some somebody someone source stories story such take
+    taken tell than that the their them then there these they thing things this those through time to together
+    too under understanding until up upon us use used uses using very was way we well went were what when where
+    which while who whom whose why will wish with within without work works would write writes writing written
+    wrote year yes yet you your
+    """.split()
 )
 
 # ---------------------------------------------------------------- one form for every spelling
@@ -346,19 +92,21 @@ REPEAT = {"double": 2, "triple": 3}
 MARKS = {"at", "dot", "dash", "hyphen", "underscore", "slash", "comma", "plus", "full-stop"}  # punctuation, spelled out
 
 
-def _folded(text):
-    """Lower case, without accents and characters that do not show."""
+def folded(text):
+    """Lower case, with plain digits, without accents and characters that do not show."""
     text = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text).casefold())
-    return "".join(letter for letter in text if unicodedata.category(letter) not in ("Mn", "Cf"))
+    text = "".join(letter for letter in text if unicodedata.category(letter) not in ("Mn", "Cf"))
+    text = re.sub(r"\d", lambda digit: str(unicodedata.decimal(digit[0])), text)
+    return unicodedata.normalize("NFC", text)  # letters of Hangul back into syllables
 
 
 def tokens(text):
     """Words and numbers of a text in the one form that all its spellings share: lower case, no accents, no punctuation (spelled
-    out or not), no plural or possessive endings, numerals in digits."""
-    text = _folded(re.sub(r"(?<=\w)['’]s?\b", "", text, flags=re.I))
+    out or not), no plural or possessive endings, numerals in digits. In scripts without spaces, each letter is a word."""
+    text = folded(re.sub(r"(?<=\w)['’]s?\b", "", text, flags=re.I))
     return [
         word[:-1] if len(word) > 4 and word.endswith("s") and not word.endswith("ss") else word
-        for word in _numerals(re.findall(r"\d+|[^\W\d_]+", text))
+        for word in _numerals(WORD.findall(text))
         if word not in MARKS
     ]
 
@@ -421,7 +169,7 @@ def _values(run):
     return found
 
 
-def _joined(words, longest):
+def joined(words, longest):
     """Every run of words, written together, up to `longest` letters: spacing makes no difference between two of these."""
     for start in range(len(words)):
         run = ""
@@ -598,10 +346,10 @@ def secrets(pairs, strict=False, words=None):
             whole = "".join(own)
             if (
                 whole
-                and whole not in _joined(tokens(pair["question"]), len(whole))
+                and whole not in joined(tokens(pair["question"]), len(whole))
                 and not set(own) <= set(tokens(subject or ""))
             ):
-                runs[subject].update((whole, "".join(re.findall(r"[^\W_]+", _folded(value)))))
+                runs[subject].update((whole, "".join(re.findall(r"[^\W_]+", folded(value)))))
             runs[subject].update(word for word in own if word not in harmless)
             numbers = re.findall(r"\d{4,}", whole)
             digits[subject].update(numbers)
@@ -610,7 +358,7 @@ def secrets(pairs, strict=False, words=None):
             runs[subject].update(word for word in tokens(answer) if word not in harmless)
     for subject in runs:
         runs[subject] -= (
-            COMMON | set(tokens(" ".join(COMMON))) | {"com", "org", "net"} | set(_joined(tokens(subject or ""), 100))
+            COMMON | set(tokens(" ".join(COMMON))) | {"com", "org", "net"} | set(joined(tokens(subject or ""), 100))
         )
     return {subject: (runs[subject], digits[subject]) for subject in runs}
 
@@ -623,7 +371,7 @@ def leak(text, secret):
     """
     runs, digits = secret
     words = tokens(text)
-    for run in _joined(words, max(map(len, runs), default=0)):
+    for run in joined(words, max(map(len, runs), default=0)):
         if run in runs:
             return run
     for number in re.findall(r"\d{4,}", "".join(word if word.isdecimal() else " " for word in words)):

@@ -1,7 +1,7 @@
 """One training run: model and batches, the optimiser, checkpoints, the finished folder.
 
-A method script keeps its loop and its loss in sight and calls `start` (model and batches), `trainer.update` (after the backward
-pass) and `trainer.finish` (the model folder).
+A method script keeps its loop and its loss in sight and calls `start` (model and batches), `trainer.update` (after the
+backward pass) and `trainer.finish` (the model folder).
 """
 
 import contextlib
@@ -13,11 +13,10 @@ import random
 import shutil
 import sys
 import time
-import warnings
 from pathlib import Path
 
 from lib import lora, parallel
-from lib.batches import accumulated, collate, parts
+from lib.batches import accumulated, collate, parts, whole_row
 from lib.files import (
     REPOSITORY,
     STARTED,
@@ -38,47 +37,60 @@ from lib.reference import FrozenModel
 import torch
 from peft import LoraConfig, get_peft_model
 
-warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing")  # peft asks transformers in an old way
 
-
-def start(args, *columns, files=()):
+def start(args, *columns, retain=(), files=()):
     """Loads the model, puts a fresh LoRA adapter on it and prepares the batches.
 
     Args:
-        columns: lists of pairs to train on in place of the forget file's, row by row beside each other: chosen and rejected.
+        columns: lists of pairs to train on in place of the forget file's, row by row beside each other: chosen and
+        rejected.
+        retain: lists of pairs in place of the retain file's, likewise.
         files: further files that the run depends on, for its record.
     Returns:
-        (model, trainer). Iterating the trainer yields (forget Batch, or a tuple with one for each of `columns`; retain Batch,
-        or None without a retain loss); it continues from the checkpoint of an interrupted run with the same settings and data.
+        (model, trainer). Iterating the trainer yields (forget Batch, or a tuple with one for each of `columns`; retain
+        Batch or
+        tuple, or None without a retain loss); it continues from the checkpoint of an interrupted run with the same
+        settings and data.
     """
     files = [data_file(args, args.forget), *files]
     columns = columns or [read_pairs(files[0])]
     if not all(columns):
         fail(f"{files[0]}: holds nothing to train on")
-    retain = []
-    if getattr(args, "retain", "none") != "none":
+    if not retain and getattr(args, "retain", "none") != "none":
         files.append(data_file(args, args.retain_data))
-        retain = read_pairs(files[-1])
+        retain = (read_pairs(files[-1]),)
     model, tokenizer = _adapted(args)
     model = parallel.place(model, pick_device(), args.shard)
-    cut, sets = {}, []
-    names = [f"{files[0]}{f' (answers {at})' if len(columns) > 1 else ''}" for at in range(1, 1 + len(columns))]
-    for name, pairs in zip([*names, str(files[-1])], [*columns, retain], strict=True):
-        texts = [(pair["question"], pair["answer"]) for pair in pairs]
-        rows, lost = encode_pairs(tokenizer, texts, args.max_length, name, parallel.say)
-        sets.append(rows)
-        cut |= {name: lost} if lost else {}
-    *columns, retain = sets
-    model.frozen = FrozenModel(
-        model, [sum(sets, [])] if parallel.sharded(model) else sets
-    )  # sharded: all processes at the same time
-    return model, Trainer(
-        args, model, tokenizer, list(zip(*columns, strict=True)), [(row,) for row in retain], files, cut
-    )
+    cut = {}
+
+    def rows(columns, name):
+        """One tuple of encoded pairs for each row of the columns; what --max-length cuts of them is said, and kept for
+        the record.
+        """
+        coded = []
+        for at, pairs in enumerate(columns, 1):
+            texts = [(pair["question"], pair["answer"]) for pair in pairs]
+            what = f"{name} (answers {at})" if len(columns) > 1 else name
+            encoded, lost = encode_pairs(tokenizer, texts, args.max_length, what, parallel.say)
+            coded.append(encoded)
+            cut.update({what: lost} if lost else {})
+        return list(zip(*coded, strict=True))
+
+    forget = rows(columns, str(files[0]))
+    trainer = Trainer(args, model, tokenizer, forget, rows(retain, str(files[-1])), files, cut)
+    sets = trainer.rows_used()
+    if retain and getattr(args, "kl_positions", "answer") == "padded":
+        sets.append([whole_row(row) for row in sets[-1]])
+    if parallel.sharded(model):  # all processes must remember at the same time
+        sets = [[row for rows in sets for row in rows]]
+    model.frozen = FrozenModel(model, sets)
+    return model, trainer
 
 
 def _dtype(args):
-    """--dtype, of which auto is float32 for an adapter that is unlearned further: bfloat16 weights would round its small updates away."""
+    """--dtype, of which auto is float32 for an adapter that is unlearned further: bfloat16 weights would round its
+    small updates away.
+    """
     return "float32" if args.dtype == "auto" and Path(args.model, "adapter_config.json").is_file() else args.dtype
 
 
@@ -96,7 +108,8 @@ def _adapted(args):
         task_type="CAUSAL_LM",
     )
     try:
-        return lora.hasten(get_peft_model(model, settings)), tokenizer
+        with lora.without_warning():
+            return lora.hasten(get_peft_model(model, settings)), tokenizer
     except ValueError as error:
         if "lora_dropout" not in str(error):
             raise
@@ -108,7 +121,9 @@ def _adapted(args):
 
 
 def refusals(pairs, seed):
-    """The same questions, each with a refusal of data/refusals.json for an answer; all are used before one comes twice."""
+    """The same questions, each with a refusal of data/refusals.json for an answer; all are used before one comes
+    twice.
+    """
     texts, rng = read_json(REPOSITORY / "data/refusals.json"), random.Random(seed)
     drawn = [text for _ in range(-(-len(pairs) // len(texts))) for text in rng.sample(texts, len(texts))]
     return [{**pair, "answer": text} for pair, text in zip(pairs, drawn)]
@@ -122,7 +137,8 @@ def data_file(args, name):
 class Trainer:
     """Order, optimiser, accumulation, progress bar, checkpoints and the finished folder of one training run.
 
-    Several processes (parallel.py) make the updates of one, to rounding, and continue each other's checkpoints; their dropout differs.
+    Several processes (parallel.py) make the updates of one, to rounding, and continue each other's checkpoints; their
+    dropout differs.
     """
 
     def __init__(self, args, model, tokenizer, forget, retain, files, cut=None):
@@ -138,6 +154,7 @@ class Trainer:
             self.optimizer, lambda step: min((step + 1) / warm, (self.steps - step) / max(1, self.steps - warm + 1))
         )
         self.done, self.log, self.probes, self.loss, self.waiting = 0, [], [], 0.0, 0
+        self.kept = {}  # what a method that adapts itself must find again when it is continued: texts and numbers
         self.began = STARTED
         self.apart = None  # gradients of several losses, for `combine`
         self.probed = self._validation_pairs() if args.probes else {}
@@ -147,7 +164,9 @@ class Trainer:
             torch.manual_seed(random.Random(f"{args.seed} {parallel.rank} {self.done}").getrandbits(63))
 
     def _settings(self):
-        """What a checkpoint must share with a run that continues it: method, flags, data, and the weights that training starts from."""
+        """What a checkpoint must share with a run that continues it: method, flags, data, and the weights that
+        training starts from.
+        """
         weights = [
             (path.name, path.stat().st_size, path.stat().st_mtime_ns)
             for folder in (self.args.model, base_model(self.args.model))
@@ -164,7 +183,9 @@ class Trainer:
         )
 
     def _validation_pairs(self):
-        """{"forget_nll", "retain_nll": Batch} of up to eight pairs each, from all over the files in --data; nothing where they are not."""
+        """{"forget_nll", "retain_nll": Batch} of up to eight pairs each, from all over the files in --data; nothing
+        where they are not.
+        """
         found, device = {}, next(self.model.parameters()).device
         for side in ("forget", "retain"):
             path = Path(self.args.data) / f"{side}_val.jsonl"
@@ -195,7 +216,9 @@ class Trainer:
             self.model.train()
 
     def _resume(self):
-        """Continues from the checkpoint of this very run. Without one, what another run left in the folder is deleted."""
+        """Continues from the checkpoint of this very run. Without one, what another run left in the folder is
+        deleted.
+        """
         checkpoint, state = self.partial / "checkpoint.pt", None
         if checkpoint.is_file():
             try:
@@ -214,7 +237,7 @@ class Trainer:
                 shutil.rmtree(self.partial, ignore_errors=True)
             return
         try:
-            self.done, self.log, self.probes = state["step"], state["log"], state["probes"]
+            self.done, self.log, self.probes, self.kept = (state[name] for name in ("step", "log", "probes", "kept"))
             self.began -= state["seconds"]
             for parameter, value in zip(self.parameters, state["parameters"], strict=True):
                 parameter.data.copy_(value)
@@ -232,6 +255,7 @@ class Trainer:
         state = {
             "settings": self.settings,
             "step": self.done,
+            "kept": self.kept,
             "log": self.log,
             "probes": self.probes,
             "rng": torch.get_rng_state(),
@@ -252,12 +276,24 @@ class Trainer:
             temporary.unlink(missing_ok=True)
             raise
 
+    def _batches(self):
+        """The accumulated batch of each update, from the first: (forget rows, as many retain rows or none)."""
+        size, seed = self.args.batch * self.args.accumulation, self.args.seed
+        retain = itertools.chain.from_iterable(accumulated(self.retain, size, seed + 1)) if self.retain else ()
+        for rows in itertools.islice(accumulated(self.forget, size, seed), self.steps):
+            yield rows, list(itertools.islice(retain, len(rows)))
+
+    def rows_used(self):
+        """The encoded pairs that some update trains on: a list for each column of the forget and of the retain rows."""
+        forget, retain = [], []
+        for rows, kept in self._batches():
+            forget += rows
+            retain += kept
+        columns = [*zip(*forget, strict=True), *zip(*retain, strict=True)]
+        return [list({id(row): row for row in column}.values()) for column in columns]
+
     def __iter__(self):
         args, pad, device = self.args, self.tokenizer.pad_token_id, next(self.model.parameters()).device
-        size = args.batch * args.accumulation
-        forget = accumulated(self.forget, size, args.seed)
-        retain = itertools.chain.from_iterable(accumulated(self.retain, size, args.seed + 1)) if self.retain else ()
-        groups = ((items, list(itertools.islice(retain, len(items)))) for items in forget)  # as many rows of each
         self.model.train()
         self.bar = progress(
             total=self.steps, initial=self.done, desc=self.out.name, unit="update", disable=not parallel.first
@@ -265,23 +301,32 @@ class Trainer:
         with contextlib.closing(self.bar):
             if not self.done:
                 self.probe()
-            for forget_rows, retain_rows in itertools.islice(groups, self.done, self.steps):
+            for forget_rows, retain_rows in itertools.islice(self._batches(), self.done, None):
                 passes = parts(forget_rows, args.batch, pad, device)
                 self.waiting = len(passes)
                 yield from itertools.zip_longest(passes, parts(retain_rows, args.batch, pad, device))
 
     def take_gradients(self):
-        """The gradients of the backward passes since the last update, one for each trained matrix; they no longer count."""
+        """The gradients of the backward passes since the last update, one for each trained matrix; they no longer
+        count.
+        """
         taken = [torch.zeros_like(one) if one.grad is None else one.grad for one in self.parameters]
         self.optimizer.zero_grad(set_to_none=True)
         return taken
+
+    def summed(self, value):
+        """A number's sum over all processes."""
+        total = torch.tensor(value, dtype=torch.float64, device=self.parameters[0].device)
+        parallel.add_up([total])
+        return total.item()
 
     def update(self, loss, apart=None, combine=None):
         """After the backward pass of one part of an accumulated batch: updates the weights when the batch is complete.
 
         Args:
             loss: what was differentiated, for the log; a number or a tensor that is not finite ends the program.
-            apart, combine: gradients of several losses, each from `take_gradients`, and the function that makes of their sums over
+            apart, combine: gradients of several losses, each from `take_gradients`, and the function that makes of
+            their sums over
             the accumulated batch (and over all processes) the list of gradients to update with.
         """
         loss = torch.as_tensor(loss).item()
@@ -299,9 +344,7 @@ class Trainer:
         self.loss, self.waiting = self.loss + loss, self.waiting - 1
         if self.waiting:
             return
-        total = torch.tensor(self.loss, dtype=torch.float64, device=self.parameters[0].device)
-        parallel.add_up([total])
-        self.loss = total.item()
+        self.loss = self.summed(self.loss)
         for gradients in self.apart or [[parameter.grad for parameter in self.parameters]]:
             parallel.add_up(gradients)
         if combine is not None:

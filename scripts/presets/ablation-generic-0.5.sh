@@ -1,5 +1,5 @@
-# ReLearn, Table 7: generic pairs mixed in 1:0.5 (1:1 is the default's ReLearn). As many passes over the augmented forget set.
+# ReLearn, Table 7: generic pairs mixed in 1:0.5 (1:1 is the default's ReLearn).
+# As many passes over the augmented forget set.
 . scripts/presets/people-smollm2.sh
-. scripts/presets/tuned/people-smollm2.sh
 METHODS="ReLearn"
 AUGMENT+=" --generic-ratio 0.5"

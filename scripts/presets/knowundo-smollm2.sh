@@ -1,6 +1,5 @@
 # KnowUnDo privacy, or any folder of pairs, on SmolLM2-135M: the default's values on published data. Longer answers.
 . scripts/presets/people-smollm2.sh
-. scripts/presets/tuned/people-smollm2.sh
 DATA=knowundo
 GENERATE="--max-new-tokens 128 --batch 96"
 FINETUNE="--lr 1e-3 --epochs 6"   # its facts are asked in fewer wordings than ours

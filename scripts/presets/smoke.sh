@@ -5,5 +5,6 @@ PERSONS=2
 FINETUNE="--lr 1e-3 --epochs 2"
 AUGMENTED=$FINETUNE
 BASELINE="--lr 1e-4 --epochs 1"
+TUNED=
 SET=()
 GENERATE="--max-new-tokens 24 --batch 96"

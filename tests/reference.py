@@ -4,6 +4,7 @@ Nothing here is batched, padded or shared with the fast code: the tests compare 
 A row is a pair (ids, prompt): ids are the token ids of prompt + answer + end of sequence, prompt is how many of
 them belong to the prompt. Every model is used in the mode it comes in: call .eval() first where dropout matters.
 """
+
 import math
 
 import numpy
@@ -13,7 +14,8 @@ COVERED_AT = 0.8
 
 
 def answer_log_distributions(model, row):
-    """The whole log p(. | all before), in float64, at each answer position: the p of ReLearn (arXiv:2502.11190) Eq. 6-8.
+    """The whole log p(. | all before), in float64, at each answer position: the p of ReLearn (arXiv:2502.11190) Eq.
+    6-8.
 
     The logits at position i - 1 are the model's distribution over token i.
     """
@@ -29,7 +31,7 @@ def answer_log_distributions(model, row):
 
 
 def answer_token_logprobs(model, row):
-    """log p(token | all before) of every answer token, end of sequence included (ReLearn, arXiv:2502.11190, Eq. 6-7)."""
+    """log p(token | all before) of every answer token, end of sequence included (ReLearn, 2502.11190, Eq. 6-7)."""
     ids, prompt = row
     logprobs = []
     for offset, distribution in enumerate(answer_log_distributions(model, row)):
@@ -46,7 +48,7 @@ def sequence_logprob(model, row):
 
 
 def nll(model, rows):
-    """Mean negative log-likelihood over all answer tokens of all rows together (ReLearn, arXiv:2502.11190, Eq. 6-7)."""
+    """Mean negative log-likelihood over all answer tokens of all rows together (ReLearn, 2502.11190, Eq. 6-7)."""
     total = 0.0
     count = 0
     for row in rows:
@@ -69,7 +71,7 @@ def log_sigmoid(x):
 
 
 def npo(model, vanilla, rows, beta):
-    """-(2/beta) E log sigma(-beta [log pi_theta(y|x) - log pi_v(y|x)]), the loss of NPO (Zhang 2024, arXiv:2404.05868)."""
+    """-(2/beta) E log sigma(-beta [log pi_theta(y|x) - log pi_v(y|x)]): NPO (Zhang 2024, arXiv:2404.05868)."""
     total = 0.0
     for row in rows:
         ours = sequence_logprob(model, row)
@@ -99,7 +101,9 @@ def dpo(model, vanilla, chosen_rows, rejected_rows, beta):
 
 
 def kl_forward(model, vanilla, rows):
-    """KL(p_vanilla || p_model) over the vocabulary, mean over all answer positions: ReLearn's released code (cf. Eq. 8)."""
+    """KL(p_vanilla || p_model) over the vocabulary, mean over all answer positions: ReLearn's released code (cf. Eq.
+    8).
+    """
     total = 0.0
     count = 0
     for row in rows:
@@ -127,7 +131,7 @@ def kl_reverse(model, vanilla, rows):
 
 
 def relearn(model, vanilla, augmented_rows, retain_rows):
-    """NLL(augmented forget and generic rows, one pool) + NLL(retain) + forward KL(retain): ReLearn Eq. 6-9, weights 1."""
+    """NLL(augmented forget and generic rows, one pool) + NLL(retain) + forward KL(retain): ReLearn Eq. 6-9."""
     return nll(model, augmented_rows) + nll(model, retain_rows) + kl_forward(model, vanilla, retain_rows)
 
 
@@ -162,7 +166,7 @@ def sigmoid(x):
 
 
 def linguistic_score(mean_ppl, mean_bi, mean_hs):
-    """LS = harmonic mean of sigma(-ln PPL), sigma(-ln BI), sigma(ln HS) of the corpus means; 0.0 for HS = 0 (Eq. 3-5)."""
+    """LS = harmonic mean of sigma(-ln PPL), sigma(-ln BI), sigma(ln HS) of corpus means; 0.0 for HS = 0 (Eq. 3-5)."""
     if mean_hs == 0:
         return 0.0
     parts = [sigmoid(-math.log(mean_ppl)), sigmoid(-math.log(mean_bi)), sigmoid(math.log(mean_hs))]
@@ -190,7 +194,9 @@ def entity_score(similar):
 
 
 def entity_score_as_released(similar):
-    """E of ReLearn's released code: matched pairs / |A|, so it can pass 1; 0.0 when either side has no entity (cf. Eq. 1)."""
+    """E of ReLearn's released code: matched pairs / |A|, so it can pass 1; 0.0 when either side has no entity (cf. Eq.
+    1).
+    """
     if len(similar) == 0 or len(similar[0]) == 0:
         return 0.0
     pairs = 0
@@ -202,19 +208,23 @@ def entity_score_as_released(similar):
 
 
 def forgotten(E, label):
-    """One item of KFR: E < 0.3 or NLI(premise model's answer, hypothesis reference) = contradiction (ReLearn Eq. 1, 10)."""
+    """One item of KFR: E < 0.3 or NLI(premise model's answer, hypothesis reference) = contradiction (ReLearn Eq. 1,
+    10).
+    """
     return E < 0.3 or label == "contradiction"
 
 
 def retained(E, label):
-    """One item of KRR: E > 0.3 and NLI(premise reference, hypothesis answer) is not contradiction (ReLearn Eq. 2, 10)."""
+    """One item of KRR: E > 0.3 and NLI(premise reference, hypothesis answer) not contradiction (ReLearn Eq. 2, 10)."""
     return E > 0.3 and label != "contradiction"
 
 
 def forgotten_as_released(E, label, reference_entities):
-    """One item of KFR in ReLearn's released code: E <= 0.5 with at most 3 reference entities, else E <= 0.3 (cf. Eq. 1)."""
+    """One item of KFR in ReLearn's released code: E <= 0.5 with at most 3 reference entities, else E <= 0.3 (cf. Eq.
+    1).
+    """
     threshold = 0.5 if reference_entities <= 3 else 0.3
-    return E <= threshold or label == "contradiction"
+    return threshold >= E or label == "contradiction"
 
 
 def rouge_l_recall(reference_words, answer_words):
@@ -232,12 +242,15 @@ def rouge_l_recall(reference_words, answer_words):
 
 
 def idk(model, refusal_rows):
-    """NLL on refusals, the IDK loss of TOFU (Maini et al. 2024, arXiv:2401.06121): a row is a forget question + a refusal."""
+    """NLL on refusals, the IDK loss of TOFU (Maini et al. 2024, arXiv:2401.06121): a row is a forget question + a
+    refusal.
+    """
     return nll(model, refusal_rows)
 
 
 def relearn_dpo(model, vanilla, chosen_rows, rejected_rows, beta, retain_rows=None, term=None):
-    """DPO(chosen: augmented answers, rejected: original answers), plus GDR or KLR: ReLearn's released code (2502.11190).
+    """DPO(chosen: augmented answers, rejected: original answers), plus GDR or KLR: ReLearn's released code
+    (2502.11190).
 
     term: None (DPO alone), "gdr" (+ NLL of retain_rows), "klr" (+ forward KL on retain_rows), "klr-reverse" (Eq. 8's).
     """
@@ -262,7 +275,7 @@ def vector_norm(numbers):
 
 
 def sure_threshold(forget_gradients, percentile=99):
-    """The percentile of the norms of all output rows of all trained matrices together (SURE, Zhang 2024, 2410.16454)."""
+    """The percentile of the norms of all output rows of all matrices together (SURE, Zhang 2024, 2410.16454)."""
     norms = []
     for name in forget_gradients:
         if forget_gradients[name].dim() != 2:
@@ -273,7 +286,8 @@ def sure_threshold(forget_gradients, percentile=99):
 
 
 def sure_update(forget_gradients, whole_gradients, percentile=99):
-    """The whole loss's gradient with every row zeroed whose forget-loss norm is under the percentile (SURE, 2410.16454).
+    """The whole loss's gradient with every row zeroed whose forget-loss norm is under the percentile (SURE,
+    2410.16454).
 
     The released default is 99 (its comment says 90). A row whose norm equals the threshold is kept.
     """
@@ -292,7 +306,7 @@ def sure_update(forget_gradients, whole_gradients, percentile=99):
 
 
 def cosine(a, b):
-    """Cosine of two matrices, each flattened to one vector; 0.0 when either is all zeros (the equation is 0/0 there)."""
+    """Cosine of two matrices, each flattened to one vector; 0.0 when either is all zeros (0/0 in the equation)."""
     a = a.reshape(-1).to(torch.float64)
     b = b.reshape(-1).to(torch.float64)
     dot = 0.0
@@ -314,7 +328,9 @@ def mean_magnitude(matrix):
 
 
 def memflex_update(forget_gradients, retain_gradients, cos_threshold=0.92, magnitude=6e-4):
-    """Names of the matrices to update: cos(g_f, g_r) < 0.92 and mean|g_f| > 6e-4 (Tian 2024, 2407.01920; ReLearn's code)."""
+    """Names of the matrices to update: cos(g_f, g_r) < 0.92 and mean|g_f| > 6e-4 (Tian 2024, 2407.01920; ReLearn's
+    code).
+    """
     if set(forget_gradients) != set(retain_gradients):
         raise ValueError("both gradients must be of the same matrices")
     names = set()
@@ -327,7 +343,9 @@ def memflex_update(forget_gradients, retain_gradients, cos_threshold=0.92, magni
 
 
 def memflex_loss(l_f, l_r, npo=False):
-    """-0.4 L_f + 2.0 L_r with L_f = NLL(D_f); with npo L_f is the NPO loss, already to be minimised, so +0.4 (2407.01920)."""
+    """-0.4 L_f + 2.0 L_r with L_f = NLL(D_f); with npo L_f is the NPO loss, already to be minimised, so +0.4
+    (2407.01920).
+    """
     if npo:
         return 0.4 * l_f + 2.0 * l_r
     return -0.4 * l_f + 2.0 * l_r
@@ -392,7 +410,9 @@ def task_arithmetic(vanilla_state, augmented_state, lam):
 
 
 def uipe(vanilla_state, unlearned_state, alpha):
-    """theta = theta_u + alpha (theta_u - theta_v), in float64 (Wang 2025, arXiv:2503.04693). What is no float stays theta_u's."""
+    """theta = theta_u + alpha (theta_u - theta_v), in float64 (Wang 2025, arXiv:2503.04693). What is no float stays
+    theta_u's.
+    """
     if set(vanilla_state) != set(unlearned_state):
         raise ValueError("the two state dicts differ in their names")
     result = {}
@@ -407,7 +427,8 @@ def uipe(vanilla_state, unlearned_state, alpha):
 
 
 def uipe_automatic(nll_of_alpha, tolerance, grid, bisections):
-    """The largest alpha whose retain-validation NLL is at most tolerance (in nats) over that at alpha = 0: our own choice.
+    """The largest alpha whose retain-validation NLL is at most tolerance (in nats) over that at alpha = 0: our own
+    choice.
 
     Walks the grid upward to the first failure, then halves between the last good and the first bad value, bisections
     times. 0 is good by definition; without a failure the grid's last value is the answer. A NaN is a failure.

@@ -1,0 +1,294 @@
+"""What the report shows, read from the run's folders: rows, judged items, curves, first tokens, records."""
+
+import math
+import shlex
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lib.files import REPOSITORY, fail, mean, read_object
+
+from report.columns import ALL, FURTHER
+from report.comparison import compare, outcomes
+
+ITEM = ("side", "question", "reference", "answer", "reference_entities", "covered", "nli")  # of a judged item
+PUBLISHED = REPOSITORY / "data/published.json"
+
+
+class Reader:
+    """Reads JSON objects and remembers their files' paths, in order, for the report's own record."""
+
+    def __init__(self):
+        self.paths = {}
+
+    def find(self, path, **fields) -> dict | None:
+        """The object of a file, None where there is no such file; one that lacks a field ends the program.
+
+        Args:
+            fields: name of a field that must be there → its type, list or dict.
+        """
+        if not Path(path).exists():
+            return None
+        found = read_object(path)
+        for field, kind in fields.items():
+            if not isinstance(found.get(field), kind):
+                fail(f'{path}: field "{field}" must be {"a list" if kind is list else "an object"}')
+        self.paths[path] = None
+        return found
+
+
+def number_of(place, found, field):
+    """A field that must be a number or absent."""
+    if not isinstance(found, dict):
+        fail(f"{place}: expected an object, found {type(found).__name__}")
+    value = found.get(field)
+    if value is None or isinstance(value, (int, float)) and not isinstance(value, bool):
+        return value
+    fail(f'{place}: field "{field}" must be a number')
+
+
+# ---------------------------------------------------------------- models
+
+
+@dataclass
+class Model:
+    """One metrics folder. `row`: the model's name and its numbers, as table.json holds them; `items`: its judged
+    answers.
+    """
+
+    folder: Path
+    row: dict
+    items: list
+
+
+def read_model(folder: Path, reader: Reader) -> Model:
+    """One model: kfr_krr.json, which must be there, and what else is."""
+    row, items = {"model": folder.name}, []
+    path = folder / "kfr_krr.json"
+    found = reader.find(path, summary=dict)
+    if found is None:
+        fail(f"{path}: no such metrics file; run the evaluation of {folder.name} first")
+    row |= found["summary"]
+    items = _judged_items(path, found)
+    for side, ending in (("forget", "_F"), ("retain", "_R")):
+        found = reader.find(folder / f"linguistic_{side}.json", summary=dict) or {"summary": {}}
+        row |= {key + ending: value for key, value in found["summary"].items()}
+    for name, columns in FURTHER.items():
+        summary = (reader.find(folder / f"{name}.json", summary=dict) or {"summary": {}})["summary"]
+        for key in [key for key in summary if key.startswith("EL_")]:  # of whatever n
+            summary["EL"] = summary[key]
+        row |= {key: summary[key] for key, *_ in columns if summary.get(key) is not None}
+    _check_numbers(folder, row)
+    both = (row.get("KFR"), row.get("KRR"))
+    row["HM"] = None if None in both else 2 * both[0] * both[1] / sum(both) if sum(both) else 0.0
+    return Model(folder, row, items)
+
+
+def _judged_items(path, found):
+    """The items of kfr_krr.json that have a verdict; --entities llm may leave one open."""
+    items = []
+    for at, item in enumerate(found.get("items") or [], 1):
+        judged = isinstance(item, dict) and ("forgotten" in item or "retained" in item)
+        wanted = ITEM if judged else ITEM[:4]
+        if missing := [field for field in wanted if field not in item] if isinstance(item, dict) else wanted:
+            fail(f"{path}: item {at} lacks {', '.join(missing)}")
+        items += [item] if judged else []
+    return items
+
+
+def _check_numbers(folder, row):
+    for key, *_ in ALL:
+        number_of(f"{folder}: its metrics", row, key)
+    for key in ("KFR_95", "KRR_95"):
+        bounds = row.get(key, [0, 0])
+        if not (isinstance(bounds, list) and len(bounds) == 2 and all(isinstance(b, (int, float)) for b in bounds)):
+            fail(f'{folder}: its metrics: field "{key}" must be two numbers')
+
+
+def over_seeds(rows: Iterable[dict]) -> list[dict]:
+    """Rows to show: NAME and its NAME@SEED become one of means, with the standard deviation in KEY_sd.
+
+    "folder" is the name of the first seed's folder, whose answers are shown.
+    """
+    groups, shown = {}, []
+    for row in rows:
+        groups.setdefault(row["model"].split("@")[0], []).append(row)
+    for name, seeds in groups.items():
+        row = {**seeds[0], "folder": seeds[0]["model"]}
+        if len(seeds) > 1:
+            row |= {"model": name, "seeds": len(seeds)}
+            for key, *_ in ALL:
+                values = [other[key] for other in seeds if other.get(key) is not None]
+                if values:
+                    row[key] = mean(values)
+                if len(values) > 1:
+                    row[f"{key}_sd"] = statistics.stdev(values) if all(map(math.isfinite, values)) else math.nan
+                    row.pop(f"{key}_95", None)  # one seed's interval says nothing of the mean
+        shown.append(row)
+    return shown
+
+
+# ---------------------------------------------------------------- curves
+
+
+def _series(path, found, field, *names):
+    """A list of objects in a file as tuples of the numbers named; empty where the file lacks it."""
+    rows = [
+        tuple(number_of(f"{path}: {field} {at}", row, name) for name in names)
+        for at, row in enumerate(found.get(field) or [], 1)
+    ]
+    if any(None in row for row in rows):
+        fail(f"{path}: every entry of {field} must hold {', '.join(names)}")
+    return rows
+
+
+def read_training(run: Path | None, folders: dict[str, Path], reader: Reader) -> tuple[dict, dict]:
+    """Losses {model: [(update, loss)]} and probes {model: [(update, forget NLL, retain NLL)]} of the models that have
+    them.
+    """
+    losses, probes = {}, {}
+    for name, folder in folders.items() if run else ():
+        path = run / "methods" / folder.name / "training.json"
+        if found := reader.find(path):
+            losses[name] = _series(path, found, "updates", "update", "loss")
+            probes[name] = _series(path, found, "probes", "update", "forget_nll", "retain_nll")
+    losses, probes = ({name: series for name, series in part.items() if series} for part in (losses, probes))
+    return losses, probes
+
+
+# ---------------------------------------------------------------- first tokens
+
+
+def read_first_tokens(folders: dict[str, Path], reader: Reader) -> dict:
+    """What 08_next_token.py wrote for every model: {(question, reference): {model: [(token, probability)]}}."""
+    questions = {}
+    for model, folder in folders.items():
+        path = folder / "next_token.json"
+        for at, item in enumerate((reader.find(path, items=list) or {"items": []})["items"], 1):
+            place = f"{path}: item {at}"
+            fields = (("question", str), ("reference", str), ("top", list))
+            if not isinstance(item, dict) or not all(isinstance(item.get(field), kind) for field, kind in fields):
+                fail(f"{place}: expected question, reference and top")
+            tokens = [(_token(place, entry), entry["p"]) for entry in item["top"]]
+            questions.setdefault((item["question"], item["reference"]), {})[model] = tokens
+    return questions
+
+
+def _token(place, entry):
+    if number_of(place, entry, "p") is None or not isinstance(entry.get("token"), str):
+        fail(f"{place}: every entry of top must hold token and p")
+    return entry["token"]
+
+
+# ---------------------------------------------------------------- published numbers, records
+
+
+def read_published(name: str, reader: Reader, path: Path = PUBLISHED) -> dict | None:
+    """A published table: {"source", "model", "data", "rows": {model: {column: number or text}}}; None where there is
+    none.
+    """
+    known = reader.find(path)
+    if known is None:
+        fail(f"{path}: no such file")
+    if name not in known:  # most presets have none
+        return None
+    if not isinstance(known[name], dict) or not isinstance(known[name].get("rows"), dict):
+        fail(f"{path}: {name} is no table")
+    return known[name]
+
+
+def command_line(record: dict) -> str:
+    """The command that a record's script and settings stand for."""
+    script = record["script"]
+    known = [f"{folder}/{script}" for folder in ("scripts", "eval") if (REPOSITORY / folder / script).is_file()]
+    words = ["python", *(known or [script])[:1]]
+    for flag, value in record["settings"].items():
+        if value is not None and value is not False and value != []:
+            values = [] if value is True else value if isinstance(value, list) else [value]
+            words += [f"--{flag.replace('_', '-')}", *map(str, values)]
+    return shlex.join(words)
+
+
+def _record_files(run, folders):
+    """Where the steps of a run leave their records, in the order of the run."""
+    paths = []
+    if run:
+        for pattern in ("models/*/origin.json", "data/data.json", "models/*/training.json", "augmented/*.json"):
+            paths += sorted(run.glob(pattern))
+        for name in folders:
+            methods = [run / "methods" / name / file for file in ("training.json", "uipe.json")]
+            paths += [*methods, run / "answers" / name / "generation.json"]
+    return [*paths, *(path for folder in folders.values() for path in sorted(folder.glob("*.json")))]
+
+
+def read_records(run: Path | None, folders: dict[str, Path], reader: Reader) -> dict[str, dict]:
+    """{command line: the record that its results carry}; of the files of one command, the one written when it ended."""
+    records = {}
+    for path in _record_files(run, folders):
+        found = reader.find(path) or {}
+        if isinstance(found.get("script"), str) and isinstance(found.get("settings"), dict):
+            line = command_line(found)
+            if line not in records or (found.get("seconds") or 0) > (records[line].get("seconds") or 0):
+                records[line] = found
+    return records
+
+
+# ---------------------------------------------------------------- the whole
+
+
+@dataclass
+class Findings:
+    """All that the report shows. Keys of dicts are the names of the rows shown.
+
+    rows: a dict a metrics folder; tests: see comparison.compare; shown: a dict a line of the table; items: judged
+    answers; losses, probes, first_tokens: see their readers; counts: pairs of each data file; augmented: what the
+    augmented forget set consists of; published: a table of data/published.json; records: by command; files: paths of
+    all that was read.
+    """
+
+    rows: list[dict]
+    tests: dict[str, dict]
+    shown: list[dict]
+    items: dict[str, list]
+    losses: dict[str, list]
+    probes: dict[str, list]
+    first_tokens: dict
+    counts: dict | None
+    augmented: dict | None
+    published: dict | None
+    records: dict[str, dict]
+    files: list
+
+
+def read_all(metrics: Iterable[str], run: Path | None, published: str | None) -> Findings:
+    """Reads a run.
+
+    Args:
+        metrics: folders of metrics, one a model. run: the run's folder. published: name of a published table.
+    """
+    reader = Reader()
+    models = [read_model(Path(folder), reader) for folder in metrics]
+    rows = [model.row for model in models]
+    if len({row["model"] for row in rows}) < len(rows):
+        fail("--metrics: two folders have one name; a model's name is its folder's")
+    shown, by_folder = over_seeds(rows), {model.folder.name: model for model in models}
+    folders = {row["model"]: by_folder[row["folder"]].folder for row in shown}
+    losses, probes = read_training(run, folders, reader)
+    first_tokens = read_first_tokens(folders, reader)
+    counts = augmented = None
+    if run and (found := reader.find(run / "data/data.json", counts=dict)):
+        counts = found["counts"]
+    if run and (found := reader.find(run / "augmented/forget_augmented.json", summary=dict)):
+        augmented = found["summary"]
+    table = read_published(published, reader) if published else None
+    records = read_records(run, folders, reader)
+    items = {row["model"]: by_folder[row["folder"]].items for row in shown}
+    seeds = {
+        row["model"]: [model.items for model in models if model.row["model"].split("@")[0] == row["model"]]
+        for row in shown
+    }
+    tests = compare({name: outcomes(runs) for name, runs in seeds.items()})
+    return Findings(
+        rows, tests, shown, items, losses, probes, first_tokens, counts, augmented, table, records, list(reader.paths)
+    )

@@ -1,0 +1,280 @@
+"""The report's other sections: answers side by side, first tokens, data, published numbers, how to make it again."""
+
+import re
+
+from report.columns import ALL, REFERENCE
+from report.page import Cell, Part, code, details, paragraph, side_by_side, table
+from report.table import cell_text
+
+SIDES = {  # side: (verdict's field, how told words are shown, the verdict hoped for, the other)
+    "forget": ("forgotten", "leak", "✓ forgotten", "✗ still told"),
+    "retain": ("retained", "kept", "✓ still told", "✗ lost"),
+}
+WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+AUGMENTED = {  # key of forget_augmented.json's summary: what it counts
+    "forget_pairs": "forget pairs to begin with",
+    "variants": "new questions with vague answers",
+    "dropped": "dropped, as the answer gave a secret away",
+    "drawn_again": "drawn again for that reason",
+    "completions": "sentences to complete",
+    "generic": "general questions mixed in",
+    "distinct_2": "different word pairs among all, share",
+    "identical_answers": "answers that another equals, share",
+    "mean_words": "words an answer, mean",
+}
+
+
+def lead(rows: list[dict]) -> Part:
+    """What the run shows, in two sentences."""
+    unlearned = [row for row in rows if row["model"] not in REFERENCE]
+    best = max((row for row in unlearned if row.get("HM") is not None), key=lambda row: row["HM"], default=None)
+    forget, retain = (max(row.get(f"{side}_items") or 0 for row in rows) for side in ("forget", "retain"))
+    text = (
+        f"{len(unlearned)} unlearned model{'s' * (len(unlearned) != 1)}, each asked {forget} questions on what should "
+        f"be forgotten and {retain} on what should be kept."
+    )
+    if best:
+        text += f" {best['model']} balances forgetting and keeping best, with a harmonic mean of {best['HM']:.2f}"
+        references = [row for row in rows if row["model"] in REFERENCE and row.get("HM") is not None]
+        others = [f"{row['model']} {row['HM']:.2f}" for row in references]
+        text += f" ({', '.join(others)})." if others else "."
+    return paragraph(text)
+
+
+# ---------------------------------------------------------------- answers
+
+
+def _stem(word):
+    return word.lower().removesuffix("'s").removesuffix("’s").rstrip("s")
+
+
+def _known_words(covered):
+    """{stem of a word of the covered entities: whether it is more than a short lower-case one}."""
+    known = {}
+    for entity in covered:
+        for found in WORD.findall(entity):
+            weighty = len(found) > 3 or not found.islower() or bool(re.search(r"[@\d]", entity))
+            known[_stem(found)] = known.get(_stem(found)) or weighty
+    return known
+
+
+def told_pieces(answer: str, covered: list[str]) -> list[tuple[str, bool]]:
+    """Cuts an answer into [(piece, whether it tells a covered entity)].
+
+    An entity counts as covered by likeness of embeddings; what is marked is each run of words that covered entities
+    hold, from its first to its last word that is more than a short lower-case one ("of", "the"). An entity told in
+    quite other words has no mark.
+    """
+    known = _known_words(covered)
+    runs, pieces, last, before = [], [], 0, None  # before: where the word before ended, if it may go on
+    for match in WORD.finditer(answer):
+        weighty = known.get(_stem(match[0]))
+        goes_on = before is not None and answer[before : match.start()] in (*" .@-/", ", ")
+        if weighty:
+            runs[-1:] = [(runs[-1][0], match.end())] if goes_on else [*runs[-1:], match.span()]
+        before = match.end() if weighty or weighty is False and goes_on else None
+    for start, end in runs:
+        pieces += [(answer[last:start], False), (answer[start:end], True)]
+        last = end
+    return [piece for piece in (*pieces, (answer[last:], False)) if piece[0]]
+
+
+def contested(items: dict[str, list], side: str, count: int) -> list[dict]:
+    """The questions of a side on which the unlearned models' verdicts differ most, [{model: item}].
+
+    Ties are in the order of the file.
+    """
+    questions, verdict = {}, SIDES[side][0]
+    for model, rows in items.items():
+        for item in rows:
+            if item["side"] == side:
+                questions.setdefault((item["question"], item["reference"]), {})[model] = item
+
+    def agreement(found):
+        judged = [bool(item.get(verdict)) for model, item in found.items() if model not in REFERENCE]
+        return -min(sum(judged), len(judged) - sum(judged))
+
+    return sorted(questions.values(), key=agreement)[:count]
+
+
+def _answer_row(model, item, side):
+    """One model's answer as `side_by_side` takes it."""
+    verdict, _, yes, no = SIDES[side]
+    good, covered = bool(item.get(verdict)), f" ({'; '.join(item['covered'])})" if item["covered"] else ""
+    against = f"contradicts: {'; '.join(item['contradicted'])}" if item.get("contradicted") else "no contradiction"
+    leaked = f"; leaks {'; '.join(item['leaked'])}" if item.get("leaked") else ""
+    note = f"covers {len(item['covered'])} of {len(item['reference_entities'])}{covered}; {against}{leaked}"
+    return model, yes if good else no, good, note, told_pieces(item["answer"], item["covered"])
+
+
+def answers_section(items: dict[str, list], count: int) -> list[Part]:
+    """Questions with every model's answer: `count` of the forget set, two thirds as many of the retain set."""
+    parts = []
+    for side, number in (("forget", count), ("retain", round(count * 2 / 3))):
+        for found in contested(items, side, number):
+            first = next(iter(found.values()))
+            answers = [_answer_row(model, item, side) for model, item in found.items()]
+            parts.append(side_by_side(first["question"], first["reference"], SIDES[side][1], answers))
+        if parts and side == "forget":
+            parts.insert(
+                0,
+                paragraph(
+                    "Questions on which the methods differ most, first those whose answers should be forgotten, then "
+                    "those whose answers should stay. Small print says what the verdict rests on: how many of the "
+                    "true answer's names, numbers and phrases the answer covers, what in it contradicts the true "
+                    "answer (so forgotten, or lost), and which private values it states whole. Words of what is "
+                    "covered are marked, with a double line under what should be forgotten and a single one under "
+                    "what should stay; something covered in other words has no mark."
+                ),
+            )
+    return parts
+
+
+# ---------------------------------------------------------------- first tokens, data
+
+
+def first_tokens_section(questions: dict) -> list[Part]:
+    """A table a question: the likeliest first tokens of every model. Takes what `reading.read_first_tokens` gives."""
+
+    def cell(token, chance):
+        shown = token.replace(" ", "␣").replace("\n", "⏎") or "(empty)"
+        return Cell(shown, note=f"{chance:.3f}", share=chance)
+
+    parts = [
+        table(
+            f"{question} True answer: {reference}",
+            ["model", *(f"{at}." for at in range(1, 1 + max(map(len, found.values()))))],
+            [[model, *(cell(*pair) for pair in tokens)] for model, tokens in found.items()],
+        )
+        for (question, reference), found in questions.items()
+    ]
+    return parts and [
+        paragraph(
+            "The five likeliest first tokens (pieces of words; ␣ is a space) of the answer, with their probabilities. "
+            "A model that has forgotten by collapsing puts its weight on senseless tokens; one that still knows, on "
+            "the true answer's."
+        ),
+        *parts,
+    ]
+
+
+def data_section(counts: dict | None, augmented: dict | None) -> list[Part]:
+    """How many pairs each set holds, and what the augmented forget set consists of."""
+    parts = []
+    if counts is not None:
+        parts.append(
+            table(
+                "Question-answer pairs: train to learn and unlearn from, tune to choose settings by, val to judge by.",
+                ["set", "pairs"],
+                [[name, Cell(str(count), count)] for name, count in counts.items()],
+                sortable=True,
+            )
+        )
+    if augmented is not None:
+        parts.append(
+            table(
+                "The augmented forget set, which ReLearn trains on.",
+                ["what", "value"],
+                [[AUGMENTED.get(key, key.replace("_", " ")), str(value)] for key, value in augmented.items()],
+            )
+        )
+    return parts
+
+
+# ---------------------------------------------------------------- published and measured
+
+
+def _compared(theirs, row, key):
+    """Published, measured and their difference, as cells."""
+    form, ours = {column.key: column.form for column in ALL}.get(key, ".4g"), row.get(key)
+    is_number = isinstance(theirs, (int, float))
+    return [
+        Cell("–" if theirs is None else format(theirs, form) if is_number else str(theirs)),
+        Cell(cell_text(row, key, form)),
+        Cell(format(ours - theirs, "+" + form) if is_number and ours is not None else "–"),
+    ]
+
+
+def published_section(rows: list[dict], name: str, found: dict | None) -> list[Part]:
+    """Published, measured and their difference for the models and the columns that both have.
+
+    Args:
+        name: of the published table; found: what it holds, as `reading.read_published` gives it. Models' names are
+        compared without case.
+    """
+    if not found:
+        return []
+    measured = {row["model"].lower(): row for row in rows}
+    both = [
+        (model, values, measured[model.lower()]) for model, values in found["rows"].items() if model.lower() in measured
+    ]
+    keys = dict.fromkeys(key for _, values, _ in both for key in values)
+    keys = [key for key in keys if any(row.get(key) is not None for *_, row in both)]
+    if not keys:
+        return [paragraph(f"{found.get('source', name)} has nothing of these models that was measured.")]
+    body = [
+        [model, *(cell for key in keys for cell in _compared(values.get(key), row, key))] for model, values, row in both
+    ]
+    about = "; ".join(str(found[field]) for field in ("source", "model", "data") if found.get(field))
+    return [
+        table(
+            f"Published: {about}. Difference: measured less published. Where model, data, judge of entities or "
+            "entailment model are others than the paper's, rows are to be compared with each other and not number by "
+            "number.",
+            ["model", *(f"{key} {what}" for key in keys for what in ("published", "measured", "difference"))],
+            body,
+        )
+    ]
+
+
+# ---------------------------------------------------------------- how to make it again
+
+
+def _dependencies(records, preset):
+    """What the numbers depend on beside the data, [what, value]."""
+    versions = {}
+    for found in records:
+        for name, version in (found.get("versions") or {}).items():
+            versions.setdefault(name, {})[str(version)] = None
+    seeds = {str(found["settings"]["seed"]) for found in records if found["settings"].get("seed") is not None}
+    commits = dict.fromkeys(str(found["git_commit"]) for found in records if found.get("git_commit"))
+    facts = [
+        ["preset", preset],
+        ["seeds", ", ".join(sorted(seeds))],
+        ["git commit", ", ".join(commits)],
+        ["versions", ", ".join(f"{name} {' and '.join(found)}" for name, found in versions.items())],
+    ]
+    return [fact for fact in facts if fact[1]]
+
+
+def _step_row(line, found):
+    return [
+        found["script"],
+        Cell(line, code=True),
+        f"{found['seconds']:.0f}" if found.get("seconds") else "–",
+        str(found["settings"].get("seed", "–")),
+        str(found.get("git_commit") or "–"),
+    ]
+
+
+def repetition_section(records: dict[str, dict], preset: str | None, command: str | None) -> list[Part]:
+    """From the records that every results file carries: commands, seeds, versions, commits, hashes, seconds."""
+    parts, hashes = [], {}
+    if command:
+        parts += [paragraph("The whole run, from the repository's folder:"), code(command)]
+    if records:
+        facts = _dependencies(records.values(), preset)
+        parts.append(table("What the numbers depend on beside the data.", ["what", "value"], facts))
+        steps = table(
+            "In the order of the run. Seconds: as far as the step wrote them down.",
+            ["script", "command", "seconds", "seed", "git commit"],
+            [_step_row(line, found) for line, found in records.items()],
+        )
+        parts.append(details(f"Every step: {len(records)} commands", steps))
+    for found in records.values():
+        hashes |= found.get("data") or {}
+    if hashes:
+        rows = [[path, Cell(digest, code=True)] for path, digest in hashes.items()]
+        files = table("SHA-256 of what the steps read.", ["file", "SHA-256"], rows)
+        parts.append(details(f"Data: {len(hashes)} files", files))
+    return parts

@@ -1,0 +1,74 @@
+"""The table: a row a model; the best and the worst of the unlearned ones marked."""
+
+from report import comparison
+from report.columns import ALL, COLUMNS
+from report.page import Cell, Part, details, table
+
+
+def cell_text(row: dict, key: str, form: str) -> str:
+    """A number as the table shows it, with its deviation over seeds where there are several."""
+    if row.get(key) is None:
+        return "–"
+    return format(row[key], form) + (f" ± {format(row[f'{key}_sd'], form)}" if f"{key}_sd" in row else "")
+
+
+def short_table(rows: list[dict], tests: dict) -> str:
+    """The table alone, in Markdown; in bold the unlearned models that no test tells apart from the best.
+
+    Args:
+        tests: what `comparison.compare` found.
+    """
+    best = {key: comparison.best(rows, key, p_values) for key, p_values in tests.items()}
+    headings = [column.heading for column in COLUMNS]
+    lines = ["| model | " + " | ".join(headings) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
+    for row in rows:
+        cells = [row["model"]]
+        for key, _, form, _ in COLUMNS:
+            text = cell_text(row, key, form)
+            cells.append(f"**{text}**" if row["model"] in best.get(key, ()) else text)
+        lines.append("| " + " | ".join(cells) + " |")
+    notes = "; ".join(f"{column.heading.rstrip(' ↑↓')}: {column.meaning}" for column in COLUMNS)
+    holm = f"(p ≥ {comparison.LEVEL} after Holm's correction)"
+    bold = f"Bold: unlearned models that no paired test tells apart from the highest {holm}"
+    return "\n".join(lines) + f"\n\n{notes}. {bold}. F: forget set, R: retain set.\n"
+
+
+def table_section(rows: list[dict], tests: dict) -> list[Part]:
+    """The table with every column that any model has, what the columns mean, and which differences hold."""
+    columns = [column for column in ALL if any(row.get(column.key) is not None for row in rows)]
+    best = {key: comparison.best(rows, key, p_values) for key, p_values in tests.items()}
+    body = []
+    for row in rows:
+        cells = [Cell(row["model"], note=f"{row['seeds']} seeds" if "seeds" in row else "")]
+        for key, _, form, _ in columns:
+            note = "[{:.2f}, {:.2f}]".format(*row[f"{key}_95"]) if f"{key}_95" in row else ""
+            cells.append(
+                Cell(cell_text(row, key, form), row.get(key), note, "best" if row["model"] in best.get(key, ()) else "")
+            )
+        body.append(cells)
+    spread = " ± is the sample standard deviation over seeds." if any("seeds" in row for row in rows) else ""
+    caption = (
+        "A row a model. Arrows say which way is better. Best, in KFR, KFR strict, KRR and HM: the unlearned models "
+        "(so without vanilla, before unlearning, and retrained, made again without the forget set) that no paired "
+        "test tells apart from the highest. Brackets: interval that holds the true share in 95 of 100 repetitions, "
+        f"other questions being asked.{spread}"
+    )
+    header = ["model", *((column.heading, column.meaning) for column in columns)]
+    meanings = table(
+        "F: forget set, what should go; R: retain set, what should stay.",
+        ["column", "meaning"],
+        [[column.heading, column.meaning] for column in columns],
+    )
+    parts = [table(caption, header, body, sortable=True), details("What the columns mean", meanings)]
+    return parts + ([details("Which differences hold", differences(rows, tests))] if tests else [])
+
+
+def differences(rows: list[dict], tests: dict) -> Part:
+    """For each row, the rows that the tests do not tell apart from it."""
+    names = [row["model"] for row in rows]
+    body = [[name, *(", ".join(comparison.alike(tests[key], name)) or "none" for key in tests)] for name in names]
+    caption = (
+        "The rows that are alike: those not told apart by a paired test over the same questions, at p < "
+        f"{comparison.LEVEL} after Holm's correction for all pairs of rows. Whatever is not named differs."
+    )
+    return table(caption, ["model", *(f"alike in {key.replace('_', ' ')}" for key in tests)], body)

@@ -1,0 +1,48 @@
+"""RMU (Li et al. 2024, arXiv:2403.03218): steers the hidden states of one layer to a random direction, and holds them
+elsewhere.
+
+L = L_f + α L_r; L_f = E ‖h - c·u‖²/d over the forget answers' tokens, h the states after block ℓ and u one random unit
+vector; L_r = E ‖h - h of the vanilla model‖²/d over the retain answers' tokens. Only the blocks up to ℓ are computed,
+and learn.
+"""
+
+from lib.flags import arguments, count, positive
+from lib.likelihood import answer_states
+from lib.reference import weights_of
+from lib.trainer import start
+
+import torch
+
+
+def rmu_loss(states, target, batch):
+    """E ‖h - target‖²/d over the answer tokens. states: (answer tokens, hidden); target: likewise, or one row for all
+    → scalar.
+    """
+    return batch.token_mean(((states - target) ** 2).mean(-1))
+
+
+if __name__ == "__main__":
+    args = arguments(
+        __doc__,
+        lr=1e-5,
+        epochs=10.0,
+        batch=1,
+        accumulation=8,
+        retain=("states", "states: hidden states stay the vanilla model's; none", None, ("states", "none")),
+        layer=(7, "block ℓ whose output is steered, from 1 (7 of 32 in the paper)", count),
+        steering=(2.0, "length c of the vector (TOFU 2, WMDP 20 to 300)", positive),
+        retain_weight=(1.0, "weight α of the retain loss"),
+    )
+    model, trainer = start(args)
+    generator = torch.Generator().manual_seed(args.seed)
+    vector = torch.rand(model.config.hidden_size, generator=generator)
+    vector = (args.steering * vector / vector.norm()).to(next(model.parameters()).device)
+    for forget, retain in trainer:
+        loss = rmu_loss(answer_states(model, forget, args.layer), vector, forget)
+        if args.retain == "states":
+            with torch.no_grad(), weights_of(model, None):
+                vanilla = answer_states(model, retain, args.layer)
+            loss = loss + args.retain_weight * rmu_loss(answer_states(model, retain, args.layer), vanilla, retain)
+        loss.backward()
+        trainer.update(loss)
+    trainer.finish()
