@@ -198,6 +198,7 @@ def test_what_another_run_left_is_not_in_the_finished_folder(tmp_path, tiny, dat
     for script, model in (("10_ga.py", tiny), ("20_uipe.py", tmp_path / "10_ga.py")):
         partial = tmp_path / f"{script}.partial"
         partial.mkdir()
+        (partial / ".unfinished").touch()  # the mark of a folder that a script here was making
         (partial / "model-00001-of-00002.safetensors").write_text("another's")
         flags = ("--data", data, "--alpha", 1) if script == "20_uipe.py" else ("--data", data, "--epochs", 1)
         run_here(

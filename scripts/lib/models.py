@@ -113,7 +113,7 @@ def read_model(path, dtype="auto"):
     given, path = path, hub.folder(model_folder(path))
     base = base_model(path)
     if not Path(base).is_dir() and os.sep in base and not hub.is_id(base):
-        fail(f"{given}: its base model is not at {base}: change base_model_name_or_path in its adapter_config.json")
+        fail(f"{base}: no such model folder, but the base of {given}: change base_model_name_or_path there")
     named, base = given if base == path else base, hub.folder(base)
     for file in (
         Path(folder, f"{name}.json")
