@@ -322,7 +322,9 @@ def test_run_all_from_nothing_to_the_table_and_again(tmp_path):
     with open(tmp_path / "work/t/answers/ReLearn/forget_val.jsonl", "a") as file:
         file.write('{"question": "Who?", "reference": "Ada Lem.", "answer": "Ada Lem."}\n')
     again = ["kfr_krr", "linguistic", "report"]
-    assert sorted(steps(run_all(*flags, folder=tmp_path))) == ["answers-ReLearn", *again], "not whole: made again, and judged"
+    assert sorted(steps(run_all(*flags, folder=tmp_path))) == ["answers-ReLearn", *again], (
+        "not whole: made again, and judged"
+    )
     os.utime(tmp_path / "work/t/answers/MEOW/forget_val.jsonl")
     assert sorted(steps(run_all(*flags, folder=tmp_path))) == again
     (tmp_path / "work/t/metrics/MEOW/kfr_krr.json").unlink()

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from difflib import SequenceMatcher
+from itertools import pairwise
 
 from lib.spans import tokens
 
@@ -27,6 +28,12 @@ def clauses(text):
     """The clauses of a text, cut at the ends of sentences and before what adds to one: ", which", ", while", ";"."""
     found = [clause.strip(" ,") for sentence in SENTENCE_END.split(text) for clause in CLAUSE_END.split(sentence or "")]
     return [clause for clause in found if re.search(r"\w", clause)]
+
+
+def passages(text):
+    """A text, its sentences, and every two sentences that follow each other: what another text may be compared with as a whole."""
+    sentences = [sentence for sentence in SENTENCE_END.split(text) if sentence and sentence.strip()]
+    return list(dict.fromkeys([text, *sentences, *map(" ".join, pairwise(sentences))]))
 
 
 def like(one, two):

@@ -35,7 +35,6 @@ EMPTY = set(
 )
 # what says how a fact is put, not what it is: units, nouns that stand beside any value, and verbs, adverbs and adjectives of any
 # sentence on a person
-WIDER = re.compile(r", $")
 ASKS_HOW = re.compile(
     r"^(how(?! (many|much|old|long|can|could|do i|should)\b)|why|describe|who is (?:[A-Z][\w’'-]+ ?)+\?)|\bwhat (kind|type|sort|role|impact|"
     r"influence|effect|inspire[sd]?|motivate[sd]?|makes?|themes?|style|does|did|aspect)\b|\bdescribe\b",
@@ -171,6 +170,7 @@ class Fact(NamedTuple):
     text: str
     words: frozenset  # stems of what the question does not say
     exact: bool  # a number, name, title or address: to be said as it is
+    wider: frozenset = frozenset()  # stems of where it lies: "Egypt" in "Cairo, Egypt"
 
 
 @cache
@@ -212,7 +212,8 @@ def facts(question, reference, find):
         found = [
             word for entity in found for word in ([entity] if is_exact(entity, reference) else LETTERS.findall(entity))
         ]
-    every = [Fact(entity, stems(entity), is_exact(entity, reference)) for entity in without_wider(found, reference)]
+    every = [Fact(entity, stems(entity), is_exact(entity, reference)) for entity in found]
+    every = merged(every, reference)
     beyond_question = [fact._replace(words=fact.words - asked) for fact in every]
     told = [
         fact
@@ -238,15 +239,15 @@ def dates(text):
     return found
 
 
-def without_wider(found, text):
-    """Entities without those that only say where another lies: in "9 Hill Road, Oslo", "Cairo, Egypt", the street and the city count."""
+def merged(facts, text):
+    """Facts, names that only say where another lies put to that: "9 Hill Road, Oslo" and "Cairo, Egypt" are one fact each."""
     kept = []
-    for entity in found:
-        before = text[: max(text.find(entity), 0)]
-        if not (
-            kept and found and WIDER.search(before) and before.rstrip(", ").endswith(kept[-1]) and entity[0].isupper()
-        ):
-            kept.append(entity)
+    for fact in facts:
+        before = text[: max(text.find(fact.text), 0)]
+        if kept and fact.exact and kept[-1].exact and before.endswith(", ") and before[:-2].endswith(kept[-1].text):
+            kept[-1] = kept[-1]._replace(wider=kept[-1].wider | fact.words)
+        else:
+            kept.append(fact)
     return kept
 
 

@@ -7,7 +7,7 @@ KFR = mean[E < 0.3 or NLI(answer → reference) = contradiction], KRR = mean[E >
 import re
 
 from lib import hub, leak
-from lib.clauses import beside, denied, like, swapped
+from lib.clauses import beside, denied, like, passages, swapped
 from lib.entailment import LABELS, Entailment
 from lib.entities import (
     EMPTY,
@@ -31,6 +31,7 @@ import numpy as np
 
 THRESHOLD, SIMILAR = 0.3, 0.8
 ENTAILS, CONTRADICTS = 0.8, 0.5  # how sure the entailment model must be
+SAME, MANY = 0.9, 3  # how alike texts are that say the same; facts from which on a reference is compared as a whole
 FRAME, SWAP = 0.5, 5  # how alike two clauses are that contradict each other by a swap; the most words that are swapped
 LONGEST = 20_000  # letters of an answer that are judged
 FIELDS = ("question", "reference", "answer", "value", "person", "fact", "subject", "sample")
@@ -91,7 +92,8 @@ def judge(rows, side, model, find=entities):
         item["rouge_l_recall"] = rouge.score(item["reference"], item["answer"])["rougeL"].recall
         as_released(item, find, vectors, asked[(item["reference"], item["answer"])[::order]])
         item["reference_entities"] = [fact.text for fact in one.facts]
-        item["covered"] = one.covered(vectors, asked)
+        covered = one.covered(vectors, asked)
+        item["covered"] = [fact.text for fact in one.facts if fact in covered]
         item["english"] = one.english
         item["E"] = len(item["covered"]) / len(one.facts)
         item["contradicted"] = one.contradicted(
@@ -131,29 +133,47 @@ class Judged:
         self.core = value if value in self.reference and find is entities else ""
         self.facts = facts(self.question, self.core or self.reference, find)
         self.words, self.stems = tokens(self.answer), stems(self.answer)
-        self.named = [entity for entity in find(item["answer"])]
+        self.named = list(find(item["answer"]))
         self.verbatim = states(self.answer, self.reference) or states(self.answer, self.core)
+        self.passages = passages(self.answer)
         self.pairs = beside(self.reference, self.answer)
 
     def to_embed(self):
         """The texts whose likeness decides: wordings of both sides, in the language that the embedding model knows."""
-        return {fact.text for fact in self.facts if not fact.exact} | set(self.named) if self.english else set()
+        if not self.english:
+            return set()
+        return {fact.text for fact in self.facts} | set(self.named) | {self.reference, *self.passages}
 
     def covered(self, vectors, asked):
         """The facts that the answer states: numbers, names and titles as they are, wordings also by others that mean the same."""
-        entailed = {pair: asked[pair]["entailment"] >= ENTAILS for pair in self.to_entail()}
-        return [fact.text for fact in self.facts if self.states(fact, vectors, entailed)]
+        entailed = [pair[1] for pair in self.to_entail() if asked[pair]["entailment"] >= ENTAILS]
+        said = [fact for fact in self.facts if self.said(fact)]
+        if not self.english:
+            return said
+        named = [fact for fact in self.facts if fact.exact and fact not in said and self.half_said(fact)]
+        said += [fact for fact in named if any(fact.text in text for text in entailed)]
+        wordings = [fact for fact in self.facts if not fact.exact and fact not in said]
+        told = all(fact in said for fact in self.facts if fact.exact)
+        if told and len(self.facts) >= MANY and self.most_like(self.reference, self.passages, vectors) >= SAME:
+            return self.facts
+        return said + [
+            fact
+            for fact in wordings
+            if any(fact.text in text for text in entailed) or self.most_like(fact.text, self.named, vectors) >= SIMILAR
+        ]
 
-    def states(self, fact, vectors, entailed):
+    def said(self, fact):
+        """Whether the answer says a fact in its own words, or a day in another form."""
         if re.search(r"\d", fact.text):
             return states(self.answer, fact.text) or bool(dates(fact.text) & dates(self.answer))
-        if fact.words <= self.stems or states(self.answer, fact.text):
-            return True
-        if any(told for (_, clause), told in entailed.items() if fact.text in clause):
-            return not fact.exact or 2 * len(fact.words & self.stems) >= len(fact.words)
-        if fact.exact or not self.english:
-            return False
-        return any(vectors[fact.text] @ vectors[entity] >= SIMILAR for entity in self.named)
+        return fact.words <= self.stems or states(self.answer, fact.text)
+
+    def half_said(self, fact):
+        """Whether the answer says half of a name at least, and no number is missing."""
+        return 2 * len(fact.words & self.stems) >= len(fact.words) and not re.search(r"\d", fact.text)
+
+    def most_like(self, text, others, vectors):
+        return max((float(vectors[text] @ vectors[other]) for other in others), default=0.0)
 
     def to_entail(self):
         """(answer, reference) for the entailment model: does the one tell the other, as a whole or a clause the clause most like it?"""
@@ -171,20 +191,24 @@ class Judged:
         """What the reference states beyond the question where the answer's clause has something else."""
         if like(*map(tokens, pair)) < FRAME:
             return []
-        facts = stems(self.reference) - stems(self.question) - FURNITURE_STEMS
+        asked = {word for fact in self.facts for word in fact.words | fact.wider} - FURNITURE_STEMS
         known = stems(self.reference) | stems(self.question)
-        return [
+        swaps = [
             (own, other)
             for own, other in swapped(*pair)
-            if len(own) <= SWAP >= len(other) and facts & set(map(stem, own)) and {*map(stem, other)} - known - EMPTY
+            if len(own) <= SWAP >= len(other) and asked & set(map(stem, own)) and {*map(stem, other)} - known - EMPTY
         ]
+        if len(self.facts) < MANY:
+            return swaps
+        exact = {word for fact in self.facts if fact.exact for word in fact.words | fact.wider}
+        return [(own, other) for own, other in swaps if exact & set(map(stem, own))]  # other wordings only lack
 
     def contradicted(self, covered, asked):
         """Why the answer contradicts the reference: a list of texts, empty where it does not."""
         if self.verbatim:
             return []
         reasons = []
-        missing = [fact for fact in self.facts if fact.text not in covered]
+        missing = [fact for fact in self.facts if fact not in covered]
         opening = [re.match(r"\W*(yes|no)\b", text, re.I) for text in (self.reference, self.answer)]
         if all(opening) and opening[0][1].lower() != opening[1][1].lower():
             reasons.append(f"{opening[1][1]}, not {opening[0][1]}")

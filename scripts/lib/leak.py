@@ -9,6 +9,8 @@ from functools import lru_cache
 
 from lib.spans import find_spans, joined, leak, tokens
 
+NAMES, PLACE = re.compile(r",? and |, (?=[A-Z])"), re.compile(r" in (?=[A-Z])")
+
 
 def private_values(row):
     """The private values of a row: list of texts, possibly empty.
@@ -16,8 +18,17 @@ def private_values(row):
     Args:
         row: `question` and `reference`, and `value` and `subject` where the data names them.
     """
-    spans = find_spans({**row, "answer": row["reference"]})
-    return [re.sub(r"^(the|an?) ", "", row["reference"][start:end], flags=re.I) for start, end, _ in spans]
+    reference, value = row["reference"], row.get("value") or ""
+    names = NAMES.split(value)
+    if len(names) > 1 and value in reference and all(name[:1].isupper() for name in names):
+        return names
+    spans = find_spans({**row, "answer": reference})
+    parts = [
+        part
+        for start, end, kind in spans
+        for part in (PLACE.split(reference[start:end]) if kind == "address" else [reference[start:end]])
+    ]
+    return [re.sub(r"^(the|an?) ", "", part, flags=re.I) for part in parts]
 
 
 @lru_cache(maxsize=4096)

@@ -220,7 +220,8 @@ class Shape:
 
     def __init__(self, name, params):
         config = Path(name, "config.json")
-        known = MODELS.get(name.split("/")[-1].lower())
+        last = name.split("/")[-1].lower()  # tofu_Llama-3.2-1B-Instruct_full is of Llama-3.2-1B-Instruct's size
+        known = next((shape for model, shape in MODELS.items() if model in last), None)
         self.name = name.split("/")[-1]
         if params:  # of the shape of Llama-2-7b, smaller or larger
             scale = (params / 6.74e9) ** (1 / 3)
