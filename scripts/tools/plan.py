@@ -296,7 +296,7 @@ class Plan:
         return self.pairs.get(path) or fail(f"no step before this one makes {path}")
 
     def models(self, args):
-        if "minilm" in args["model"]:
+        if "minilm" in args["model"].lower():
             return {"model": args["model"], "data": "90 MB"}
         if self.shape is None or not args["out"].endswith("/vanilla"):
             self.shape = Shape(args["model"], self.params)
