@@ -82,6 +82,10 @@ FURTHER = {  # metrics file that may be there: its columns
         Column("EL", "EL ↓", ".2f", "share of an answer's word sequences that come back when given its beginning"),
     ),
     "robustness": (Column("worst_KFR", "worst KFR ↑", ".2f", "lowest KFR under the attacks tried"),),
+    "ability": (
+        Column("perplexity", "general PPL ↓", ".4g", "perplexity of true answers to general questions"),
+        Column("ROUGE-L", "general ROUGE-L ↑", ".2f", "share of their wording that the model's own answers have"),
+    ),
     "judge": (
         Column("fluency", "fluency ↑", ".2f", "1 to 5, from a judging language model"),
         Column("relevance", "relevance ↑", ".2f", "likewise"),
