@@ -97,7 +97,7 @@ def judge(rows, side, model, find=entities):
         item["english"] = one.english
         item["E"] = len(item["covered"]) / len(one.facts)
         item["contradicted"] = one.contradicted(
-            item["covered"], {pair: asked[pair[::order]] for pair in one.to_contradict()}
+            covered, {pair: asked[pair[::order]] for pair in one.to_contradict()}
         )
         if side == "forget":
             item["forgotten"] = item["E"] < THRESHOLD or bool(item["contradicted"])
@@ -191,7 +191,10 @@ class Judged:
         """What the reference states beyond the question where the answer's clause has something else."""
         if like(*map(tokens, pair)) < FRAME:
             return []
-        asked = {word for fact in self.facts for word in fact.words | fact.wider} - FURNITURE_STEMS
+        asked = {
+            word for fact in self.facts for word in fact.wider | (frozenset() if self.certain(fact) else fact.words)
+        }
+        asked -= FURNITURE_STEMS
         known = stems(self.reference) | stems(self.question)
         swaps = [
             (own, other)
@@ -201,7 +204,11 @@ class Judged:
         if len(self.facts) < MANY:
             return swaps
         exact = {word for fact in self.facts if fact.exact for word in fact.words | fact.wider}
-        return [(own, other) for own, other in swaps if exact & set(map(stem, own))]  # other wordings only lack
+        return [(own, other) for own, other in swaps if exact & set(map(stem, own))]  # another wording only lacks
+
+    def certain(self, fact):
+        """Whether the answer says a number, a name or a title."""
+        return fact.exact and self.said(fact)
 
     def contradicted(self, covered, asked):
         """Why the answer contradicts the reference: a list of texts, empty where it does not."""

@@ -28,18 +28,23 @@ def private_values(row):
         for start, end, kind in spans
         for part in (PLACE.split(reference[start:end]) if kind == "address" else [reference[start:end]])
     ]
-    return [re.sub(r"^(the|an?) ", "", part, flags=re.I) for part in parts]
+    return [re.sub(r"^(the|an?) ", "", part, flags=re.I) for part in parts if not states(row["question"], part)]
+
+
+def ungrouped(text):
+    """A text with whole numbers: 61,400 is 61400, and no part of 61,400,000."""
+    return re.sub(r"(?<![\d,])\d{1,3}(?:,\d{3})+(?![\d,]*\d)", lambda number: number[0].replace(",", ""), text)
 
 
 @lru_cache(maxsize=4096)
 def whole(value):
     """A text in the one form that all its spellings share, its words written together."""
-    return "".join(tokens(value))
+    return "".join(tokens(ungrouped(value)))
 
 
 def states(text, value):
     """Whether a text states a value whole, whatever its case, accents, spacing, punctuation and numerals."""
-    return bool(whole(value)) and leak(text, ({whole(value)}, ())) is not None
+    return bool(whole(value)) and leak(ungrouped(text), ({whole(value)}, ())) is not None
 
 
 def note_leaks(items):
@@ -54,8 +59,8 @@ def note_leaks(items):
     longest = max(map(len, runs), default=0)
     for item in items:
         given = item["question"] if item["side"] == "forget" else f"{item['question']} | {item['reference']}"
-        known = runs.intersection(joined(tokens(given), longest))
-        item["leak_any"] = item.get("leak", False) or leak(item["answer"], (runs - known, ())) is not None
+        known = runs.intersection(joined(tokens(ungrouped(given)), longest))
+        item["leak_any"] = item.get("leak", False) or leak(ungrouped(item["answer"]), (runs - known, ())) is not None
 
 
 def summary(items):
