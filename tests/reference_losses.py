@@ -5,7 +5,7 @@ and what weighs or aims without being trained through is computed without gradie
 """
 
 import torch
-from reference import answer_log_distributions, answer_logits, dpo, log_sigmoid, sequence_logprob
+from reference import answer_log_distributions, answer_logits, answer_token_logprobs, dpo, log_sigmoid, sequence_logprob
 
 
 def simnpo(model, rows, beta, delta):
@@ -43,7 +43,14 @@ def undial(model, vanilla, rows, beta):
 
 def wga(model, rows, beta):
     """-E[p_t^beta NLL_t], the weight detached, mean over answer tokens: WGA (arXiv:2502.19301)."""
-    return satimp(model, rows, beta, 0.0)
+    total = 0.0
+    count = 0
+    for row in rows:
+        for logprob in answer_token_logprobs(model, row):
+            weight = torch.exp(logprob).item() ** beta
+            total = total - weight * -logprob
+            count = count + 1
+    return total / count
 
 
 def satimp(model, rows, beta1, beta2):
@@ -51,9 +58,7 @@ def satimp(model, rows, beta1, beta2):
     total = 0.0
     count = 0
     for row in rows:
-        ids, prompt = row
-        for offset, distribution in enumerate(answer_log_distributions(model, row)):
-            logprob = distribution[ids[prompt + offset]]
+        for logprob in answer_token_logprobs(model, row):
             p = torch.exp(logprob).item()
             total = total - p**beta1 * (1.0 - p) ** beta2 * -logprob
             count = count + 1
