@@ -4,6 +4,8 @@ L = CE(softmax of the model's own logits with the true token's at -∞, without 
 but the first; no retain loss by default.
 """
 
+import math
+
 from lib.flags import RETAIN_FLAGS, arguments
 from lib.likelihood import answer_logits, answer_tokens
 from lib.losses import retain_loss
@@ -22,9 +24,10 @@ def ceu_loss(model, forget):
     later = rows == rows.roll(1)  # the row before is the same: not an answer's first token
     if len(rows):
         later[0] = False
-    return F.cross_entropy(logits[later], target[later], reduction="sum") / max(
-        1, forget.step_tokens - forget.step_rows
-    )
+    count = math.inf  # of a part that is not to count: inf - inf would be no number, and the part would count
+    if math.isfinite(forget.step_tokens):
+        count = max(1, forget.step_tokens - forget.step_rows)
+    return F.cross_entropy(logits[later], target[later], reduction="sum") / count
 
 
 if __name__ == "__main__":

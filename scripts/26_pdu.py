@@ -1,7 +1,7 @@
 """PDU (arXiv:2506.05314): flattens the logits of the forget answers, with a retain weight that adapts itself
 (primal-dual).
 
-L = L_f + α (L_r - ε), L_f = E[(max_v z - mean_v z)²] at the answer tokens. α is a dual variable: after --warm-up
+L = L_f + α L_r, L_f = E[(max_v z - mean_v z)²] at the answer tokens. α is a dual variable: after --warm-up
 passes over the forget set, α ← max(0, α + η (L_r - ε)) at each update, so that it rises while the retain loss is above
 ε.
 """
@@ -10,6 +10,8 @@ from lib.flags import RETAIN_FLAGS, arguments, number, positive
 from lib.likelihood import answer_logits
 from lib.losses import retain_loss
 from lib.trainer import start
+
+import torch
 
 
 def pdu_loss(model, forget):
@@ -38,7 +40,7 @@ if __name__ == "__main__":
         rest = retain_loss(model, retain, args)
         loss = pdu_loss(model, forget) + kept["alpha"] * rest
         loss.backward()
-        kept["retain"] += float(rest)  # parts of an accumulated batch add up to its mean
+        kept["retain"] += torch.as_tensor(rest).item()  # parts of an accumulated batch add up to its mean
         if trainer.waiting == 1:  # its last part: what follows is the update
             if trainer.done >= args.warm_up * trainer.steps / args.epochs:
                 kept["alpha"] = max(0.0, kept["alpha"] + args.step * (trainer.summed(kept["retain"]) - args.epsilon))
