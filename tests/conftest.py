@@ -11,6 +11,7 @@ import subprocess
 import sys
 import types
 import warnings
+from collections import Counter
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -19,6 +20,7 @@ sys.path[:0] = [str(REPOSITORY / "scripts"), str(REPOSITORY / "eval")]
 from lib.files import report_faults  # noqa: E402  (lib sets the environment that torch reads)
 
 import pytest  # noqa: E402
+import warm  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test never waits for a hub
@@ -43,6 +45,47 @@ class Ended(BaseException):
 
 def ended(status):
     raise Ended(status)
+
+
+# ---------------------------------------------------------------- what a test costs
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--cpu", type=int, metavar="N", help="show the CPU seconds of each file and of the N dearest tests"
+    )
+
+
+def cpu_seconds():
+    """Of this process and of those that it has started and seen end."""
+    return sum(os.times()[:4])
+
+
+def pytest_collection_finish(session):
+    session.config.cpu_before = cpu_seconds()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    now = cpu_seconds()
+    report.cpu_seconds, item.config.cpu_before = now - item.config.cpu_before, now
+    return report
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if not config.option.cpu:
+        return
+    tests, files = Counter(), Counter()
+    for report in (one for part in terminalreporter.stats.values() for one in part if hasattr(one, "cpu_seconds")):
+        tests[report.nodeid] += report.cpu_seconds
+        files[report.nodeid.split("::")[0]] += report.cpu_seconds
+    terminalreporter.section(f"{sum(tests.values()):.0f} CPU seconds in tests")
+    for name, seconds in [*files.most_common(), *tests.most_common(config.option.cpu)]:
+        terminalreporter.write_line(f"{seconds:7.1f} s {name}")
+
+
+# ---------------------------------------------------------------- scripts
 
 
 @contextlib.contextmanager
@@ -96,6 +139,25 @@ def run(script, *flags, check=True, process=False, env=None, **kwargs):
         done = types.SimpleNamespace(returncode=status, stdout=out.getvalue(), stderr=err.getvalue())
     assert not check or done.returncode == 0, done.stderr
     return done
+
+
+def run_all(*flags, folder=REPOSITORY, python=sys.executable):
+    """Runs run_all.sh of a copy of the repository, or of this one."""
+    command, environment = ["bash", "run_all.sh", *map(str, flags)], {**os.environ, "PYTHON": str(python)}
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
+
+
+@pytest.fixture(scope="session")
+def warm_python(tmp_path_factory):
+    """A PYTHON for run_all.sh that has loaded torch already (warm.py)."""
+    folder = tmp_path_factory.mktemp("warm")
+    command = [sys.executable, REPOSITORY / "tests/warm.py", folder / "socket"]
+    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert server.stdout.readline() == "ready\n"
+    warm.client(folder / "python", folder / "socket")
+    yield folder / "python"
+    server.stdin.close()
+    server.wait()
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from lib.models import encode, load_model, prompt_text
 
 import pytest
 import torch
-from conftest import REPOSITORY, load, run
+from conftest import REPOSITORY, load, run, run_all
 
 ANSWER = '{"question": "Who?", "reference": "It is Ada.", "answer": "Ada."}\n'
 
@@ -200,16 +200,6 @@ def test_a_full_disk_is_one_line(tmp_path, data):
     assert not (tmp_path / "full.jsonl").exists()
 
 
-def run_all(*flags, folder=REPOSITORY):
-    return subprocess.run(
-        ["bash", "run_all.sh", *flags],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHON": sys.executable},
-    )
-
-
 @pytest.mark.parametrize(
     "flags, message",
     [
@@ -282,14 +272,14 @@ def test_a_data_folder_may_have_any_name(tmp_path, name):
     assert done.returncode == 0 and "train 3 forget + 3 retain" in done.stdout, done.stderr
 
 
-def test_run_all_from_nothing_to_the_table_and_again(tmp_path):
+def test_run_all_from_nothing_to_the_table_and_again(tmp_path, warm_python):
     """The smoke preset, in a copy of the repository: every step, then none, then what a changed script asks for."""
     for name in ("scripts", "eval", "data"):
         shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("run_all.sh", "requirements.txt"):
         shutil.copy(REPOSITORY / name, tmp_path)
     flags = ("--preset", "smoke", "--run", "t", "--methods", "NPO+GDR ReLearn MEOW RKLD NPO+GDR+UIPE")
-    first = run_all(*flags, folder=tmp_path)
+    first = run_all(*flags, folder=tmp_path, python=warm_python)
     assert first.returncode == 0, first.stdout + first.stderr
     table = json.loads((tmp_path / "work/t/report/table.json").read_text())
     assert [row["model"] for row in table["rows"]] == [
@@ -308,10 +298,12 @@ def test_run_all_from_nothing_to_the_table_and_again(tmp_path):
         assert done.returncode == 0, done.stdout + done.stderr
         return re.findall(r"^== (\S+)$", done.stdout, re.M)
 
-    assert {*steps(first)[:2]} == {"models", "data"} and steps(run_all(*flags, folder=tmp_path)) == []
+    assert {*steps(first)[:2]} == {"models", "data"} and steps(
+        run_all(*flags, folder=tmp_path, python=warm_python)
+    ) == []
     with open(tmp_path / "scripts/11_npo.py", "a") as file:
         file.write("# another thought\n")
-    done = run_all(*flags, "--force", "answers-ReLearn", folder=tmp_path)
+    done = run_all(*flags, "--force", "answers-ReLearn", folder=tmp_path, python=warm_python)
     assert sorted(steps(done)) == [
         "NPO+GDR",
         "NPO+GDR+UIPE",
@@ -322,13 +314,13 @@ def test_run_all_from_nothing_to_the_table_and_again(tmp_path):
     with open(tmp_path / "work/t/answers/ReLearn/forget_val.jsonl", "a") as file:
         file.write('{"question": "Who?", "reference": "Ada Lem.", "answer": "Ada Lem."}\n')
     again = ["kfr_krr", "linguistic", "report"]
-    assert sorted(steps(run_all(*flags, folder=tmp_path))) == ["answers-ReLearn", *again], (
+    assert sorted(steps(run_all(*flags, folder=tmp_path, python=warm_python))) == ["answers-ReLearn", *again], (
         "not whole: made again, and judged"
     )
     os.utime(tmp_path / "work/t/answers/MEOW/forget_val.jsonl")
-    assert sorted(steps(run_all(*flags, folder=tmp_path))) == again
+    assert sorted(steps(run_all(*flags, folder=tmp_path, python=warm_python))) == again
     (tmp_path / "work/t/metrics/MEOW/kfr_krr.json").unlink()
-    assert sorted(steps(run_all(*flags, folder=tmp_path))) == ["kfr_krr", "report"]
+    assert sorted(steps(run_all(*flags, folder=tmp_path, python=warm_python))) == ["kfr_krr", "report"]
 
 
 FAKE_PYTHON = f"""#!/usr/bin/env bash

@@ -3,7 +3,6 @@ averaged.
 """
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -14,22 +13,12 @@ from lib.models import encode, load_model, prompt_text
 
 import pytest
 import torch
-from conftest import REPOSITORY, load, run
+from conftest import REPOSITORY, load, run, run_all
 
 pytestmark = pytest.mark.xdist_group("presets")
 PRESETS = sorted(path.stem for path in (REPOSITORY / "scripts/presets").glob("*.sh"))
 PUBLISHED = json.loads((REPOSITORY / "data/published.json").read_text())
 METHODS = re.findall(r"^(?:method|extrapolate) +(\S+)", (REPOSITORY / "run_all.sh").read_text(), re.M)
-
-
-def run_all(*flags, folder=REPOSITORY, python=sys.executable):
-    return subprocess.run(
-        ["bash", "run_all.sh", *flags],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHON": str(python)},
-    )
 
 
 @pytest.fixture(scope="session")
@@ -588,14 +577,14 @@ def test_samples_are_the_runs_of_the_following_seeds(tmp_path, tiny, data):
 # ---------------------------------------------------------------- the rehearsal
 
 
-def test_the_rehearsal_of_a_preset_from_nothing_to_the_report(tmp_path):
+def test_the_rehearsal_of_a_preset_from_nothing_to_the_report(tmp_path, warm_python):
     """Table 8's preset in full, in a copy of the repository, without network or package index."""
     for name in ("scripts", "eval", "data"):
         shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("run_all.sh", "requirements.txt"):
         shutil.copy(REPOSITORY / name, tmp_path)
     flags = ("--preset", "knowundo-gemma2", "--rehearse")
-    done = run_all(*flags, folder=tmp_path)
+    done = run_all(*flags, folder=tmp_path, python=warm_python)
     assert done.returncode == 0, done.stdout + done.stderr
     work = tmp_path / "work/knowundo-gemma2-rehearsal"
     methods = [*PUBLISHED["knowundo-gemma2"]["rows"]][1:]
@@ -618,7 +607,7 @@ def test_the_rehearsal_of_a_preset_from_nothing_to_the_report(tmp_path):
         assert len(training["updates"]) == 1
     answers = [json.loads(line) for line in (work / "answers/ReLearn/forget_val.jsonl").read_text().splitlines()]
     assert [row["sample"] for row in answers] == [0] * 4 + [1] * 4 + [2] * 4
-    again = run_all(*flags, folder=tmp_path)
+    again = run_all(*flags, folder=tmp_path, python=warm_python)
     assert again.returncode == 0 and not re.findall(r"^== \S+$", again.stdout, re.M), again.stdout + again.stderr
 
 
