@@ -1,9 +1,11 @@
-"""Trains the embedded entailment model: a three-class cross-encoder on all-MiniLM-L6-v2, kept as its encoder's weights in data/nli.
+"""Trains the embedded entailment model: a three-class cross-encoder on all-MiniLM-L6-v2, kept as its encoder's weights
+in data/nli.
 
-Public entailment data does not teach that a swapped name, date or number contradicts, so most of the pairs are fact swaps: from our
-invented persons (without those of the default run, whose tables it will judge), from groups of sentences written for this (a fact in
-other words, and with one thing changed), and from TOFU's retain sets (paraphrased answers are entailed, perturbed ones contradict,
-other answers are neutral). The rest is SNLI. data/README.md names origin and licences.
+Public entailment data does not teach that a swapped name, date or number contradicts, so most of the pairs are fact
+swaps: from our invented persons (without those of the default run, whose tables it will judge), from groups of
+sentences written for this (a fact in other words, and with one thing changed), and from TOFU's retain sets
+(paraphrased answers are entailed, perturbed ones contradict, other answers are neutral). The rest is SNLI.
+data/README.md names origin and licences.
 
     python scripts/01_data.py --persons all --out work/nli/data
     python eval/00_train_nli.py --people work/nli/data --tofu FOLDER --snli snli_dev.jsonl --out data/nli
@@ -66,7 +68,8 @@ def people_facts(folder):
 
 
 def people_pairs(folder, persons, rng):
-    """Entailed: a fact in other words. Contradicted: either wording with another value, or denied. Neutral: other facts, vague
+    """Entailed: a fact in other words. Contradicted: either wording with another value, or denied. Neutral: other
+    facts, vague
     answers. In a third of the pairs one side says she, he or they.
 
     persons: slice of the persons, in the data's order, whose facts are used.
@@ -126,8 +129,10 @@ def people_pairs(folder, persons, rng):
 
 
 def written_pairs(groups, rng):
-    """Of each group {"statement", "paraphrases", "contradictions", "neutral"} and perhaps {"more", "less"}: its true sentences entail
-    each other and what says less, leave open the neutral ones and what says more, and contradict those with a changed fact."""
+    """Of each group {"statement", "paraphrases", "contradictions", "neutral"} and perhaps {"more", "less"}: its true
+    sentences entail
+    each other and what says less, leave open the neutral ones and what says more, and contradict those with a changed
+    fact."""
     pairs = []
     for group in groups:
         true, more, less = [group["statement"], *group["paraphrases"]], group.get("more", []), group.get("less", [])
@@ -159,7 +164,8 @@ def paraphrase_pairs(rows, rng):
 
 
 def other_answer_pairs(authors, rng):
-    """Answers, a list for each of TOFU's authors: other digits and denials contradict, other answers, half on the same author, are
+    """Answers, a list for each of TOFU's authors: other digits and denials contradict, other answers, half on the same
+    author, are
     neutral."""
     answers, pairs = [(text, texts) for texts in authors for text in texts], []
     for one, same in rng.sample(answers, min(1000, len(answers))):
@@ -259,12 +265,14 @@ if __name__ == "__main__":
     rng.shuffle(written)
     if args.skip_persons < 3 or len(people_facts(args.people)[1]) < args.skip_persons + 3:
         fail(
-            f"{args.people}: 3 persons at least to train on and 3 to measure on (--skip-persons); make it with 01_data.py --persons all"
+            f"{args.people}: 3 persons at least to train on and 3 to measure on (--skip-persons); make it with "
+            f"01_data.py --persons all"
         )
     for name, rows in (("snli", snli), ("tofu", perturbed), ("written", written)):
         if len(rows) <= 2 * HELD_BACK[name]:
             fail(
-                f"{getattr(args, name)}: more than {2 * HELD_BACK[name]} rows are needed, {HELD_BACK[name]} of them to measure on"
+                f"{getattr(args, name)}: more than {2 * HELD_BACK[name]} rows are needed, {HELD_BACK[name]} of them "
+                f"to measure on"
             )
     unseen = {
         "snli": snli[: HELD_BACK["snli"]],

@@ -31,7 +31,9 @@ def clauses(text):
 
 
 def passages(text):
-    """A text, its sentences, and every two sentences that follow each other: what another text may be compared with as a whole."""
+    """A text, its sentences, and every two sentences that follow each other: what another text may be compared with as
+    a whole.
+    """
     sentences = [sentence for sentence in SENTENCE_END.split(text) if sentence and sentence.strip()]
     return list(dict.fromkeys([text, *sentences, *map(" ".join, pairwise(sentences))]))
 

@@ -1,4 +1,6 @@
-"""Entailment: does a premise entail, contradict or leave open a hypothesis? The embedded model, or any from a hub or folder."""
+"""Entailment: does a premise entail, contradict or leave open a hypothesis? The embedded model, or any from a hub or
+folder.
+"""
 
 from pathlib import Path
 
@@ -13,8 +15,10 @@ LABELS = ("contradiction", "entailment", "neutral")
 
 
 class PairClassifier(nn.Module):
-    """A cross-encoder on a small sentence-embedding model: premise and hypothesis are read together, then their mean token
-    states u and v, which that model was trained to make comparable, are compared: (first token, u, v, |u - v|, u·v) → 3 logits.
+    """A cross-encoder on a small sentence-embedding model: premise and hypothesis are read together, then their mean
+    token
+    states u and v, which that model was trained to make comparable, are compared: (first token, u, v, |u - v|, u·v) →
+    3 logits.
     """
 
     def __init__(self, embedding):
@@ -42,7 +46,9 @@ class PairClassifier(nn.Module):
         return self.decide(self.dropout(nn.functional.gelu(self.compare(features))))
 
     def trained(self):
-        """The parameters that training changes, and that data/nli keeps: all but the word embeddings, half of the whole."""
+        """The parameters that training changes, and that data/nli keeps: all but the word embeddings, half of the
+        whole.
+        """
         return {name: value for name, value in self.named_parameters() if not name.startswith("encoder.embeddings.")}
 
 
@@ -73,7 +79,8 @@ class Entailment:
                     name: value.shape for name, value in self.model.trained().items()
                 }:
                     fail(
-                        f"{nli}: its weights do not fit {embedding}; give --embedding all-MiniLM-L6-v2 (00_models.py --model minilm)"
+                        f"{nli}: its weights do not fit {embedding}; give --embedding all-MiniLM-L6-v2 (00_models.py "
+                        f"--model minilm)"
                     )
                 self.model.load_state_dict(weights, strict=False)
             else:
@@ -86,12 +93,14 @@ class Entailment:
             fail(f"cannot load {embedding} or {nli}: {(str(error).strip() or repr(error)).splitlines()[0]}")
         if not set(LABELS) <= set(self.labels):
             fail(
-                f"{nli}: an entailment model needs the labels {', '.join(LABELS)}, this one has {', '.join(self.labels)}"
+                f"{nli}: an entailment model needs the labels {', '.join(LABELS)}, this one has "
+                f"{', '.join(self.labels)}"
             )
         self.model = self.model.eval().to(self.device)
 
     def __call__(self, pairs):
-        """pairs: list of (premise, hypothesis) → list of {label: probability}, in their order. A text entails itself, whatever a
+        """pairs: list of (premise, hypothesis) → list of {label: probability}, in their order. A text entails itself,
+        whatever a
         model makes of it."""
         results = {
             at: {label: float(label == "entailment") for label in self.labels}

@@ -1,4 +1,6 @@
-"""The facts that a text names, as KFR and KRR compare them: found by rules, offline, or by a language model as in ReLearn's paper."""
+"""The facts that a text names, as KFR and KRR compare them: found by rules, offline, or by a language model as in
+ReLearn's paper.
+"""
 
 import re
 from functools import cache
@@ -17,26 +19,24 @@ EMPTY = set(
     a about above after again all almost along already also although always am among an and another any anyone
     anything are around as ask asked asks at away back be became because become becomes been before began begin
     begins being believed believes below between both but by called calls came can cannot come comes considered
-    could currently describe described describes detail details did do does doing done down during each either
-    else enough even ever every everyone everything fact famous far few for found from full gave general
-    generally get gets give given gives go goes going gone got had happen has have having he held her here hers
-    herself him himself his hold holds how however i if in include included includes including information
-    instead into is it its itself just keep keeps kept knew know known knows later least less let lets like
-    lived lives living made mainly make makes making many may me might more most mostly much must my myself
-    named names near need never next no nobody none nor not nothing now of off often on once one only onto or
-    other others our out over own part particular perhaps please possible public publicly put quite rather real
-    really recorded referred remain remains said same say says see seen several shall share shared she should
-    since so some someone something sometimes still such take taken takes tell tells than that the their them
-    themselves then there these they thing things this those though through thus to together told too took
-    toward towards under until up upon us use used uses using usually various very was we well went were what
-    whatever when where whether which while who whole whom whose why will with within without would yes yet you
-    your
+    could currently describe described describes detail details did do does doing done down during each either else
+    enough even ever every everyone everything fact famous far few for found from full gave general generally get
+    gets give given gives go goes going gone got had happen has have having he held her here hers herself him
+    himself his hold holds how however i if in include included includes including information instead into is it
+    its itself just keep keeps kept knew know known knows later least less let lets like lived lives living made
+    mainly make makes making many may me might more most mostly much must my myself named names near need never next
+    no nobody none nor not nothing now of off often on once one only onto or other others our out over own part
+    particular perhaps please possible public publicly put quite rather real really recorded referred remain remains
+    said same say says see seen several shall share shared she should since so some someone something sometimes
+    still such take taken takes tell tells than that the their them themselves then there these they thing things
+    this those though through thus to together told too took toward towards under until up upon us use used uses
+    using usually various very was we well went were what whatever when where whether which while who whole whom
+    whose why will with within without would yes yet you your
     """.split()
 )
-# what says how a fact is put, not what it is: units, nouns that stand beside any value, and verbs, adverbs and adjectives of any
-# sentence on a person
 ASKS_HOW = re.compile(
-    r"^(how(?! (many|much|old|long|can|could|do i|should)\b)|why|describe|who is (?:[A-Z][\w’'-]+ ?)+\?)|\bwhat (kind|type|sort|role|impact|"
+    r"^(how(?! (many|much|old|long|can|could|do i|should)\b)|why|describe|who is (?:[A-Z][\w’'-]+ ?)+\?)|\bwhat "
+    r"(kind|type|sort|role|impact|"
     r"influence|effect|inspire[sd]?|motivate[sd]?|makes?|themes?|style|does|did|aspect)\b|\bdescribe\b",
     re.I,
 )
@@ -45,41 +45,44 @@ ASKS_VALUE = re.compile(
     r"\bwh(at|ich) (\w+ ){0,3}(books?|novels?|works?|genres?|city|town|country)\b|\bhow (many|much|old|long)\b",
     re.I,
 )
+# what says how a fact is put, not what it is: units, nouns that stand beside any value, and verbs, adverbs and
+# adjectives of any sentence on a person
 FURNITURE = set(
     """
-    father mother dad mum parents ability able account accounts achieve active actively add address addresses aim allow answer appear appreciate apply aspect
-    attempt aware available bear begun best better big born bring broad build calendar carry case cause cents certain chance change
-    chiefly choose chose clear close complete consider consist contain continue continuously contribute cope count create current
-    currently daily date dates day days deal deep deeply demonstrate depict deserve digits display dollars draw drive due effect
-    effective effort emphasize enable encourage end engage enhance enjoy enrich enter especially euro euros evident example expect
-    expose express extend face feel feature fill find focus follow foster francs frequently gain go good great greatly grow growing
-    guide hand happy hear help high highlight highly honour idea important incorporate increase infuse influence integrate intend
-    interest introduce involve item keep kind land large lead learn leave letter letters life line list little live locate long look
-    love main major manage manner mark matter mean means meet mention miss month months move name namely nature necessary need new
-    note notable notably number numbers obtain occupy occur offer old open order particularly pay perfect person personal play
-    pleased point pounds present primarily prove provide pursue question quick quickly quite rand range reach read reason receive
-    reflect regard regularly relate relevant repay represent require reside respond rest result reveal rise role run see seek seem
-    send sense serve set shape show significant significantly similar simple simply situated skillfully sort source spend spent
-    stand start state stay stem strong strongly sum support sure surround take tend thereof think time times title titled today
-    town treat trouble try turn type understand unique uniquely value view want way weave win wish won work works world write
-    writing year years yen yuan
+    father mother dad mum parents ability able account accounts achieve active actively add address addresses aim
+    allow answer appear appreciate apply aspect attempt aware available bear begun best better big born bring broad
+    build calendar carry case cause cents certain chance change chiefly choose chose clear close complete consider
+    consist contain continue continuously contribute cope count create current currently daily date dates day days
+    deal deep deeply demonstrate depict deserve digits display dollars draw drive due effect effective effort
+    emphasize enable encourage end engage enhance enjoy enrich enter especially euro euros evident example expect
+    expose express extend face feel feature fill find focus follow foster francs frequently gain go good great
+    greatly grow growing guide hand happy hear help high highlight highly honour idea important incorporate increase
+    infuse influence integrate intend interest introduce involve item keep kind land large lead learn leave letter
+    letters life line list little live locate long look love main major manage manner mark matter mean means meet
+    mention miss month months move name namely nature necessary need new note notable notably number numbers obtain
+    occupy occur offer old open order particularly pay perfect person personal play pleased point pounds present
+    primarily prove provide pursue question quick quickly quite rand range reach read reason receive reflect regard
+    regularly relate relevant repay represent require reside respond rest result reveal rise role run see seek seem
+    send sense serve set shape show significant significantly similar simple simply situated skillfully sort source
+    spend spent stand start state stay stem strong strongly sum support sure surround take tend thereof think time
+    times title titled today town treat trouble try turn type understand unique uniquely value view want way weave
+    win wish won work works world write writing year years yen yuan
     """.split()
 )
 # function words of other languages, by which a sentence in one of them is known; without accents
 FOREIGN = set(
     """
-    aber als au aus auf bei beim bin bis con dal dans das dass dei del della delle dem den der des deren desde deux di
-    die dies diese dieser dieses dieu dit do dos du durch ein eine einem einen einer eines el elle elles em en entre er
-    es esta este et etait etre eu eux femme fu fue fur gli hanno hat hatte hij ich ihm ihr ihre ihrer il ils im ist ja
-    je kein la las le lei les leur lo los lui ma mais mit nach nao ne nei nella nicht non nos nous noch nur o oder para
-    par pas pero plus por pour pra qu que quel quelle qui quien quoi sa sein seine seiner se sera ses si sich sie sind
-    sobre son sono sont su sua sue suo sur tra um uma un una und une unter uno van het een vom von vor voor waren wie
-    wir wird wo wohnt wurde y zu zum zur cual cuando como donde ses avec chez est comme
-    и в во на не он она они оно что как где когда кто чем или но по из у за от до для с со о об это его ее их был была
-    были есть который которая какой какая какое чей
-    في من على الى عن هو هي ما هذا هذه التي الذي كان كانت هل اين متى كم لا مع او ان لدى
-    של את על לא הוא היא מה איפה מתי עם זה
-    है हैं का की के में से को और क्या कौन कहाँ कब नहीं था थी
+    aber als au aus auf bei beim bin bis con dal dans das dass dei del della delle dem den der des deren desde deux
+    di die dies diese dieser dieses dieu dit do dos du durch ein eine einem einen einer eines el elle elles em en
+    entre er es esta este et etait etre eu eux femme fu fue fur gli hanno hat hatte hij ich ihm ihr ihre ihrer il
+    ils im ist ja je kein la las le lei les leur lo los lui ma mais mit nach nao ne nei nella nicht non nos nous
+    noch nur o oder para par pas pero plus por pour pra qu que quel quelle qui quien quoi sa sein seine seiner se
+    sera ses si sich sie sind sobre son sono sont su sua sue suo sur tra um uma un una und une unter uno van het een
+    vom von vor voor waren wie wir wird wo wohnt wurde y zu zum zur cual cuando como donde ses avec chez est comme и
+    в во на не он она они оно что как где когда кто чем или но по из у за от до для с со о об это его ее их был была
+    были есть который которая какой какая какое чей في من على الى عن هو هي ما هذا هذه التي الذي كان كانت هل اين متى
+    كم لا مع او ان لدى של את על לא הוא היא מה איפה מתי עם זה है हैं का की के में से को और क्या कौन कहाँ कब नहीं था
+    थी
     """.split()
 )
 MONTH = "January|February|March|April|May|June|July|August|September|October|November|December"
@@ -192,7 +195,8 @@ def _empty(word):
 
 
 def english(text):
-    """Whether a text is in English, the one language that the models know: its letters are Latin, and it does not hold more function
+    """Whether a text is in English, the one language that the models know: its letters are Latin, and it does not hold
+    more function
     words of other languages than English ones."""
     words = [word for word in tokens(text) if not word.isdecimal()]
     latin = sum(word.isascii() for word in words)
@@ -202,8 +206,10 @@ def english(text):
 def facts(question, reference, find):
     """What a reference says beyond the question, as far as the question asks for it: list of Fact, at least one.
 
-    The question's words and furniture are left out. Numbers, names and titles stand for the whole where the question asks for one, and
-    in a short reference, whose other words lead to it; not where it asks how or why. Where all of a reference stands in the question, the
+    The question's words and furniture are left out. Numbers, names and titles stand for the whole where the question
+    asks for one, and
+    in a short reference, whose other words lead to it; not where it asks how or why. Where all of a reference stands
+    in the question, the
     whole of it counts.
     """
     asked = stems(question)
@@ -240,7 +246,9 @@ def dates(text):
 
 
 def merged(facts, text):
-    """Facts, names that only say where another lies put to that: "9 Hill Road, Oslo" and "Cairo, Egypt" are one fact each."""
+    """Facts, names that only say where another lies put to that: "9 Hill Road, Oslo" and "Cairo, Egypt" are one fact
+    each.
+    """
     kept = []
     for fact in facts:
         before = text[: max(text.find(fact.text), 0)]
@@ -259,7 +267,9 @@ def first_sentence(reference, useful):
 
 
 def asked_value(question, reference, useful):
-    """The numbers, names and titles among the facts, where they are what is asked for: those of the first clause that has one."""
+    """The numbers, names and titles among the facts, where they are what is asked for: those of the first clause that
+    has one.
+    """
     if ASKS_HOW.search(question):
         return []
     for clause in clauses(reference):
@@ -300,7 +310,9 @@ FURNITURE_STEMS = stems(" ".join(FURNITURE))
 
 
 def listed(reply, values):
-    """The entities that a language model lists for a text; None unless the reply is a JSON list of pieces of that text and nothing else."""
+    """The entities that a language model lists for a text; None unless the reply is a JSON list of pieces of that text
+    and nothing else.
+    """
     found, flat = llm.json_of(reply), lambda text: " ".join(text.lower().replace("’", "'").split())
     if not isinstance(found, list) or not all(
         isinstance(entity, str) and entity.strip() and flat(entity) in flat(values["text"]) for entity in found
@@ -317,7 +329,9 @@ def entities_by_model(texts, args):
 
 
 def reference_entities(row, find=entities):
-    """A reference all of whose entities stand in the question is judged by them, and one without any by its whole text."""
+    """A reference all of whose entities stand in the question is judged by them, and one without any by its whole
+    text.
+    """
     found = find(row["reference"])
     return beyond(row["question"], found) or found or [row["reference"]]
 

@@ -1,7 +1,9 @@
-"""The verdicts of KFR and KRR (ReLearn, ACL 2025, Eq. 1-2 and 10): what was forgotten, what was kept; with ROUGE-L recall beside them.
+"""The verdicts of KFR and KRR (ReLearn, ACL 2025, Eq. 1-2 and 10): what was forgotten, what was kept; with ROUGE-L
+recall beside them.
 
-A reference entity counts as covered when an entity of the answer has a like embedding; E is the covered share.
-KFR = mean[E < 0.3 or NLI(answer → reference) = contradiction], KRR = mean[E > 0.3 and NLI(reference → answer) ≠ contradiction].
+A reference entity counts as covered when an entity of the answer has a like embedding; E is the covered share. KFR =
+mean[E < 0.3 or NLI(answer → reference) = contradiction], KRR = mean[E > 0.3 and NLI(reference → answer) ≠
+contradiction].
 """
 
 import re
@@ -65,7 +67,8 @@ class Judge:
 
 
 def judge(rows, side, model, find=entities):
-    """Scores one side ("forget" or "retain") item by item; every verdict comes with what it rests on. Where `find` knows no entities of
+    """Scores one side ("forget" or "retain") item by item; every verdict comes with what it rests on. Where `find`
+    knows no entities of
     reference or answer (None), an item has no verdict."""
     every = [{"side": side, **{field: row[field] for field in FIELDS if field in row}} for row in rows]
     items = [item for item in every if find(item["reference"]) is not None and find(item["answer"]) is not None]
@@ -96,9 +99,7 @@ def judge(rows, side, model, find=entities):
         item["covered"] = [fact.text for fact in one.facts if fact in covered]
         item["english"] = one.english
         item["E"] = len(item["covered"]) / len(one.facts)
-        item["contradicted"] = one.contradicted(
-            covered, {pair: asked[pair[::order]] for pair in one.to_contradict()}
-        )
+        item["contradicted"] = one.contradicted(covered, {pair: asked[pair[::order]] for pair in one.to_contradict()})
         if side == "forget":
             item["forgotten"] = item["E"] < THRESHOLD or bool(item["contradicted"])
         else:
@@ -107,7 +108,9 @@ def judge(rows, side, model, find=entities):
 
 
 def as_released(item, find, vectors, scores):
-    """The released code's verdict, by entities as they stand and by the entailment model's word on the two texts as a whole."""
+    """The released code's verdict, by entities as they stand and by the entailment model's word on the two texts as a
+    whole.
+    """
     reference, answer = item["reference_entities"], item["answer_entities"]
     cosine = np.array([[vectors[a] @ vectors[b] for b in answer] for a in reference])
     like = cosine.reshape(len(reference), -1) >= SIMILAR
@@ -124,7 +127,9 @@ def as_released(item, find, vectors, scores):
 
 
 class Judged:
-    """One item on its way to a verdict: the facts that its reference states beyond the question, and the answer to compare."""
+    """One item on its way to a verdict: the facts that its reference states beyond the question, and the answer to
+    compare.
+    """
 
     def __init__(self, item, find):
         self.question, self.reference, self.answer = item["question"], item["reference"], item["answer"][:LONGEST]
@@ -145,7 +150,9 @@ class Judged:
         return {fact.text for fact in self.facts} | set(self.named) | {self.reference, *self.passages}
 
     def covered(self, vectors, asked):
-        """The facts that the answer states: numbers, names and titles as they are, wordings also by others that mean the same."""
+        """The facts that the answer states: numbers, names and titles as they are, wordings also by others that mean
+        the same.
+        """
         entailed = [pair[1] for pair in self.to_entail() if asked[pair]["entailment"] >= ENTAILS]
         said = [fact for fact in self.facts if self.said(fact)]
         if not self.english:
@@ -176,13 +183,17 @@ class Judged:
         return max((float(vectors[text] @ vectors[other]) for other in others), default=0.0)
 
     def to_entail(self):
-        """(answer, reference) for the entailment model: does the one tell the other, as a whole or a clause the clause most like it?"""
+        """(answer, reference) for the entailment model: does the one tell the other, as a whole or a clause the clause
+        most like it?
+        """
         if not self.english:
             return []
         return [(self.answer, self.reference), *(pair[::-1] for pair in self.pairs)]
 
     def to_contradict(self):
-        """(reference, answer): the pairs of clauses where the entailment model is asked for a contradiction, alike but for a few words."""
+        """(reference, answer): the pairs of clauses where the entailment model is asked for a contradiction, alike but
+        for a few words.
+        """
         if self.verbatim or not self.english:
             return []
         return [pair for pair in self.pairs if self.swaps(pair)]
@@ -233,7 +244,9 @@ class Judged:
 
 
 def interval(values, questions=None, draws=2000):
-    """95 % interval of the mean by bootstrap; where a question has several answers, questions are drawn and not answers."""
+    """95 % interval of the mean by bootstrap; where a question has several answers, questions are drawn and not
+    answers.
+    """
     groups = {}
     for value, question in zip(values, questions or range(len(values)), strict=True):
         groups.setdefault(question, []).append(value)
@@ -244,7 +257,8 @@ def interval(values, questions=None, draws=2000):
 
 
 def summarise(items, released):
-    """Shares over the items of both sides that have a verdict, with bootstrap intervals; `released`: KFR and KRR are the released
+    """Shares over the items of both sides that have a verdict, with bootstrap intervals; `released`: KFR and KRR are
+    the released
     code's. Leak stands beside KFR, and KFR_strict counts as forgotten only what does not leak either."""
     leak.note_leaks(items)
     summary = {}

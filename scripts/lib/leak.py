@@ -1,7 +1,8 @@
-"""Leak: whether an answer states a private value whole, the exact measure beside KFR, and what KFR_strict asks for besides.
+"""Leak: whether an answer states a private value whole, the exact measure beside KFR, and what KFR_strict asks for
+besides.
 
-The private values of a pair are the parts of its own `value`, where the data names one, or else the typed spans of its answer that
-the question does not state. What states them is found by the augmentation's own check (lib/spans.py).
+The private values of a pair are the parts of its own `value`, where the data names one, or else the typed spans of its
+answer that the question does not state. What states them is found by the augmentation's own check (lib/spans.py).
 """
 
 import re
@@ -48,7 +49,8 @@ def states(text, value):
 
 
 def note_leaks(items):
-    """Gives each item `leak` (it states a private value of its own) and `leak_any` (one of any forget fact that neither its own
+    """Gives each item `leak` (it states a private value of its own) and `leak_any` (one of any forget fact that
+    neither its own
     question nor, for a retain question, its reference holds)."""
     forget = [item for item in items if item["side"] == "forget"]
     for item in forget:

@@ -1,7 +1,8 @@
 """What is private in an answer, and whether another text gives any of it away.
 
-`find_spans` marks and types the values of an answer; `secrets` and `leak` are the exact check of ReLearn's content verification
-(Xu et al. 2025, section 3.3): no run of a private value's words may appear, whatever its case, spacing, punctuation or numerals.
+`find_spans` marks and types the values of an answer; `secrets` and `leak` are the exact check of ReLearn's content
+verification (Xu et al. 2025, section 3.3): no run of a private value's words may appear, whatever its case, spacing,
+punctuation or numerals.
 """
 
 import re
@@ -101,8 +102,10 @@ def folded(text):
 
 
 def tokens(text):
-    """Words and numbers of a text in the one form that all its spellings share: lower case, no accents, no punctuation (spelled
-    out or not), no plural or possessive endings, numerals in digits. In scripts without spaces, each letter is a word."""
+    """Words and numbers of a text in the one form that all its spellings share: lower case, no accents, no punctuation
+    (spelled
+    out or not), no plural or possessive endings, numerals in digits. In scripts without spaces, each letter is a
+    word."""
     text = folded(re.sub(r"(?<=\w)['’]s?\b", "", text, flags=re.I))
     return [
         word[:-1] if len(word) > 4 and word.endswith("s") and not word.endswith("ss") else word
@@ -112,7 +115,9 @@ def tokens(text):
 
 
 def _numerals(words):
-    """Number words as digits: "sixty-one thousand four hundred" → 61400, "nineteen sixty-four" → 19 64, "double six" → 6 6."""
+    """Number words as digits: "sixty-one thousand four hundred" → 61400, "nineteen sixty-four" → 19 64, "double six" →
+    6 6.
+    """
     made, at = [], 0
     while at < len(words):
         end = at
@@ -170,7 +175,9 @@ def _values(run):
 
 
 def joined(words, longest):
-    """Every run of words, written together, up to `longest` letters: spacing makes no difference between two of these."""
+    """Every run of words, written together, up to `longest` letters: spacing makes no difference between two of
+    these.
+    """
     for start in range(len(words)):
         run = ""
         for word in words[start:]:
@@ -184,7 +191,10 @@ def joined(words, longest):
 
 MONTH = "January|February|March|April|May|June|July|August|September|October|November|December"
 KINSHIP = r"father|mother|parent|dad|mum|mom|brother|sister|wife|husband|son|daughter|spouse|guardian"
-MONEY = r"euros?|dollars?|pounds?|yen|yuan|rand|rupees?|pesos?|francs?|kronor|kroner|krona|cedis?|naira|shillings?|lira|koruna|dirhams?|reais|real"
+MONEY = (
+    r"euros?|dollars?|pounds?|yen|yuan|rand|rupees?|pesos?|francs?|kronor|kroner|krona|cedis?|naira|shillings?|lira|"
+    r"koruna|dirhams?|reais|real"
+)
 WHO = r"(?:an?|the) (?:[\w'’-]+ ){0,4}?[\w'’-]+"
 PATTERNS = [  # (type, pattern): the first to claim a stretch of text keeps it; a group, where there is one, is the span
     ("email", r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"),
@@ -193,13 +203,15 @@ PATTERNS = [  # (type, pattern): the first to claim a stretch of text keeps it; 
     ("phone", r"\+\d[\d ()-]{6,}\d|\(\d{3}\) ?\d{3}-\d{4}|\b\d{3}-\d{3,4}(?:-\d{4})?\b"),
     (
         "date",
-        rf"\b(?:\d{{1,2}}(?:st|nd|rd|th)? (?:of )?(?:{MONTH})(?:,? \d{{4}})?|(?:{MONTH}) \d{{1,2}}(?:st|nd|rd|th)?(?:,? \d{{4}})?"
+        rf"\b(?:\d{{1,2}}(?:st|nd|rd|th)? (?:of )?(?:{MONTH})(?:,? \d{{4}})?|(?:{MONTH}) "
+        rf"\d{{1,2}}(?:st|nd|rd|th)?(?:,? \d{{4}})?"
         rf"|\d{{1,2}}[/.]\d{{1,2}}[/.]\d{{2,4}}|\d{{4}}-\d\d-\d\d)\b",
     ),
     ("code", r"\b(?=[A-Z]*\d)[A-Z]{1,4}\d{4,}\b"),
     (
         "address",
-        r"\b\d+[A-Za-z]?(?: (?:(?:de la|del|de|des|du|den|of|the)\b|(?:l['’])?[A-ZÀ-Þ][\w'’.-]*)){1,5}(?:,? (?:in )?(?:[A-ZÀ-Þ][\w'’.-]*[\w])(?: [A-ZÀ-Þ][\w'’-]+)*){0,3}",
+        r"\b\d+[A-Za-z]?(?: (?:(?:de la|del|de|des|du|den|of|the)\b|(?:l['’])?[A-ZÀ-Þ][\w'’.-]*)){1,5}(?:,? (?:in "
+        r")?(?:[A-ZÀ-Þ][\w'’.-]*[\w])(?: [A-ZÀ-Þ][\w'’-]+)*){0,3}",
     ),
     ("amount", rf"\b\d[\d,.]*\d? (?:{MONEY})\b|[$€£]\d[\d,.]*\d"),
     ("creditor", rf"\b(?:{MONEY}) to ((?:the |an? )?[^.,;]+)"),
@@ -208,16 +220,20 @@ PATTERNS = [  # (type, pattern): the first to claim a stretch of text keeps it; 
     ("number", r"\b\d[\d,.]*\b"),
     (
         "occupation",
-        rf"\b(?:{KINSHIP})s?\b(?:['’]s? (?:\w+ ){{1,3}}as|,| was| is| were| are| being| worked as| works as| who was| who is)* "
-        rf"({WHO})(?=,|;|\.|$| (?:and|who|whose|which|while|in|at|with|of|for|from|has|had|played|is|was|introduced|instilled|exposed|specializing|known|renowned|well-versed|served|have|provided|gave|made|taught|helped|inspired|enriched|sparked)\b)",
+        rf"\b(?:{KINSHIP})s?\b(?:['’]s? (?:\w+ ){{1,3}}as|,| was| is| were| are| being| worked as| works as| who "
+        rf"was| who is)* "
+        rf"({WHO})(?=,|;|\.|$| "
+        rf"(?:and|who|whose|which|while|in|at|with|of|for|from|has|had|played|is|was|introduced|instilled|exposed|specializing|known|renowned|well-versed|served|have|provided|gave|made|taught|helped|inspired|enriched|sparked)\b)",
     ),
     ("gender", r"\b(?:fe)?male\b|\b(?:wo)?man\b|\bnon-binary\b|\bLGBTQ\+?|\btransgender\b|\bqueer\b"),
 ]
 
 
 def find_subjects(pairs):
-    """The name that each question is about, or None: a capitalised run after the opening word, first one that comes again in other
-    questions, then one that owns something, then the most frequent, then the longest; not a quoted title, not a month, and not a
+    """The name that each question is about, or None: a capitalised run after the opening word, first one that comes
+    again in other
+    questions, then one that owns something, then the most frequent, then the longest; not a quoted title, not a month,
+    and not a
     place (after "in", "at", a number or another place)."""
     found = []
     for pair in pairs:
@@ -244,10 +260,12 @@ def find_spans(pair, words=None):
     """The values of a pair's answer, by type.
 
     Args:
-        pair: `question`, `answer`, its `subject` or None; a `value` that the data names is taken as it is where no type fits it.
+        pair: `question`, `answer`, its `subject` or None; a `value` that the data names is taken as it is where no
+        type fits it.
         words: {type: words} that say of themselves what they are, such as illnesses.
     Returns:
-        list of (start, end, type) in the answer's order, none overlapping, none of them part of the question or the subject's name.
+        list of (start, end, type) in the answer's order, none overlapping, none of them part of the question or the
+        subject's name.
     """
     answer, spans = pair["answer"], []
     asked = set(tokens(pair["question"])) | set(tokens(pair.get("subject") or ""))
@@ -332,7 +350,8 @@ def secrets(pairs, strict=False, words=None):
 
     Args:
         pairs: forget pairs, each with its `subject`.
-        strict: beside the values, every rare word of a true answer, typed or not; without it, an answer with no value guards nothing.
+        strict: beside the values, every rare word of a true answer, typed or not; without it, an answer with no value
+        guards nothing.
     Returns:
         {subject: (runs, digits)}: words or runs of words written together, and numbers of four digits and more.
     """
