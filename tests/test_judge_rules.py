@@ -153,7 +153,7 @@ def answers(language):
     true = frame.format(value)
     yield "true", question, true, true, True
     yield "the fact alone", question, true, value, True
-    for other in false:
+    for other in false[:1]:  # each costs as much as the truth; the others were tried when the rules were made
         yield f"false: {other}", question, true, frame.format(other), False
         yield f"false alone: {other}", question, true, other, False
 
