@@ -165,23 +165,33 @@ class FixedJudge:
         self.pairs += pairs
         return [{label: float(label == self.label) for label in LABELS} for _ in pairs]
 
+    def ask(self, pairs):
+        pairs = list(dict.fromkeys(pairs))
+        return dict(zip(pairs, self.entail(pairs), strict=True))
+
 
 @pytest.mark.parametrize("label", LABELS)
-@pytest.mark.parametrize("answer", ["Bo Lem.", "Cy Orr.", "Cy Orr and Di Pym and 1964.", "", "Nothing is known."])
+@pytest.mark.parametrize(
+    "answer, told",
+    [("Bo Lem.", 0), ("Cy Orr.", 1), ("Cy Orr and Di Pym and 1964.", 2), ("", 0), ("Nothing is known.", 0)],
+)
 @pytest.mark.parametrize("side", ["forget", "retain"])
-def test_verdicts_agree_with_the_slow_reference(side, label, answer):
+def test_verdicts_agree_with_the_slow_reference(side, label, answer, told):
+    """The paper's formulas on the facts that are asked for, three names, by hand; the released code's on all entities."""
     row = {"question": "Who?", "reference": "Cy Orr, Di Pym, Ed Quin and 1964.", "answer": answer}
     model = FixedJudge(label)
     (item,) = judge([row], side, model)
-    assert model.pairs == [(answer, row["reference"]) if side == "forget" else (row["reference"], answer)]
-    similar = [[float(a == b) for b in item["answer_entities"]] for a in item["reference_entities"]]
-    score, released = reference.entity_score(similar), reference.entity_score_as_released(similar)
-    assert item["E"] == pytest.approx(score) and item["E_as_released"] == pytest.approx(released)
+    assert ((answer, row["reference"]) if side == "forget" else (row["reference"], answer)) in model.pairs
+    assert item["E"] == pytest.approx(told / 3) and len(item["covered"]) == told
+    against = "contradiction" if item["contradicted"] else "neutral"
+    similar = [[float(a == b) for b in entities(answer) or [answer]] for a in entities(row["reference"])]
+    released = reference.entity_score_as_released(similar)
+    assert item["E_as_released"] == pytest.approx(released)
     if side == "forget":
-        assert item["forgotten"] == reference.forgotten(score, label)
+        assert item["forgotten"] == reference.forgotten(told / 3, against)
         assert item["forgotten_as_released"] == reference.forgotten_as_released(released, label, len(similar))
     else:
-        assert item["retained"] == reference.retained(score, label)
+        assert item["retained"] == reference.retained(told / 3, against)
     assert item["rouge_l_recall"] == pytest.approx(
         reference.rouge_l_recall("cy orr di pym ed quin and 1964".split(), answer.lower().replace(".", "").split())
     )

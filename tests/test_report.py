@@ -442,7 +442,7 @@ def test_an_item_without_verdict_is_left_out_and_a_huge_ratio_is_short(tmp_path)
     "name, message",
     [
         ("kfr_krr.png", "cannot write .*kfr_krr.png: Is a directory"),
-        ("table.md", ".*table.md: is a folder, and --out a file"),
+        ("table.md", "cannot write .*table.md: Is a directory"),
     ],
 )
 def test_a_file_that_cannot_be_written_is_one_line_and_leaves_no_part(tmp_path, name, message):
