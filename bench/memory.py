@@ -10,8 +10,8 @@ a GPU it is what tensors took. The last line is one JSON object.
 
 import argparse
 import json
-import re
 import shlex
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -24,10 +24,16 @@ ALLOWED = 1.35
 
 
 def methods(folder):
-    """{name: [script, flags...]} of run_all.sh's method lines, with `folder` for the run's."""
-    lines = (BENCH.parent / "run_all.sh").read_text().splitlines()
-    found = [shlex.split(line.replace("$R", str(folder))) for line in lines if re.match(r"method +\S+ +\d", line)]
-    return {name: [BENCH.parent / "scripts" / script, *flags] for _, name, script, *flags in found}
+    """{name: [script, flags...]} of run_all.sh's methods, `folder` being the run's: bash reads it, and prints."""
+    nothing = "step metric extrapolate row run each false_answers tofu_sets last_of".split()
+    printing = f"""R={shlex.quote(str(folder))} MODEL= VANILLA= RETRAINED= forget= retain= folders= preset= as_given=
+        {"; ".join(f"{name}() {{ :; }}" for name in nothing)}
+        method() {{ printf '%s\\t' "$@"; echo; }}; set +u"""
+    text = (BENCH.parent / "run_all.sh").read_text().replace('. scripts/pipeline.sh "$@"', printing)
+    text = text.replace('cd "$(dirname "${BASH_SOURCE[0]}")"', ":")
+    done = subprocess.run(["bash", "-c", text], cwd=BENCH.parent, capture_output=True, text=True, check=True)
+    found = [line.rstrip("\t").split("\t") for line in done.stdout.splitlines()]
+    return {name: [BENCH.parent / "scripts" / script, *flags] for name, script, *flags in found}
 
 
 def prepare(args, folder):
@@ -123,7 +129,7 @@ def compare(args, folder):
             "ratio": round(seen["peak"] / same["peak"], 3),
             "ratio_to_two": round(seen["peak"] / two["peak"], 3),
             "ratio_without_libraries": round(
-                (seen["peak"] - seen["libraries"]) / (same["peak"] - same["libraries"]), 3
+                (seen["peak"] - seen["libraries"]) / max(1, same["peak"] - same["libraries"]), 3
             ),
         }
         print(

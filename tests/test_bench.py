@@ -122,7 +122,7 @@ def test_train_step(tiny, lengthened):
     assert 30 < figures["tokens_a_pair"] < 80 and figures["dtype"] == "float32" and figures["device"] == "cpu"
     work = 6 * figures["parameters"] * figures["tokens_a_pair"] * ours["pairs_a_second"]
     assert figures["share_of_limit"] == pytest.approx(work / (figures["limit"]["gflops"] * 1e9), rel=0.1, abs=2e-3)
-    assert ours["libraries_gib"] < ours["peak_gib"] < 4 and theirs["libraries_gib"] < theirs["peak_gib"] < 4
+    assert ours["libraries_gib"] <= ours["peak_gib"] < 4 and theirs["libraries_gib"] <= theirs["peak_gib"] < 4
     assert ours["method_seconds"] == pytest.approx(ours["once_seconds"] + 60 * ours["step_seconds"], abs=0.2)
 
 
@@ -138,9 +138,9 @@ def test_random_weights_of_a_shape(tmp_path, tiny):
 def test_memory_knows_every_method(tmp_path):
     shell = (REPOSITORY / "run_all.sh").read_text()
     known = memory.methods(tmp_path)
-    assert list(known) == re.findall(r"^method +([A-Z]\S*) ", shell, re.M) and len(known) > 20
+    assert set(re.findall(r"^method +([A-Z]\S*) ", shell, re.M)) < set(known) and "NPO+KLR" in known and len(known) > 30
     assert all(script.is_file() for script, *_ in known.values())
-    assert known["RKLD"][1:] == ["--augmented", f"{tmp_path}/models/augmented"]
+    assert known["RKLD"][1:] == ["--augmented", f"{tmp_path}/models/augmented", "--retain", "none"]
 
 
 def test_memory(tiny):
@@ -218,6 +218,7 @@ def test_generation(tiny, minilm):
     ],
 )
 def test_faults(tmp_path, tiny, script, flags, message):
-    done = run(f"bench/{script}", *(str(flag).format(tiny=tiny, empty=tmp_path) for flag in flags), check=False)
+    flags = [str(flag).format(tiny=tiny, empty=tmp_path) for flag in flags]
+    done = run(f"bench/{script}", *flags, check=False, process=True)
     assert done.returncode == 2 and re.search(message, done.stderr) and "Traceback" not in done.stderr, done.stderr
     assert len([line for line in done.stderr.splitlines() if "error:" in line]) == 1 and not list(tmp_path.iterdir())

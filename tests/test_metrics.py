@@ -177,7 +177,7 @@ class FixedJudge:
 )
 @pytest.mark.parametrize("side", ["forget", "retain"])
 def test_verdicts_agree_with_the_slow_reference(side, label, answer, told):
-    """The paper's formulas on the facts that are asked for, three names, by hand; the released code's on all entities."""
+    """The paper's formulas on the three names that are asked for, by hand; the released code's on all entities."""
     row = {"question": "Who?", "reference": "Cy Orr, Di Pym, Ed Quin and 1964.", "answer": answer}
     model = FixedJudge(label)
     (item,) = judge([row], side, model)
