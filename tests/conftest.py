@@ -6,6 +6,7 @@ import fcntl
 import importlib.util
 import io
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from collections import Counter
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(REPOSITORY / "scripts"), str(REPOSITORY / "eval")]
+sys.path[:0] = [str(REPOSITORY / folder) for folder in ("scripts", "eval", "scripts/tools")]
 
 from lib.files import report_faults  # noqa: E402  (lib sets the environment that torch reads)
 
@@ -37,6 +38,12 @@ def load(path):
         spec.loader.exec_module(module)
         sys.modules[name] = module
     return sys.modules[name]
+
+
+def run_methods():
+    """The names of run_all.sh's methods, in its order, as its own --help lists them."""
+    text = subprocess.run(["bash", "run_all.sh", "--help"], cwd=REPOSITORY, capture_output=True, text=True).stdout
+    return re.search(r"or some of:?\n(.*?)\n +--set", text, re.S)[1].split()
 
 
 class Ended(BaseException):

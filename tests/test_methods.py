@@ -452,9 +452,9 @@ def test_faults(tmp_path, tiny, data, made, learnt, script, flags, message):
 
 
 def test_a_new_method_is_one_file_and_one_line(tmp_path, tiny, data):
-    """The README's recipe, word for word: its file and its line are all that a method needs."""
-    readme = (REPOSITORY / "README.md").read_text()
-    code, line = re.search(r"## A new method.*?```python\n(.*?)```.*?```bash\n(method .*?)\n```", readme, re.S).groups()
+    """The recipe of scripts/README.md, word for word: its file and its line are all that a method needs."""
+    recipe = (REPOSITORY / "scripts/README.md").read_text()
+    code, line = re.search(r"\*\*A method\.\*\*.*?```python\n(.*?)```.*?`(method [^`]+)`", recipe, re.S).groups()
     name, script, *flags = line.split()[1:]
     for folder in ("scripts", "data"):
         (tmp_path / folder).symlink_to(REPOSITORY / folder)
@@ -474,7 +474,7 @@ def test_a_new_method_is_one_file_and_one_line(tmp_path, tiny, data):
     )
     assert (tmp_path / "out/adapter_model.safetensors").is_file()
     shell = (REPOSITORY / "run_all.sh").read_text()
-    (tmp_path / "run_all.sh").write_text(shell.replace("\nmethod GA+GDR ", f"\n{line}\nmethod GA+GDR ", 1))
+    (tmp_path / "run_all.sh").write_text(shell.replace("\neach_retain GA ", f"\n{line}\neach_retain GA ", 1))
     import subprocess
 
     done = subprocess.run(

@@ -24,7 +24,7 @@ FILES = {  # set: {file: part of ours}
 }
 
 if __name__ == "__main__":
-    parser = Parser(__doc__)
+    parser = Parser(__doc__, files=lambda args: [Path(args.out, "origin.json")])
     parser.add_argument("--data", required=True, help="folder made by 01_data.py")
     parser.add_argument("--like", required=True, choices=FILES, help="set whose files and schema are imitated")
     parser.add_argument("--out", required=True, help="folder to write")

@@ -81,7 +81,7 @@ def trial(rate, args, made):
 
 
 if __name__ == "__main__":
-    parser = Parser(__doc__)
+    parser = Parser(__doc__, files=lambda args: [Path(args.out, "tune.json")])
     parser.add_argument("--name", required=True, help="the method's name in run_all.sh")
     parser.add_argument("--rates", required=True, nargs="+", help="learning rates to try")
     parser.add_argument("--model", required=True, help="vanilla model")
