@@ -439,9 +439,9 @@ def test_the_longest_training_starts_first_and_what_need_not_wait_does_not(fake,
     metrics = re.findall(r"^work/t/metrics/(\S+)$", text, re.M)
     assert metrics == ["vanilla", "retrained", *run_methods()]
     done, lines = fake(3, methods="GA ReLearn")
-    assert [line[0] for line in lines if line[1] == "scripts/02_finetune.py"][:3] == ["begin", "begin", "end"], (
-        "vanilla beside retrained"
-    )
+    trainings = [line[0] for line in lines if line[1] == "scripts/02_finetune.py"]
+    # vanilla has all cores where the chain behind it is more than twice as long as retrained's, else both run together
+    assert trainings in (["begin", "begin", "end", "end"], ["begin", "end", "begin", "end"])
 
 
 def test_only_what_the_table_needs_is_made(fake):
