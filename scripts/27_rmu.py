@@ -6,7 +6,7 @@ vector; L_r = E ‖h - h of the vanilla model‖²/d over the retain answers' to
 and learn.
 """
 
-from lib.flags import arguments, count, positive
+from lib.flags import arguments, count_or_none, positive
 from lib.likelihood import answer_states
 from lib.reference import weights_of
 from lib.trainer import start
@@ -29,20 +29,21 @@ if __name__ == "__main__":
         batch=1,
         accumulation=8,
         retain=("states", "states: hidden states stay the vanilla model's; none", None, ("states", "none")),
-        layer=(7, "block ℓ whose output is steered, from 1 (7 of 32 in the paper)", count),
+        layer=(0, "block ℓ whose output is steered, from 1; 0: 7 of 32 as in the paper, or as deep", count_or_none),
         steering=(2.0, "length c of the vector (TOFU 2, WMDP 20 to 300)", positive),
         retain_weight=(1.0, "weight α of the retain loss"),
     )
     model, trainer = start(args)
+    block = args.layer or max(1, round(7 / 32 * model.config.num_hidden_layers))
     generator = torch.Generator().manual_seed(args.seed)
     vector = torch.rand(model.config.hidden_size, generator=generator)
     vector = (args.steering * vector / vector.norm()).to(next(model.parameters()).device)
     for forget, retain in trainer:
-        loss = rmu_loss(answer_states(model, forget, args.layer), vector, forget)
+        loss = rmu_loss(answer_states(model, forget, block), vector, forget)
         if args.retain == "states":
             with torch.no_grad(), weights_of(model, None):
-                vanilla = answer_states(model, retain, args.layer)
-            loss = loss + args.retain_weight * rmu_loss(answer_states(model, retain, args.layer), vanilla, retain)
+                vanilla = answer_states(model, retain, block)
+            loss = loss + args.retain_weight * rmu_loss(answer_states(model, retain, block), vanilla, retain)
         loss.backward()
         trainer.update(loss)
     trainer.finish()
