@@ -313,12 +313,8 @@ if __name__ == "__main__":
     if args.model not in LOCAL:
         link(args.model, args.revision, partial)
     dated = {}
-    if (
-        args.model not in LOCAL
-        or args.tokenizer
-        or args.chat_template != "own"
-        and args.model not in ("minilm", "tiny-minilm")
-    ):
+    embedding = args.model == "tiny-minilm" or (partial / "modules.json").is_file()  # sentence-transformers' own layout
+    if not embedding and (args.model not in LOCAL or args.tokenizer or args.chat_template != "own"):
         with writing(partial):
             dated = set_template(partial, args.chat_template, args.tokenizer)
     came = {"revision": FROM_HUB[args.model]} if args.model in FROM_HUB else {}

@@ -71,6 +71,15 @@ def test_a_local_model_is_linked_and_carries_its_prompt_format(tmp_path, tiny, t
     )
 
 
+def test_an_embedding_model_needs_no_prompt_format(tmp_path):
+    load("scripts/00_models.py").tiny_minilm(tmp_path / "source")
+    (tmp_path / "source/modules.json").write_text("[]")
+    run("scripts/00_models.py", "--model", tmp_path / "source", "--out", tmp_path / "embedding")
+    assert {"config.json", "model.safetensors", "modules.json", "tokenizer.json"} <= {
+        path.name for path in (tmp_path / "embedding").iterdir()
+    }
+
+
 def faults(tmp_path, tiny, data):
     good, bad = tmp_path / "good.jsonl", tmp_path / "bad.jsonl"
     good.write_text(ANSWER)
