@@ -22,9 +22,7 @@ if __name__ == "__main__":
     written = lambda args, out: [Path(out) / f"{Path(path).stem}.jsonl" for path in args.questions]
     parser = Parser(
         __doc__,
-        files=lambda args: [
-            path for out in args.out for path in (*written(args, out), Path(out) / "generation.json")
-        ],
+        files=lambda args: [path for out in args.out for path in (*written(args, out), Path(out) / "generation.json")],
     )
     parser.add_argument("--model", required=True, nargs="+", help="model folders, adapter folders or hub ids")
     parser.add_argument("--questions", required=True, nargs="+", help="files of question-answer pairs")
@@ -88,7 +86,5 @@ if __name__ == "__main__":
             for path, file in zip(args.questions, written(args, out), strict=True):
                 write_jsonl(file, found[path])
             own = argparse.Namespace(**{**vars(args), "model": folder, "out": out})
-            write_json(
-                Path(out) / "generation.json", {**record(own, args.questions), "processes": parallel.count}
-            )
+            write_json(Path(out) / "generation.json", {**record(own, args.questions), "processes": parallel.count})
     parallel.end()

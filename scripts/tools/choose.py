@@ -5,7 +5,7 @@ forget_tune and retain_tune in one go, and judged in one. The one with the highe
 harmonic mean of KFR_strict and KRR) becomes the method's model, of equal ones the earliest. select.json beside it holds
 the whole path; the answers and verdicts of every point are in --answers, a folder for each.
 
-    python scripts/tools/choose.py --points work/x/trained/GA --data D --out work/x/methods/GA --answers work/x/select/GA
+    python scripts/tools/choose.py --points R/trained/GA --data R/data --out R/methods/GA --answers R/select/GA
 """
 
 import os
@@ -24,7 +24,6 @@ from lib.files import (
     read_object,
     record,
     replace_folder,
-    sha256,
     write_json,
     writing,
 )
@@ -97,7 +96,9 @@ if __name__ == "__main__":
     parser.add_argument("--data", required=True, help="folder made by 01_data.py")
     parser.add_argument("--out", required=True, help="folder for the chosen model and select.json")
     parser.add_argument("--answers", required=True, help="folder for the answers and verdicts of every point")
-    parser.add_argument("--criterion", default="HM_strict", choices=CRITERIA, help="more is better (default: HM_strict)")
+    parser.add_argument(
+        "--criterion", default="HM_strict", choices=CRITERIA, help="more is better (default: HM_strict)"
+    )
     parser.add_argument("--rates", type=count, default=1, help="learning rates that were tried before, for the record")
     parser.add_argument("--generate", default="", help="flags for 30_generate.py, in one text")
     parser.add_argument("--judge", default="", help="flags for eval/01_kfr_krr.py, in one text")
