@@ -267,7 +267,8 @@ class Findings:
 
     rows: a dict a metrics folder; tests: see comparison.compare; shown: a dict a line of the table; items: judged
     answers; losses, probes, paths, first_tokens: see their readers; counts: pairs of each data file; augmented:
-    what the augmented forget set consists of; published: a table of data/published.json; agreement: of the judge with readers;
+    what the augmented forget set consists of; published: a table of data/published.json; agreement: of the judge with
+    readers;
     records: by command; files: paths of
     all that was read.
     """
