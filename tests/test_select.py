@@ -144,8 +144,6 @@ def test_the_steps_of_select(echo):
         assert flag(chosen, "--rates") == {"GA+GDR": "4", "GA+GDR@1": "4", "TA": "4"}[name]
         assert flag(found[f"answers-{name}"], "--model") == flag(chosen, "--out")
     assert found["GA+UIPE"] == plain["GA+UIPE"] and "select-GA+UIPE" not in found
-    tuned = echo("--tune", "1e-4 2e-4", "--methods", "GA", "--select", 4)
-    assert flag(tuned["tune-GA"], "--keep") == "4" and "select-GA" not in tuned
     other = echo("--methods", "GA", "--select", 2, "--set", "GA --lr 1")
     assert flag(other["select-GA"], "--rates") == "1", "another rate than the tuned one was not chosen among several"
 
