@@ -6,9 +6,9 @@ published  of ReLearn the released code's recipe written plainly, below: every r
            copy of the model as reference in every step, logits of the whole vocabulary at every position, LoRA by
            peft. Assumed of it, where its paper leaves a choice: PyTorch's own attention with a padding mask; with
            --dtype bfloat16, bfloat16 weights under autocast (float32 weights under autocast would be slower and twice
-           as large). Of NPO and RMU the plain way, written below from open-unlearning's: rows padded to the batch's longest, a
-           deep-copied reference that computes in every step, every block and the logits of every position, LoRA by
-           peft.
+           as large). Of NPO and RMU the plain way, written below from open-unlearning's: rows padded to the batch's
+           longest, a deep-copied reference that computes in every step, every block and the logits of every
+           position, LoRA by peft.
 limit      6·N·tokens floating-point operations (N: all weights, of RMU those of the blocks that it needs; tokens:
            without padding) at the rate of large square products in that dtype. LoRA needs 4 of the 6: frozen weights
            get no gradient. The reference pass is not in it.
