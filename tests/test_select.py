@@ -88,8 +88,8 @@ def test_a_point_is_chosen_and_becomes_the_model(tmp_path, tiny, data, minilm):
     )
     run("scripts/tools/choose.py", *places, "--data", data, "--judge", judge, "--generate", generate, "--rates", 3)
     found = read_json(tmp_path / "methods/GA/select.json")
-    assert [point["update"] for point in found["path"]] == [12, 24] and found["budget"] == {"rates": 3, "points": 2}
-    for point in found["path"]:
+    assert [point["update"] for point in found["points"]] == [12, 24] and found["budget"] == {"rates": 3, "points": 2}
+    for point in found["points"]:
         verdicts = read_json(tmp_path / f"select/GA/{point['update']}/kfr_krr.json")
         assert point["KRR"] == verdicts["summary"]["KRR"] and point["HM_strict"] == strict_hm(verdicts["summary"])
         sides = [item["side"] for item in verdicts["items"]]
@@ -97,7 +97,7 @@ def test_a_point_is_chosen_and_becomes_the_model(tmp_path, tiny, data, minilm):
             assert sides.count(side) == len((data / f"{side}_tune.jsonl").read_text().splitlines())
     folder = {12: tmp_path / "trained/GA/points/12", 24: tmp_path / "trained/GA"}[found["chosen"]]
     assert (tmp_path / "methods/GA" / FILE).read_bytes() == (folder / FILE).read_bytes()
-    best = max(found["path"], key=lambda point: (point["HM_strict"], -point["update"]))
+    best = max(found["points"], key=lambda point: (point["HM_strict"], -point["update"]))
     assert found["chosen"] == best["update"] == len(read_json(tmp_path / "methods/GA/training.json")["updates"])
     assert not (tmp_path / "methods/GA/points").exists()
     done = run("scripts/tools/choose.py", *places[2:], "--points", data, "--data", data, check=False)
@@ -116,7 +116,7 @@ def test_the_report_says_what_was_chosen_of_how_many(tmp_path):
         "criterion": "HM_strict",
         "chosen": chosen,
         "budget": {"rates": rates, "points": 2},
-        "path": [{"update": at, **summary(at / 10, 0.5), "HM_strict": 0.1} for at in (4, 8)],
+        "points": [{"update": at, **summary(at / 10, 0.5), "HM_strict": 0.1} for at in (4, 8)],
     }
     for name, rates, chosen in (("GA", 3, 4), ("GA@1", 3, 8), ("SURE", 5, 4)):
         (tmp_path / "methods" / name).mkdir(parents=True)

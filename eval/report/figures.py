@@ -86,9 +86,9 @@ def point_paths(paths: dict[str, dict], rows: list[dict]) -> list[Picture]:
     _equal_means(axes)
     for name, found in shown:
         colour, marker, dashes = styles(rows)[name]
-        krr, kfr = ([point[key] for point in found["path"]] for key in ("KRR", "KFR_strict"))
+        krr, kfr = ([point[key] for point in found["points"]] for key in ("KRR", "KFR_strict"))
         axes.plot(krr, kfr, marker, linestyle=dashes, color=colour, linewidth=1.2, markersize=3.5)
-        chosen = next(point for point in found["path"] if point["update"] == found["chosen"])
+        chosen = next(point for point in found["points"] if point["update"] == found["chosen"])
         end = {"color": colour, "markersize": 9, "markeredgecolor": INK, "label": name}
         axes.plot(chosen["KRR"], chosen["KFR_strict"], marker, **end)
         place = {"xytext": (6, 4), "textcoords": "offset points", "fontsize": 7.5}

@@ -159,23 +159,23 @@ def read_training(run: Path | None, folders: dict[str, Path], reader: Reader) ->
 
 
 def read_paths(run: Path | None, names: Iterable[str], reader: Reader) -> dict[str, dict]:
-    """{folder's name: {"chosen": update, "criterion": its name, "budget": {"rates", "points"}, "path": [{"update",
+    """{folder's name: {"chosen": update, "criterion": its name, "budget": {"rates", "points"}, "points": [{"update",
     "KFR", "KFR_strict", "KRR", criterion}]}} of the methods whose best point was chosen (run_all.sh --select).
     """
     paths = {}
     for name in names if run else ():
         file = run / "methods" / name / "select.json"
-        if not (found := reader.find(file, path=list, budget=dict)):
+        if not (found := reader.find(file, points=list, budget=dict)):
             continue
         criterion = found.get("criterion")
-        for at, point in enumerate(found["path"], 1):
+        for at, point in enumerate(found["points"], 1):
             for key in ("update", "KFR", "KFR_strict", "KRR", criterion):
                 if number_of(f"{file}: point {at}", point, key) is None:
                     fail(f"{file}: point {at} lacks {key}")
         for key in ("rates", "points"):
             if number_of(f"{file}: budget", found["budget"], key) is None:
                 fail(f"{file}: budget lacks {key}")
-        if found.get("chosen") not in [point["update"] for point in found["path"]]:
+        if found.get("chosen") not in [point["update"] for point in found["points"]]:
             fail(f"{file}: chosen must be the update of a point")
         paths[name] = found
     return paths

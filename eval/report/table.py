@@ -35,8 +35,8 @@ def points_section(paths: dict[str, dict]) -> list[Part]:
     """Every point that the choice was among, a row each."""
     body = []
     for name, found in paths.items():
-        for point in found["path"]:
-            chosen, end = point["update"] == found["chosen"], found["path"][-1]["update"]
+        for point in found["points"]:
+            chosen, end = point["update"] == found["chosen"], found["points"][-1]["update"]
             numbers = [point[key] for key in ("KFR", "KFR_strict", "KRR", found["criterion"])]
             cells = [Cell(format(number, ".2f"), number, mark="best" if chosen else "") for number in numbers]
             body.append(

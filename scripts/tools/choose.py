@@ -131,7 +131,7 @@ if __name__ == "__main__":
             "chosen": chosen["update"],
             "of": max(found),
             "budget": {"rates": args.rates, "points": len(found)},
-            "path": path,
+            "points": path,
             **record(args, files),
         },
     )

@@ -55,12 +55,12 @@ def trial(rate, args, made):
         found = points(out / "model")
         models = {out / str(update) if kept else out: folder for update, folder in found.items()}
         summaries = judged(models, data, args.generate, args.judge)
-        write_json(out / "trial.json", {"path": path_of(dict(zip(found, summaries, strict=True)), "HM_strict")})
+        write_json(out / "trial.json", {"points": path_of(dict(zip(found, summaries, strict=True)), "HM_strict")})
         shutil.rmtree(out / "model")
-    path = read_json(out / "trial.json")["path"]
+    path = read_json(out / "trial.json")["points"]
     point = best(path, "HM_strict") if kept else path[-1]
     found = {"lr": rate, "KFR": point["KFR"], "KRR": point["KRR"], "HM": harmonic(point["KFR"], point["KRR"])}
-    return {**found, "HM_strict": point["HM_strict"], "update": point["update"], "path": path} if kept else found
+    return {**found, "HM_strict": point["HM_strict"], "update": point["update"], "points": path} if kept else found
 
 
 if __name__ == "__main__":
