@@ -51,7 +51,8 @@ declare -A also=([scripts/13_dpo.py]=data/refusals.json [scripts/14_idk.py]=data
                  [scripts/29_idk_ap.py]=data/refusals.json [scripts/20_uipe.py]=$data/retain_tune.jsonl)
 unlearn() {  # NAME SCRIPT FLAGS...
   step $1 reads $data/forget_train.jsonl $data/retain_train.jsonl ${also[$2]:-} \
-    runs $2 --data $data --out $R/methods/$1 "${@:3}"
+    runs $2 --data $data --out $(trained $1) "${@:3}"
+  best_point $1 $data "$GENERATE"
   answer $1 $R/methods/$1
 }
 tune() {  # NAME SCRIPT FLAGS...: in place of that with --tune

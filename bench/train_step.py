@@ -1,14 +1,17 @@
-"""A training step of ReLearn three ways, on the same pairs, model, batch and dtype: ours, the published recipe, the
-machine's limit.
+"""A training step three ways, on the same pairs, model, batch and dtype: ours, the published recipe, the machine's
+limit. --method: of ReLearn, or of a method as the widest framework has it.
 
-ours       scripts/12_relearn.py itself, run for a few updates (watch.py holds the clock).
-published  the released code's recipe written plainly, below: every row padded to 512 tokens, a second whole copy of the
-           model as reference in every step, logits of the whole vocabulary at every position, LoRA by peft. Assumed of
-           it, where its paper leaves a choice: PyTorch's own attention with a padding mask; with --dtype bfloat16,
-           bfloat16 weights under autocast (float32 weights under autocast would be slower and twice as large).
-limit      6·N·tokens floating-point operations (N: all weights, tokens: without padding) at the rate of large square
-           products in that dtype. LoRA needs 4 of the 6: frozen weights get no gradient. The reference pass is not in
-           it.
+ours       scripts/12_relearn.py itself (or the method's), run for a few updates (watch.py holds the clock).
+published  of ReLearn the released code's recipe written plainly, below: every row padded to 512 tokens, a second whole
+           copy of the model as reference in every step, logits of the whole vocabulary at every position, LoRA by
+           peft. Assumed of it, where its paper leaves a choice: PyTorch's own attention with a padding mask; with
+           --dtype bfloat16, bfloat16 weights under autocast (float32 weights under autocast would be slower and twice
+           as large). Of NPO and RMU the plain way, written below from open-unlearning's: rows padded to the batch's
+           longest, a deep-copied reference that computes in every step, every block and the logits of every
+           position, LoRA by peft.
+limit      6·N·tokens floating-point operations (N: all weights, of RMU those of the blocks that it needs; tokens:
+           without padding) at the rate of large square products in that dtype. LoRA needs 4 of the 6: frozen weights
+           get no gradient. The reference pass is not in it.
 
 Each part runs in a process of its own; its peak is the process's resident memory, Python and libraries included (GPU:
 tensors). The last line is one JSON object. time_ratio: pairs a second, ours through the published recipe's, for a whole
@@ -56,21 +59,27 @@ SHAPES = {  # of --random-weights, as the models' own config.json have them
         "max_position_embeddings": 4096,
     },
 }
-LENGTH = 512  # tokens that the published recipe pads every row to
+LENGTH = 512  # tokens that ReLearn's published recipe pads every row to
+METHODS = {  # script and flags
+    "relearn": ("12_relearn.py", "--forget", "forget_train.jsonl"),
+    "npo+gdr": ("11_npo.py", "--retain", "gdr"),
+    "npo+klr": ("11_npo.py", "--retain", "klr"),
+    "rmu": ("27_rmu.py",),
+}
 
 
 # ---------------------------------------------------------------- the published recipe
 
 
-def padded(encoded, pad):
+def padded(encoded, pad, length=LENGTH):
     """encoded: list of (ids, prompt tokens) → dict of input_ids, attention_mask and labels (-100: no answer token),
-    each (rows, 512).
+    each (rows, length).
     """
     import torch
 
     rows = {"input_ids": [], "attention_mask": [], "labels": []}
     for ids, prompt in encoded:
-        blank = LENGTH - len(ids)
+        blank = length - len(ids)
         rows["input_ids"].append(ids + [pad] * blank)
         rows["attention_mask"].append([1] * len(ids) + [0] * blank)
         rows["labels"].append([-100] * prompt + ids[prompt:] + [-100] * blank)
@@ -93,6 +102,55 @@ def published_loss(model, reference, forget, retain, positions=None):
         vanilla = reference(**retain).logits
     kl = F.kl_div(F.log_softmax(kept.logits, -1), F.log_softmax(vanilla, -1), log_target=True, reduction="none").sum(-1)
     return model(**forget).loss + kept.loss + (kl.mean() if positions is None else kl[positions].mean())
+
+
+def plain_npo(model, reference, forget, retain, term):
+    """NPO (β 0.1) with GDR or KLR, every term from logits at every position."""
+    import torch
+    import torch.nn.functional as F
+
+    def log_likelihood(logits, labels):
+        loss = F.cross_entropy(logits[:, :-1].transpose(1, 2), labels[:, 1:], reduction="none", ignore_index=-100)
+        return -loss.sum(-1)
+
+    ours = log_likelihood(model(**forget).logits, forget["labels"])
+    with torch.no_grad():
+        theirs = log_likelihood(reference(**forget).logits, forget["labels"])
+    loss = -2 / 0.1 * F.logsigmoid(-0.1 * (ours - theirs)).mean()
+    kept = model(**retain)
+    if term == "gdr":
+        return loss + kept.loss
+    with torch.no_grad():
+        vanilla = reference(**retain).logits
+    kl = F.kl_div(F.log_softmax(kept.logits, -1), F.log_softmax(vanilla, -1), log_target=True, reduction="none").sum(-1)
+    return loss + kl[:, :-1][retain["labels"][:, 1:] != -100].mean()
+
+
+def plain_rmu(model, reference, forget, retain, block):
+    """RMU with a vector of ones' direction, twice as long; hidden states of every block are computed and kept."""
+    import torch
+
+    states = lambda one, batch: one(**batch, output_hidden_states=True).hidden_states[block]
+    mean = lambda difference, batch: (difference**2).mean(-1)[batch["labels"] != -100].mean()
+    ours = states(model, forget)
+    vector = torch.full_like(ours[0, 0], 2 / ours.shape[-1] ** 0.5)
+    with torch.no_grad():
+        vanilla = states(reference, retain)
+    return mean(ours - vector, forget) + mean(states(model, retain) - vanilla, retain)
+
+
+def blocks_of(method, config):
+    """How many blocks a method's step computes: of RMU those up to the one that it steers; None: all."""
+    return max(1, round(7 / 32 * config["num_hidden_layers"])) if method == "rmu" else None
+
+
+def plain_loss(method, model, reference, batches):
+    """The published recipe's loss of a method."""
+    if method == "relearn":
+        return published_loss(model, reference, *batches)
+    if method == "rmu":
+        return plain_rmu(model, reference, *batches, blocks_of(method, reference.config.to_dict()))
+    return plain_npo(model, reference, *batches, method.removeprefix("npo+"))
 
 
 def published(args):
@@ -133,17 +191,14 @@ def published(args):
     half = args.batch // 2
     for step in progress(range(args.published_steps + 1), desc="published", unit="step"):
         began = time.perf_counter()
-        batches = [
-            {
-                name: value.to(device)
-                for name, value in padded(
-                    [rows[(step * half + at) % len(rows)] for at in range(half)], tokenizer.pad_token_id
-                ).items()
-            }
-            for rows in (forget, retain)
-        ]
+        batches = []
+        for rows in (forget, retain):
+            rows = [rows[(step * half + at) % len(rows)] for at in range(half)]
+            length = LENGTH if args.method == "relearn" else max(len(ids) for ids, _ in rows)
+            found = padded(rows, tokenizer.pad_token_id, length)
+            batches.append({name: value.to(device) for name, value in found.items()})
         with torch.autocast(device.type, torch.bfloat16) if bf16 else contextlib.nullcontext():
-            loss = published_loss(model, reference, *batches)
+            loss = plain_loss(args.method, model, reference, batches)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
@@ -225,6 +280,15 @@ def shared_flags(args):
     ]
 
 
+def needed(method, model, parameters):
+    """Weights that a method's step multiplies by: all, or of RMU those of the blocks that it computes."""
+    config = read_json(Path(model, "config.json"))
+    if (blocks := blocks_of(method, config)) is None:
+        return parameters
+    embeddings = config["vocab_size"] * config["hidden_size"] * (1 if config.get("tie_word_embeddings") else 2)
+    return (parameters - embeddings) * blocks / config["num_hidden_layers"]
+
+
 def compare(args, folder):
     """Runs the parts one after the other → the JSON object of the last line."""
     part = lambda name, *flags: child(__file__, "--part", name, "--model", args.model, "--dtype", args.dtype, *flags)
@@ -241,13 +305,12 @@ def compare(args, folder):
         args.steps = args.published_steps = updates - 1
     ours = child(
         BENCH / "watch.py",
-        BENCH.parent / "scripts/12_relearn.py",
+        BENCH.parent / "scripts" / METHODS[args.method][0],
+        *METHODS[args.method][1:],
         "--model",
         args.model,
         "--data",
         args.data,
-        "--forget",
-        "forget_train.jsonl",
         "--out",
         folder / "ours",
         "--batch",
@@ -262,6 +325,8 @@ def compare(args, folder):
     )
     theirs = part(
         "published",
+        "--method",
+        args.method,
         "--data",
         args.data,
         "--batch",
@@ -280,7 +345,7 @@ def compare(args, folder):
     once = max(0.0, first - seconds / steps)  # all that the first step takes longer is held against us
     pair = seconds / rows + once / (updates * args.batch)  # seconds a pair, a whole method through
     their_pair = sum(theirs["seconds"][1:]) / (args.published_steps * args.batch)
-    floor = 6 * ours["parameters"] * tokens / rows / rate
+    floor = 6 * needed(args.method, args.model, ours["parameters"]) * tokens / rows / rate
     gigabytes = lambda size: round(size / 2**30, 3)
     return {
         "time_ratio": round(their_pair / pair, 2),
@@ -306,6 +371,7 @@ def compare(args, folder):
             "libraries_gib": gigabytes(theirs["libraries"]),
         },
         "limit": {"gflops": round(rate / 1e9, 1), "step_seconds": round(floor * args.batch, 3)},
+        "method": args.method,
         "batch": args.batch,
         "tokens_a_pair": round(tokens / rows, 1),
         "updates": updates,
@@ -337,6 +403,7 @@ if __name__ == "__main__":
         help="folder with forget_train.jsonl and retain_train.jsonl (default: pairs as long as "
         "KnowUnDo's, made by pairs.py)",
     )
+    parser.add_argument("--method", default="relearn", choices=METHODS, help="default: relearn")
     parser.add_argument(
         "--batch", type=int, default=8, help="pairs in one step: half of them to forget, half to keep (default: 8)"
     )

@@ -14,7 +14,7 @@ from lib.flags import Parser, count_or_none
 from report import figures, sections
 from report.page import paragraph, whole_page
 from report.reading import Findings, read_all
-from report.table import short_table, table_section
+from report.table import points_section, short_table, table_section
 
 
 def parser() -> Parser:
@@ -65,11 +65,15 @@ def contents(found: Findings, args, files: dict) -> list:
     rows = found.shown
     drawn = lambda pictures: [picture.part(files) for picture in pictures]
     return [
-        ("The table", table_section(rows, found.tests)),
+        ("The table", table_section(rows, found.tests, found.paths)),
         ("Forgetting against keeping", drawn(figures.kfr_against_krr(rows))),
         ("How well the models still speak", drawn(figures.linguistic_bars(rows))),
         ("Training", drawn(figures.loss_curves(found.losses, rows))),
         ("From update to update", drawn(figures.forgetting_paths(found.probes, rows))),
+        (
+            "Each method at its best point",
+            [*drawn(figures.point_paths(found.paths, rows)), *points_section(found.paths)],
+        ),
         ("Answers side by side", sections.answers_section(found.items, args.questions)),
         ("The first word", sections.first_tokens_section(found.first_tokens)),
         ("Data", sections.data_section(found.counts, found.augmented)),
@@ -97,7 +101,7 @@ def main(args):
     for name, text in (
         ("report.html", html),
         ("report.md", markdown),
-        ("table.md", short_table(found.shown, found.tests)),
+        ("table.md", short_table(found.shown, found.tests, found.paths)),
     ):
         write_text(out / name, text)
 

@@ -2,7 +2,7 @@
 
 With --without-forget it never sees the forget set: the retrained model, exact unlearning's gold standard. Both are
 trained on training and validation wordings, as KnowUnDo's published model is; LoRA, merged into full weights when
-done. With --adapter
+done, or with --full all weights. With --adapter
 they stay apart: the vanilla model trained further on --forget forget_train.jsonl is RKLD's augmented model.
 """
 
@@ -32,6 +32,8 @@ if __name__ == "__main__":
             f"--adapter needs full weights to stand on, and {args.model} is an adapter itself: merge it first with "
             f"50_export.py"
         )
+    if args.adapter and args.full:
+        fail("--adapter and --full: give one of them (--full belongs into a preset's BASELINE, not into TRAIN)")
     model, trainer = start(args)
     for batch, _ in trainer:
         loss = nll(model, batch)

@@ -13,12 +13,13 @@ import torch
 
 
 def sure(forget, retain, percentile):
-    """forget, retain: gradients, one (out, in) for each trained matrix → gradients of the sum, zero in the rows under
-    the percentile.
+    """forget, retain: gradients, one (out, in) for each trained matrix, one (out,) for each trained vector → gradients
+    of the sum, zero in the rows under the percentile.
     """
-    norms = torch.cat([gradient.norm(dim=1) for gradient in forget])
-    threshold = torch.quantile(norms.float(), percentile / 100)
-    return [(one + two) * (one.norm(dim=1, keepdim=True) >= threshold) for one, two in zip(forget, retain, strict=True)]
+    norms = [gradient.norm(dim=1) if gradient.dim() > 1 else gradient.abs() for gradient in forget]
+    threshold = torch.quantile(torch.cat(norms).float(), percentile / 100)
+    mask = lambda one, norm: (norm >= threshold).view(-1, *[1] * (one.dim() - 1))
+    return [(one + two) * mask(one, norm) for one, two, norm in zip(forget, retain, norms, strict=True)]
 
 
 if __name__ == "__main__":

@@ -5,14 +5,14 @@ The teacher lowers every token that more training on the forget set raises: l_t 
 the vanilla model trained further on the forget set (02_finetune.py --adapter). L = KL(model ‖ teacher) at the answer
 tokens, + λ retain loss.
 Vanilla model, augmented model and student are one set of weights with three adapters: none, --augmented, and the one
-in training.
+in training (with --full the student's are its own).
 """
 
 from lib.flags import RETAIN_FLAGS, arguments
 from lib.likelihood import answer_logits
 from lib.lora import adapter_file
 from lib.losses import retain_loss
-from lib.reference import reference
+from lib.reference import add_reference, reference
 from lib.trainer import start
 
 import torch
@@ -54,7 +54,7 @@ if __name__ == "__main__":
     )
     model, trainer = start(args, files=[adapter_file(args.augmented)])
     with torch.random.fork_rng([], enabled=trainer.done > 0):  # draws that a continued run's state is already past
-        model.load_adapter(args.augmented, "augmented")
+        add_reference(model, "augmented", args.augmented)
     for forget, retain in trainer:
         loss = rkld_loss(model, forget, args.alpha, args.divergence) + args.retain_weight * retain_loss(
             model, retain, args

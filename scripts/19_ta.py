@@ -6,17 +6,17 @@ would do.
 
 from lib.flags import arguments
 from lib.likelihood import nll
-from lib.lora import scale_adapter
 from lib.trainer import start
 
 if __name__ == "__main__":
     args = arguments(__doc__, lr=1e-5, epochs=5.0, batch=1, accumulation=8, probes=1, strength=(1.0, "how far back, λ"))
+    args.keep = 0  # what lies on the way is no unlearned model
     model, trainer = start(args)
     for forget, _ in trainer:
         loss = nll(model, forget)
         loss.backward()
         trainer.update(loss)
     trainer.probes = trainer.probes[:1]  # those on the way are of the model that learns
-    scale_adapter(model, -args.strength)
+    trainer.scale_change(-args.strength)
     trainer.probe()
     trainer.finish()

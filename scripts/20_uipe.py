@@ -1,6 +1,8 @@
 """UIPE (Wang et al. 2025, arXiv:2503.04693): extrapolates a finished method, θ = θ_u + α(θ_u - θ_v).
 
-θ_u - θ_v is the method's adapter, so this is that adapter times 1 + α: exact, and without training. The paper picks α
+θ_u - θ_v is the method's adapter, so this is that adapter times 1 + α: exact, and without training. Of a method that
+trained all weights (--full) it is the difference to the vanilla model's, which its training.json names; three models
+are then in memory. The paper picks α
 by hand;
 --alpha auto takes the largest one with which the retain set's NLL (the pairs to tune on) rises by at most --tolerance,
 from a grid and then by bisection, and leaves the search as uipe.json and uipe.png in the folder.
@@ -10,7 +12,7 @@ import math
 from pathlib import Path
 
 from lib.batches import collate
-from lib.files import begin_folder, fail, progress, record, replace_folder, write_json
+from lib.files import begin_folder, fail, progress, read_object, record, replace_folder, write_json
 from lib.flags import Parser, count, count_or_none, number, positive
 from lib.formats import read_pairs
 from lib.likelihood import nll
@@ -43,6 +45,43 @@ def largest_alpha(nll_of, tolerance, grid, bisections):
     return good, tried
 
 
+def vanilla_of(folder):
+    """The model that a method's training of all weights started from."""
+    path = Path(folder, "training.json")
+    found = read_object(path).get("settings") if path.is_file() else None
+    if not isinstance(found, dict) or not isinstance(found.get("model"), str):
+        fail(f"{folder}: neither an adapter nor a training's folder (training.json); give a finished method's")
+    return found["model"]
+
+
+def extrapolation(model, folder, dtype):
+    """The function of α that makes the weights of the method's model θ_u + α(θ_u - θ_v)."""
+    if hasattr(model, "peft_config"):
+        now = 1.0
+
+        def scale(alpha):
+            nonlocal now
+            scale_adapter(model, (1 + alpha) / now)
+            now = 1 + alpha
+
+        return scale
+    vanilla = load_model(vanilla_of(folder), dtype)[0]
+    if hasattr(vanilla, "peft_config"):
+        vanilla = vanilla.merge_and_unload()
+    weights, starts = dict(model.named_parameters()), dict(vanilla.named_parameters())
+    if {name: one.shape for name, one in weights.items()} != {name: one.shape for name, one in starts.items()}:
+        fail(f"{folder}: its weights have other shapes than those of {vanilla_of(folder)}, which it was trained from")
+    ends = {name: weight.detach().clone() for name, weight in weights.items()}
+
+    def move(alpha):
+        with torch.no_grad():
+            for name, weight in weights.items():
+                end = ends[name].float()
+                weight.copy_(end + alpha * (end - starts[name].float()))
+
+    return move
+
+
 def plot(tried, alpha, tolerance, path):
     figure, axes = pyplot().subplots(figsize=(5, 3.2), layout="constrained")
     axes.plot(*zip(*sorted(tried.items())), "o-", color="#0072b2")
@@ -58,7 +97,7 @@ def plot(tried, alpha, tolerance, path):
 
 if __name__ == "__main__":
     parser = Parser(__doc__, folder="model")
-    parser.add_argument("--model", required=True, help="the finished method's folder: an adapter on the vanilla model")
+    parser.add_argument("--model", required=True, help="the finished method's folder")
     parser.add_argument("--out", required=True, help="folder to write")
     parser.add_argument("--alpha", default="auto", help="how far beyond the method, or auto (default)")
     parser.add_argument("--data", default="work/people-smollm2/data", help="folder made by 01_data.py")
@@ -86,7 +125,7 @@ if __name__ == "__main__":
     parser.add_argument("--dtype", default="auto")
     args = parser.parse_args()
     if not Path(args.model, "adapter_config.json").is_file():
-        fail(f"{args.model}: no adapter folder; give a finished method's")
+        vanilla_of(args.model)
     try:
         given = None if args.alpha == "auto" else float(args.alpha)
     except ValueError:
@@ -108,13 +147,11 @@ if __name__ == "__main__":
         collate(rows[at : at + args.batch], tokenizer.pad_token_id, tokens, device=model.device)
         for at in range(0, len(rows), args.batch)
     ]
-    scale = 1.0
+    move = extrapolation(model, args.model, args.dtype)
 
     def nll_of(alpha):
         """NLL of the retain pairs at this α, in nats a token."""
-        global scale
-        scale_adapter(model, (1 + alpha) / scale)
-        scale = 1 + alpha
+        move(alpha)
         with torch.inference_mode():
             return sum(
                 nll(model, batch).item()
@@ -124,7 +161,7 @@ if __name__ == "__main__":
     alpha, tried = (
         (given, {}) if given is not None else largest_alpha(nll_of, args.tolerance, args.grid, args.bisections)
     )
-    scale_adapter(model, (1 + alpha) / scale)
+    move(alpha)
     partial = Path(f"{Path(args.out)}.partial")
     begin_folder(partial, empty=True)
     save_model(model, tokenizer, partial)
@@ -134,7 +171,7 @@ if __name__ == "__main__":
             "alpha": alpha,
             "tried": [{"alpha": at, "nll": value} for at, value in sorted(tried.items())],
             "cut": cut,
-            **record(args, [*files, Path(args.model, "adapter_model.safetensors")]),
+            **record(args, [*files, *sorted(Path(args.model).glob("*.safetensors"))]),
         },
     )
     if tried:

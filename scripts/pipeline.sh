@@ -14,7 +14,8 @@ usage() {
 usage: bash run_all.sh [--preset NAME] [--data NAME_OR_FOLDER] [--model ID_OR_PATH] [--methods "A B"]
                        [--set "METHOD FLAGS"]... [--show METHOD] [--metrics "A B"] [--judge FLAGS] [--seeds "N N"]
                        [--persons N|all] [--vanilla ID_OR_PATH|none] [--retrained ID_OR_PATH|none]
-                       [--tune "RATE RATE ..."] [--tuned NAME_OR_FILE|none] [--run NAME] [--force STEP] [--jobs N]
+                       [--tune "RATE RATE ..."] [--tuned NAME_OR_FILE|none] [--select K] [--run NAME] [--force STEP]
+                       [--jobs N]
                        [--plan[=FLAGS]] [--rehearse]
 
   --preset NAME    values for a model and a data set (default: people-smollm2), one of
@@ -25,7 +26,8 @@ usage: bash run_all.sh [--preset NAME] [--data NAME_OR_FOLDER] [--model ID_OR_PA
   --model X        smollm2, tiny-random, a hub id or a model folder
   --methods "A B"  the preset's (default), all, or some of
                    $(wrapped "${methods[@]}")
-  --set "M FLAGS"  flags for one method, over all others: --set "NPO+GDR --lr 1e-4". Of equal flags the last counts, and
+  --set "M FLAGS"  flags for one method, or for all that are trained, over all others: --set "NPO+GDR --lr 1e-4",
+                   --set "all --full --lr 1e-5". Of equal flags the last counts, and
                    they come in this order: run_all.sh's line, the preset's TRAIN and BASELINE, tuned rates, the
                    preset's SET, --set
   --show METHOD    prints that method's flags and where each comes from, and runs nothing
@@ -41,6 +43,9 @@ usage: bash run_all.sh [--preset NAME] [--data NAME_OR_FOLDER] [--model ID_OR_PA
   --tune "R R R"   in place of the table: tries these learning rates for each method on the *_tune questions, writes the
                    best into work/NAME/tuned.sh, and tells how to use them
   --tuned X        tuned rates to use, in place of the preset's TUNED: a name in scripts/presets/tuned, a file, or none
+  --select K       each method at the best of K points of its training, evenly apart, the last its end: the one whose
+                   answers to the *_tune questions have the highest harmonic mean of KFR strict and KRR. The report has
+                   every path. With --tune each rate is judged by its best point
   --run NAME       results go to work/NAME (default: the preset's name)
   --force STEP     runs a finished step again: one that the run names after "==", or all
   --jobs N         steps that run beside each other, each on its share of the processor's cores (here: $(default_jobs));
@@ -95,7 +100,7 @@ read_flags() {
                        shift; continue ;;
       --rehearse) mode=rehearse modes=$((modes + 1)); as_given+=" $1"; shift; continue ;;
       --preset|--data|--model|--vanilla|--retrained|--methods|--persons|--metrics|--judge|--set|--show) ;;
-      --run|--force|--tune|--tuned|--seeds|--jobs) ;;
+      --run|--force|--tune|--tuned|--select|--seeds|--jobs) ;;
       *) fail "unknown argument $1 (see --help)" ;;
     esac
     [ $# -ge 2 ] && [ -n "$2" ] || fail "$1 needs a value (see --help)"
@@ -120,7 +125,7 @@ read_preset() {  # its values, with the tuned rates that it names
   [[ $preset != */* && -f scripts/presets/$preset.sh ]] || fail "unknown preset $preset; there are: $presets"
   VANILLA= RETRAINED= MODEL_FLAGS= INVERT= METRICS= TOFU_FLAGS= ROBUSTNESS= ABILITY= JUDGE= TUNED=  # some presets have these
   PUBLISHED=$preset EMBEDDING=minilm
-  declare -gA SET=() LR=()  # by method: its flags, and the learning rate that tuning chose
+  declare -gA SET=() LR=() TRIED=()  # by method: its flags, the learning rate that tuning chose, of how many
   . "scripts/presets/$preset.sh"
   for name in MODEL TEMPLATE DATA PERSONS DATA_FLAGS METHODS TRAIN FINETUNE AUGMENT MEMO AUGMENTED BASELINE GENERATE; do
     [ -n "${!name+set}" ] || fail "scripts/presets/$preset.sh gives no $name"
@@ -134,12 +139,13 @@ read_preset() {  # its values, with the tuned rates that it names
 }
 
 read_numbers() {
-  seeds=${given[seeds]:-} rates=${given[tune]:-} jobs=${given[jobs]:-} force=${given[force]:-}
+  seeds=${given[seeds]:-} rates=${given[tune]:-} jobs=${given[jobs]:-} force=${given[force]:-} points=${given[select]:-}
   seeds=${seeds//,/ } rates=${rates//,/ }
   [[ $seeds =~ ^[0-9\ ]*$ ]] || fail "--seeds $seeds: give whole numbers"
   seeds=$(tr -s ' ' '\n' <<<"$seeds" | sed -E 's/^0+//; /^$/d' | sort -nu | xargs)  # 0 is always there
   [[ $rates =~ ^([0-9.]+(e[+-]?[0-9]+)?\ *)*$ ]] || fail "--tune $rates: give learning rates, as 3e-4 6e-4"
   [ -z "$rates" ] || [ -z "$seeds" ] || fail "--tune and --seeds: give one of them; rates are tuned with seed 0"
+  [[ $points =~ ^([1-9][0-9]{0,2})?$ ]] || fail "--select $points: give a number of points, from 1 to 999"
   [[ $jobs =~ ^([1-9][0-9]?)?$ ]] || fail "--jobs $jobs: give a number from 1 to 99"
   [[ $force != *" "* ]] || fail "--force: unknown step $force; give one, or all"
 }
@@ -280,6 +286,24 @@ method() {  # NAME SCRIPT FLAGS...: unlearns the vanilla model, with every seed
   done
 }
 
+trained() {  # NAME: the folder of its training
+  if [ -n "$points" ] && [ -z "${goes_on[$1]:-}" ]; then echo "$R/trained/$1"; else echo "$R/methods/$1"; fi
+}
+
+best_point() {  # NAME DATA GENERATE: with --select, of the points of its training the best becomes the method's model
+  if [ "$(trained "$1")" = "$R/methods/$1" ]; then return; fi
+  step "select-$1" reads $2/{forget,retain}_tune.jsonl scripts/30_generate.py eval/01_kfr_krr.py data/nli \
+    "${judge[@]}" writes "$R/methods/$1" "$R/select/$1" runs scripts/tools/choose.py --points "$R/trained/$1" \
+    --data "$2" --out "$R/methods/$1" --answers "$R/select/$1" --rates "$(rates_tried "${1%@*}")" --generate " $3" \
+    --judge " ${judge[*]@Q}"
+}
+
+rates_tried() {  # METHOD: of how many its rate is the best; 1 where another than the tuned one is given
+  local flags=() origin=() tried=${TRIED[$1]:-1}
+  flags_of "$1"
+  if [ "$(value_of --lr "${flags[@]}")" = "${LR[$1]:-}" ]; then echo "$tried"; else echo 1; fi
+}
+
 extrapolate() {  # NAME METHOD FLAGS...: goes on in the direction of a finished method
   local flags=() origin=()
   methods+=("$1") line_script[$1]=20_uipe.py line_flags[$1]=$(lines "${@:3}") goes_on[$1]=$2
@@ -308,8 +332,12 @@ flags_of() {  # METHOD: leaves in `flags` and `origin` its words and whence each
     if [ "$mode" != tune ]; then level "$tuned" ${LR[$name]:+--lr ${LR[$name]}}; fi
   fi
   level "SET[$name] of preset $preset" ${SET[$name]:-}
+  if [ -z "${goes_on[$name]:-}" ]; then level --set ${over[all]:-}; fi
   level --set ${over[$name]:-}
-  if [ -z "${goes_on[$name]:-}" ]; then level "the rehearsal" $REHEARSAL; fi
+  if [ -z "${goes_on[$name]:-}" ]; then
+    level --select ${points:+--keep $points}
+    level "the rehearsal" $REHEARSAL
+  fi
 }
 
 level() {  # ORIGIN WORDS...
@@ -360,6 +388,7 @@ check_names() {
   for name in "${!SET[@]}"; do known "SET of preset $preset: unknown method" "$name" "${methods[@]}"; done
   for name in "${!LR[@]}"; do known "$tuned: unknown method" "$name" "${methods[@]}"; done
   for name in "${!over[@]}"; do
+    if [ "$name" = all ]; then continue; fi
     known "--set: unknown method" "$name" "${methods[@]}"
     if [ "$mode" = show ] || one_of "$METHODS" "$name"; then continue; fi
     fail "--set $name: this run does not train it; its methods are $METHODS"
@@ -597,7 +626,7 @@ make_folder() {  # the run's, for this run alone: its steps hold the lock too, h
 adopt() {  # tells how the rates that tuning chose are used; those of other methods stay
   local line name=${preset} keep=() choice
   if [ -n "$tuned" ]; then while IFS= read -r line; do
-    if ! [[ $line =~ ^LR\[(.+)\]= && -f $R/tune/${BASH_REMATCH[1]}/choice.sh ]]; then keep+=("$line"); fi
+    if ! [[ $line =~ ^LR\[([^]]+)\]= && -f $R/tune/${BASH_REMATCH[1]}/choice.sh ]]; then keep+=("$line"); fi
   done <"$tuned"; fi
   { lines "${keep[@]}"; find "$R/tune" -name choice.sh -exec cat {} +; } | sed '/^$/d' >"$R/tuned.sh"
   cat "$R/tuned.sh"

@@ -542,7 +542,8 @@ def test_trials_of_a_rate_are_kept_while_their_basis_is(tmp_path, tiny, data, mi
         found = json.loads((tmp_path / "trials/tune.json").read_text())
         best = max(found["trials"], key=lambda one: (round(one["HM"], 6), -float(one["lr"])))
         assert (
-            f"LR[GA]={best['lr']}  #" in (tmp_path / "trials/choice.sh").read_text() and found["chosen"] == best["lr"]
+            f"LR[GA]={best['lr']} TRIED[GA]={len(rates)}  #" in (tmp_path / "trials/choice.sh").read_text()
+            and found["chosen"] == best["lr"]
         )
         assert [one["lr"] for one in found["trials"]] == list(rates)
         return {path.parent.name: path.stat().st_mtime_ns for path in (tmp_path / "trials").glob("*/kfr_krr.json")}

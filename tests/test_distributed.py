@@ -80,6 +80,13 @@ JOBS = {
     "sure": ("15_sure.py", *ODD, "--loss", "npo", "--percentile", 50),
     "rkld": ("18_rkld.py", *WIDE, "--retain", "gdr", "--augmented", "{augmented}"),
     "finetuned": ("02_finetune.py", *WIDE, "--forget", "forget_train.jsonl"),
+    "rmu": ("27_rmu.py", *WIDE, "--layer", 1),  # whose later blocks get no gradient
+    "full-npo": ("11_npo.py", *ODD, "--retain", "klr", "--full", "--keep", 2),
+    "full-dpo": ("13_dpo.py", *WIDE, "--retain", "none", "--full"),
+    "full-sure": ("15_sure.py", *ODD, "--percentile", 50, "--full"),
+    "full-rkld": ("18_rkld.py", *WIDE, "--augmented", "{augmented}", "--full"),
+    "full-ta": ("19_ta.py", *WIDE, "--full"),
+    "full-rmu": ("27_rmu.py", *WIDE, "--layer", 1, "--full"),
     "watched": (
         "40_in_out.py",
         *ODD,
@@ -158,6 +165,8 @@ def test_two_processes_do_what_one_does(tmp_path, tiny, data, augmented, alone, 
         assert json.loads((tmp_path / name / "training.json").read_text())["processes"] == 2
         assert len(updates(tmp_path / name)) == len(updates(alone / name)) > 4
         assert done.stderr.count(f"wrote {tmp_path / name}\n") == 1, "only the first process speaks"
+    (point,) = (tmp_path / "full-npo/points").iterdir()
+    assert_close(point, alone / "full-npo/points" / point.name)
     assert (tmp_path / "answers/forget_train.jsonl").read_text() == (alone / "answers/forget_train.jsonl").read_text()
     ours, theirs = (json.loads((folder / "watched/curve.json").read_text())["points"] for folder in (tmp_path, alone))
     assert [point["update"] for point in ours] == [point["update"] for point in theirs] == [0, 6, 12]
@@ -170,8 +179,10 @@ def test_two_processes_do_what_one_does(tmp_path, tiny, data, augmented, alone, 
     )
 
 
-def test_a_killed_pair_is_continued_by_one(tmp_path, tiny, data):
+@pytest.mark.parametrize("what", [(), ("--full",)], ids=("adapter", "all weights"))
+def test_a_killed_pair_is_continued_by_one(tmp_path, tiny, data, what):
     flags = ("--model", tiny, "--data", data, *TRAIN, *ODD, "--epochs", 8, "--checkpoint-every", 7, "--retain", "klr")
+    flags += what
     run("scripts/11_npo.py", *flags, "--out", tmp_path / "whole")
     out = ("--out", tmp_path / "killed")
     process = subprocess.Popen(

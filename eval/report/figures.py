@@ -75,6 +75,39 @@ def kfr_against_krr(rows: list[dict]) -> list[Picture]:
     ]
 
 
+def point_paths(paths: dict[str, dict], rows: list[dict]) -> list[Picture]:
+    """KFR strict against KRR along each method's training, {folder's name: see reading.read_paths}: of several seeds
+    the first.
+    """
+    shown = [(row["model"], paths[row["folder"]]) for row in rows if row.get("folder") in paths]
+    if not shown:
+        return []
+    figure, axes = pyplot().subplots(figsize=(4.4, max(5.0, 2.9 + 0.19 * -(-len(shown) // 2))))
+    _equal_means(axes)
+    for name, found in shown:
+        colour, marker, dashes = styles(rows)[name]
+        krr, kfr = ([point[key] for point in found["points"]] for key in ("KRR", "KFR_strict"))
+        axes.plot(krr, kfr, marker, linestyle=dashes, color=colour, linewidth=1.2, markersize=3.5)
+        chosen = next(point for point in found["points"] if point["update"] == found["chosen"])
+        end = {"color": colour, "markersize": 9, "markeredgecolor": INK, "label": name}
+        axes.plot(chosen["KRR"], chosen["KFR_strict"], marker, **end)
+        place = {"xytext": (6, 4), "textcoords": "offset points", "fontsize": 7.5}
+        axes.annotate(str(found["chosen"]), (chosen["KRR"], chosen["KFR_strict"]), **place)
+    axes.set(xlim=(-0.03, 1.06), xlabel="KRR on the questions to tune on →")
+    axes.set(ylim=(-0.03, 1.06), ylabel="KFR strict on the questions to tune on →")
+    figure.legend(loc="outside lower center", ncols=2)
+    return [
+        Picture(
+            figure,
+            "points.svg",
+            "KFR strict against KRR at the points of every training",
+            "Small marks are the points at which each training was judged, on the questions to tune on; the large one, "
+            "with its update number, is the one that was chosen and that the table shows. Grey lines join equal "
+            "harmonic means.",
+        )
+    ]
+
+
 def linguistic_bars(rows: list[dict]) -> list[Picture]:
     """LS of both sets, a pair of bars a model; vanilla's as lines."""
     if all(row.get("LS_F") is None and row.get("LS_R") is None for row in rows):

@@ -158,6 +158,29 @@ def read_training(run: Path | None, folders: dict[str, Path], reader: Reader) ->
     return losses, probes
 
 
+def read_paths(run: Path | None, names: Iterable[str], reader: Reader) -> dict[str, dict]:
+    """{folder's name: {"chosen": update, "criterion": its name, "budget": {"rates", "points"}, "points": [{"update",
+    "KFR", "KFR_strict", "KRR", criterion}]}} of the methods whose best point was chosen (run_all.sh --select).
+    """
+    paths = {}
+    for name in names if run else ():
+        file = run / "methods" / name / "select.json"
+        if not (found := reader.find(file, points=list, budget=dict)):
+            continue
+        criterion = found.get("criterion")
+        for at, point in enumerate(found["points"], 1):
+            for key in ("update", "KFR", "KFR_strict", "KRR", criterion):
+                if number_of(f"{file}: point {at}", point, key) is None:
+                    fail(f"{file}: point {at} lacks {key}")
+        for key in ("rates", "points"):
+            if number_of(f"{file}: budget", found["budget"], key) is None:
+                fail(f"{file}: budget lacks {key}")
+        if found.get("chosen") not in [point["update"] for point in found["points"]]:
+            fail(f"{file}: chosen must be the update of a point")
+        paths[name] = found
+    return paths
+
+
 # ---------------------------------------------------------------- first tokens
 
 
@@ -218,7 +241,7 @@ def _record_files(run, folders):
         for pattern in ("models/*/origin.json", "data/data.json", "models/*/training.json", "augmented/*.json"):
             paths += sorted(run.glob(pattern))
         for name in folders:
-            methods = [run / "methods" / name / file for file in ("training.json", "uipe.json")]
+            methods = [run / "methods" / name / file for file in ("training.json", "uipe.json", "select.json")]
             paths += [*methods, run / "answers" / name / "generation.json"]
     return [*paths, *(path for folder in folders.values() for path in sorted(folder.glob("*.json")))]
 
@@ -243,8 +266,9 @@ class Findings:
     """All that the report shows. Keys of dicts are the names of the rows shown.
 
     rows: a dict a metrics folder; tests: see comparison.compare; shown: a dict a line of the table; items: judged
-    answers; losses, probes, first_tokens: see their readers; counts: pairs of each data file; augmented: what the
-    augmented forget set consists of; published: a table of data/published.json; agreement: of the judge with readers;
+    answers; losses, probes, paths, first_tokens: see their readers; counts: pairs of each data file; augmented:
+    what the augmented forget set consists of; published: a table of data/published.json; agreement: of the judge with
+    readers;
     records: by command; files: paths of
     all that was read.
     """
@@ -255,6 +279,7 @@ class Findings:
     items: dict[str, list]
     losses: dict[str, list]
     probes: dict[str, list]
+    paths: dict[str, dict]
     first_tokens: dict
     counts: dict | None
     augmented: dict | None
@@ -278,6 +303,7 @@ def read_all(metrics: Iterable[str], run: Path | None, published: str | None) ->
     shown, by_folder = over_seeds(rows), {model.folder.name: model for model in models}
     folders = {row["model"]: by_folder[row["folder"]].folder for row in shown}
     losses, probes = read_training(run, folders, reader)
+    paths = read_paths(run, [row["model"] for row in rows], reader)
     first_tokens = read_first_tokens(folders, reader)
     counts = augmented = None
     if run and (found := reader.find(run / "data/data.json", counts=dict)):
@@ -300,6 +326,7 @@ def read_all(metrics: Iterable[str], run: Path | None, published: str | None) ->
         items=items,
         losses=losses,
         probes=probes,
+        paths=paths,
         first_tokens=first_tokens,
         counts=counts,
         augmented=augmented,

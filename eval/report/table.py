@@ -12,11 +12,45 @@ def cell_text(row: dict, key: str, form: str) -> str:
     return format(row[key], form) + (f" ± {format(row[f'{key}_sd'], form)}" if f"{key}_sd" in row else "")
 
 
-def short_table(rows: list[dict], tests: dict) -> str:
+def budget(paths: dict[str, dict]) -> str:
+    """How the methods' points were chosen and of how many, in two sentences.
+
+    Args:
+        paths: see reading.read_paths.
+    """
+    groups = {}
+    for name, found in paths.items():
+        groups.setdefault((found["budget"]["rates"], found["budget"]["points"]), []).append(name)
+    text = lambda rates, points: f"{rates} rate{'s' * (rates != 1)} × {points} point{'s' * (points != 1)}"
+    largest = max(groups, key=lambda group: len(groups[group]))
+    others = [f"; {text(*group)} for {', '.join(names)}" for group, names in groups.items() if group != largest]
+    chosen = " and ".join(dict.fromkeys(found["criterion"].replace("_", " ") for found in paths.values()))
+    return (
+        f"Each method is at the point of its training with the best {chosen} on the questions to tune on (HM strict: "
+        f"harmonic mean of KFR strict and KRR). Budget: {text(*largest)} a method{''.join(others)}."
+    )
+
+
+def points_section(paths: dict[str, dict]) -> list[Part]:
+    """Every point that the choice was among, a row each."""
+    body = []
+    for name, found in paths.items():
+        for point in found["points"]:
+            chosen, end = point["update"] == found["chosen"], found["points"][-1]["update"]
+            numbers = [point[key] for key in ("KFR", "KFR_strict", "KRR", found["criterion"])]
+            cells = [Cell(format(number, ".2f"), number, mark="best" if chosen else "") for number in numbers]
+            body.append(
+                [name, Cell(f"{point['update']} of {end}", point["update"]), *cells, "chosen" if chosen else ""]
+            )
+    header = ["model", "update", "KFR", "KFR strict", "KRR", "HM strict", "chosen"]
+    return [table(budget(paths), header, body)] if body else []
+
+
+def short_table(rows: list[dict], tests: dict, paths: dict[str, dict] | None = None) -> str:
     """The table alone, in Markdown; in bold the unlearned models that no test tells apart from the best.
 
     Args:
-        tests: what `comparison.compare` found.
+        tests: what `comparison.compare` found. paths: see reading.read_paths.
     """
     best = {key: comparison.best(rows, key, p_values) for key, p_values in tests.items()}
     headings = [column.heading for column in COLUMNS]
@@ -30,10 +64,11 @@ def short_table(rows: list[dict], tests: dict) -> str:
     notes = "; ".join(f"{column.heading.rstrip(' ↑↓')}: {column.meaning}" for column in COLUMNS)
     holm = f"(p ≥ {comparison.LEVEL} after Holm's correction)"
     bold = f"Bold: unlearned models that no paired test tells apart from the highest {holm}"
-    return "\n".join(lines) + f"\n\n{notes}. {bold}. F: forget set, R: retain set.\n"
+    foot = f" {budget(paths)}" if paths else ""
+    return "\n".join(lines) + f"\n\n{notes}. {bold}. F: forget set, R: retain set.{foot}\n"
 
 
-def table_section(rows: list[dict], tests: dict) -> list[Part]:
+def table_section(rows: list[dict], tests: dict, paths: dict[str, dict] | None = None) -> list[Part]:
     """The table with every column that any model has, what the columns mean, and which differences hold."""
     columns = [column for column in ALL if any(row.get(column.key) is not None for row in rows)]
     best = {key: comparison.best(rows, key, p_values) for key, p_values in tests.items()}
@@ -51,7 +86,7 @@ def table_section(rows: list[dict], tests: dict) -> list[Part]:
         "A row a model. Arrows say which way is better. Best, in KFR, KFR strict, KRR and HM: the unlearned models "
         "(so without vanilla, before unlearning, and retrained, made again without the forget set) that no paired "
         "test tells apart from the highest. Brackets: interval that holds the true share in 95 of 100 repetitions, "
-        f"other questions being asked.{spread}"
+        f"other questions being asked.{spread}" + (f" {budget(paths)}" if paths else "")
     )
     header = ["model", *((column.heading, column.meaning) for column in columns)]
     meanings = table(

@@ -137,16 +137,22 @@ COMMON = {
     "accumulation": Flag(1, "forward passes to one update", count),
     "warmup": Flag(0.1, "share of the updates in which the rate rises; then it falls linearly to 0", share),
     "clip": Flag(1.0, "largest gradient norm", positive),
+    "full": Flag(False, "train all weights, not a LoRA adapter; the three LoRA flags then say nothing"),
     "lora_r": Flag(8, "LoRA rank", count),
     "lora_alpha": Flag(16, "LoRA alpha", positive),
     "lora_dropout": Flag(0.1, "LoRA dropout", share),
     "max_length": Flag(512, "tokens kept of question and answer", count),
     "dtype": Flag(
         "auto",
-        "frozen weights: bfloat16, float16, float32; auto: bfloat16 where the processor computes in it and --model "
-        "is no adapter",
+        "weights: bfloat16, float16, float32; auto: bfloat16 where the processor computes in it and --model is no "
+        "adapter. With --full the optimiser keeps float32 copies of 16-bit ones",
     ),
     "checkpoint_every": Flag(20, "updates between checkpoints", count),
+    "keep": Flag(
+        0,
+        "models kept on the way, evenly apart, the last being the finished one: the others are in OUT/points/UPDATE",
+        count_or_none,
+    ),
     "probes": Flag(
         4,
         "times that the NLL of a few validation pairs is taken on the way, for the report's curves; 0: never",

@@ -2,12 +2,9 @@
 compared.
 """
 
-import contextlib
-
-from lib import parallel
-from lib.files import fail, progress
+from lib.files import progress
 from lib.models import encode_pairs
-from lib.reference import FrozenModel
+from lib.reference import FrozenModel, block_states
 
 import torch
 import torch.nn.functional as F
@@ -51,10 +48,6 @@ def nll(model, batch):
     return -batch.token_mean(answer_logprob(model, batch))
 
 
-class _Reached(Exception):
-    """The block whose states are wanted has been computed."""
-
-
 def answer_states(model, batch, block):
     """Hidden states after a block at the answer tokens: (answer tokens, hidden), float32. Later blocks are not
     computed.
@@ -62,27 +55,9 @@ def answer_states(model, batch, block):
     Args:
         block: its number, from 1.
     """
-    stacks = (part for part in model.modules() if isinstance(part, torch.nn.ModuleList))
-    blocks = next((part for part in stacks if len(part) == model.config.num_hidden_layers), None)
-    if blocks is None or block > len(blocks):
-        fail(
-            f"{model.config.model_type} has no block {block}: "
-            + (f"it has {len(blocks)}" if blocks else "its blocks were not found")
-        )
-    seen = []
-
-    def keep(_, __, output):
-        seen.append(output[0] if isinstance(output, tuple) else output)
-        if not parallel.sharded(model):  # all processes must leave every layer in order
-            raise _Reached
-
-    hook = blocks[block - 1].register_forward_hook(keep)
-    try:
-        with contextlib.suppress(_Reached):
-            model(input_ids=batch.input_ids, use_cache=False)
-    finally:
-        hook.remove()
-    return seen[0][batch.answer].float()
+    if isinstance(model, FrozenModel):
+        return model.answer_states(batch, block)
+    return block_states(model, batch.input_ids, block)[batch.answer].float()
 
 
 # ---------------------------------------------------------------- of a list of pairs

@@ -2,12 +2,13 @@
 
     torchrun --nproc_per_node=4 scripts/10_ga.py --model ... --out ...
 
-Each process computes its share of the rows of every accumulated batch. Only the adapter is trained, so what they
+Each process computes its share of the rows of every accumulated batch. Where only the adapter is trained, what they
 exchange is small: its gradients and the loss, summed once an update (all_reduce); the update is then the one that a
 process alone would make. DistributedDataParallel would average, at every backward pass, and cannot keep the two
 gradients of SURE and MemFlex apart. A model too large for one GPU is shared out by FSDP2
-(torch.distributed.fsdp.fully_shard): a process keeps its part of every layer's frozen weights and gathers a layer
-while it computes. The adapter, the embeddings and the output layer stay whole in each.
+(torch.distributed.fsdp.fully_shard): a process keeps its part of every layer's weights and gathers a layer while it
+computes; where all weights are trained, it sums a layer's gradients in the backward pass and keeps its part of them
+too. The adapter, the embeddings and the output layer stay whole in each.
 """
 
 import os
@@ -18,7 +19,10 @@ from lib.files import fail
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+MESSAGE = 2**26  # numbers summed at once: all gradients of an adapter, a few matrices of a model
 
 
 def _number(name, default=None):
@@ -62,11 +66,15 @@ def say(text, file=None):
         print(text, file=file or sys.stderr)
 
 
-def place(model, device, shard="ddp"):
+def place(model, device, shard="ddp", full=False):
     """Puts a model from host memory on the device: whole, or with several processes and --shard fsdp, this one's part
     of it.
+
+    Args:
+        full: all its weights are to be trained: with gradients, Adam's moments and float32 copies.
     """
-    size = sum(parameter.nbytes for parameter in model.parameters())
+    weights = list(model.parameters())
+    size = sum(one.numel() * (20 if one.element_size() < 4 else 16) if full else one.nbytes for one in weights)
     fits = device.type == "cpu" or size <= 0.6 * torch.cuda.get_device_properties(device).total_memory
     if dist.is_initialized() and (shard == "fsdp" or shard == "auto" and not fits and count > 1):
         causal, mesh = (
@@ -74,8 +82,12 @@ def place(model, device, shard="ddp"):
             init_device_mesh(device.type, (count,)),
         )
         adapter = {parameter for name, parameter in model.named_parameters() if "lora_" in name}
+        policy = MixedPrecisionPolicy(reduce_dtype=torch.float32 if full else None)
         for layer in [module for module in causal.modules() if type(module).__name__ in causal._no_split_modules]:
-            fully_shard(layer, mesh=mesh, ignored_params=adapter)  # moves one layer to the device and keeps its part
+            # moves one layer to the device and keeps its part
+            fully_shard(layer, mesh=mesh, ignored_params=adapter, mp_policy=policy)
+            layer.set_force_sum_reduction_for_comms(True)
+            layer.set_gradient_divide_factor(1.0)  # gradients of parts of one mean: they add up
         fully_shard(
             causal.get_decoder(), mesh=mesh, ignored_params=set(model.parameters())
         )  # none of its own: it leads its layers
@@ -87,13 +99,44 @@ def sharded(model):
     return any(isinstance(module, FSDPModule) for module in model.modules())
 
 
+def shared_out(tensor):
+    """Does each process hold only a part of it?"""
+    return isinstance(tensor, DTensor)
+
+
+def part(tensor):
+    """What this process holds of a tensor: its part, or all of it."""
+    return tensor.to_local() if shared_out(tensor) else tensor
+
+
+def whole(part, like):
+    """All of a tensor that is shared out as `like` is, from each process's part; all take part at the same time."""
+    if not shared_out(like):
+        return part
+    sizes = {"shape": like.shape, "stride": like.stride()}
+    return DTensor.from_local(part, like.device_mesh, like.placements, **sizes).full_tensor()
+
+
+def own_part(tensor, like):
+    """This process's part of a whole tensor that every process has, shared out as `like` is."""
+    if not shared_out(like):
+        return tensor
+    return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None).to_local()
+
+
 def add_up(tensors):
-    """Replaces each of a list of tensors by its sum over all processes, in one message."""
-    if count > 1:
-        whole = torch.cat([tensor.flatten() for tensor in tensors])
-        dist.all_reduce(whole)
-        for tensor, part in zip(tensors, whole.split([tensor.numel() for tensor in tensors]), strict=True):
-            tensor.copy_(part.view_as(tensor))
+    """Replaces each of a list of tensors by its sum over all processes, in messages of about MESSAGE numbers."""
+    while count > 1 and tensors:
+        some = [tensors[0]]
+        for tensor in tensors[1:]:
+            if sum(one.numel() for one in some) + tensor.numel() > MESSAGE:
+                break
+            some.append(tensor)
+        tensors = tensors[len(some) :]
+        numbers = torch.cat([tensor.flatten() for tensor in some])
+        dist.all_reduce(numbers)
+        for tensor, summed in zip(some, numbers.split([tensor.numel() for tensor in some]), strict=True):
+            tensor.copy_(summed.view_as(tensor))
 
 
 def gathered(found):

@@ -1,4 +1,4 @@
-"""One training run: model and batches, the optimiser, checkpoints, the finished folder.
+"""One training run: model and batches, the optimiser, checkpoints, points kept on the way, the finished folder.
 
 A method script keeps its loop and its loss in sight and calls `start` (model and batches), `trainer.update` (after the
 backward pass) and `trainer.finish` (the model folder).
@@ -39,7 +39,7 @@ from peft import LoraConfig, get_peft_model
 
 
 def start(args, *columns, retain=(), files=()):
-    """Loads the model, puts a fresh LoRA adapter on it and prepares the batches.
+    """Loads the model, puts a fresh LoRA adapter on it (not with --full) and prepares the batches.
 
     Args:
         columns: lists of pairs to train on in place of the forget file's, row by row beside each other: chosen and
@@ -59,8 +59,8 @@ def start(args, *columns, retain=(), files=()):
     if not retain and getattr(args, "retain", "none") != "none":
         files.append(data_file(args, args.retain_data))
         retain = (read_pairs(files[-1]),)
-    model, tokenizer = _adapted(args)
-    model = parallel.place(model, pick_device(), args.shard)
+    model, tokenizer = _beginning(args)
+    model = parallel.place(model, pick_device(), args.shard, args.full)
     cut = {}
 
     def rows(columns, name):
@@ -83,7 +83,8 @@ def start(args, *columns, retain=(), files=()):
         sets.append([whole_row(row) for row in sets[-1]])
     if parallel.sharded(model):  # all processes must remember at the same time
         sets = [[row for rows in sets for row in rows]]
-    model.frozen = FrozenModel(model, sets)
+    load = lambda folder: parallel.place(read_model(folder, _dtype(args))[0], pick_device(), args.shard)
+    model.frozen = FrozenModel(model, sets, *((load, {None: args.model}) if args.full else ()))
     return model, trainer
 
 
@@ -94,12 +95,14 @@ def _dtype(args):
     return "float32" if args.dtype == "auto" and Path(args.model, "adapter_config.json").is_file() else args.dtype
 
 
-def _adapted(args):
-    """(the model that training starts from with a fresh LoRA adapter, in host memory; tokenizer)."""
+def _beginning(args):
+    """(the model that training starts from, in host memory, with a fresh LoRA adapter unless --full; tokenizer)."""
     torch.manual_seed(args.seed)
     model, tokenizer = read_model(args.model, _dtype(args))
     if hasattr(model, "peft_config"):  # an unlearned model is unlearned further: its adapter joins the weights
         model = model.merge_and_unload()
+    if args.full:
+        return model.requires_grad_(True), tokenizer
     settings = LoraConfig(
         r=args.lora_r,
         lora_alpha=args.lora_alpha,
@@ -117,7 +120,22 @@ def _adapted(args):
             f"{args.model}: its experts are trained without dropout, as peft knows none there (--lora-dropout 0)"
         )
         args.lora_dropout = 0.0  # Mixtral's; the record says so
-        return _adapted(args)
+        return _beginning(args)
+
+
+def _beginning_again(args):
+    """The same model once more, in a training that goes on: its draws are not that training's."""
+    with torch.random.fork_rng(range(torch.cuda.device_count())):
+        return _beginning(args)[0]
+
+
+def _moved(weight):
+    """What the optimiser moves for a weight of the model: itself; or a float32 copy of one in 16 bits, which would
+    round small updates away, and this process's part of one that is shared out.
+    """
+    if weight.dtype == torch.float32 and not parallel.shared_out(weight):
+        return weight
+    return torch.nn.Parameter(parallel.part(weight.detach()).float())  # of a part in float32: the same memory
 
 
 def refusals(pairs, seed):
@@ -147,13 +165,16 @@ class Trainer:
         self.out, self.partial = Path(args.out), Path(f"{Path(args.out)}.partial")  # --out may end in a slash
         size = args.batch * args.accumulation
         self.steps = max(1, round(args.epochs * math.ceil(len(self.forget) / size)))
-        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.parameters = [_moved(weight) for weight in self.trained]
+        self.shared = any(map(parallel.shared_out, self.trained))  # so that all processes must write together
         self.optimizer = torch.optim.Adam(self.parameters, lr=args.lr)
         warm = max(1, round(args.warmup * self.steps))
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: min((step + 1) / warm, (self.steps - step) / max(1, self.steps - warm + 1))
         )
         self.done, self.log, self.probes, self.loss, self.waiting = 0, [], [], 0.0, 0
+        self.points = {round(self.steps * at / args.keep) for at in range(1, args.keep)} - {0, self.steps}
         self.kept = {}  # what a method that adapts itself must find again when it is continued: texts and numbers
         self.began = STARTED
         self.apart = None  # gradients of several losses, for `combine`
@@ -239,8 +260,12 @@ class Trainer:
         try:
             self.done, self.log, self.probes, self.kept = (state[name] for name in ("step", "log", "probes", "kept"))
             self.began -= state["seconds"]
-            for parameter, value in zip(self.parameters, state["parameters"], strict=True):
-                parameter.data.copy_(value)
+            for parameter, value, weight in zip(self.parameters, state["parameters"], self.trained, strict=True):
+                parameter.data.copy_(parallel.own_part(value, weight))
+            self._to_model()
+            for at, moments in state["optimizer"]["state"].items() if self.shared else ():
+                for name, value in moments.items():
+                    moments[name] = parallel.own_part(value, self.trained[at]) if value.dim() else value
             self.optimizer.load_state_dict(state["optimizer"])
             self.schedule.load_state_dict(state["schedule"])
             torch.set_rng_state(state["rng"])
@@ -250,8 +275,22 @@ class Trainer:
             fail(f"{checkpoint}: cannot be read ({type(error).__name__}): delete it to start again")
         parallel.say(f"continuing at update {self.done} of {self.steps}")
 
+    def _whole(self, tensors):
+        """Tensors, one for each trained weight, whole and in host memory: in the first process; all take part."""
+        found = []
+        for tensor, weight in zip(tensors, self.trained, strict=True):
+            tensor = parallel.whole(tensor.detach(), weight)
+            found.append(tensor.cpu() if parallel.first else None)
+        return found
+
     def _checkpoint(self):
         begin_folder(self.partial)
+        parameters, optimizer = self._whole(self.parameters), self.optimizer.state_dict()
+        for at, moments in optimizer["state"].items() if self.shared else ():
+            whole = lambda value, at=at: parallel.whole(value, self.trained[at]).cpu() if value.dim() else value
+            optimizer["state"][at] = {name: whole(value) for name, value in moments.items()}
+        if not parallel.first:
+            return
         state = {
             "settings": self.settings,
             "step": self.done,
@@ -260,8 +299,8 @@ class Trainer:
             "probes": self.probes,
             "rng": torch.get_rng_state(),
             "seconds": time.time() - self.began,
-            "parameters": [parameter.detach().cpu() for parameter in self.parameters],
-            "optimizer": self.optimizer.state_dict(),
+            "parameters": parameters,
+            "optimizer": optimizer,
             "schedule": self.schedule.state_dict(),
         }
         if torch.cuda.is_available():
@@ -310,9 +349,39 @@ class Trainer:
         """The gradients of the backward passes since the last update, one for each trained matrix; they no longer
         count.
         """
-        taken = [torch.zeros_like(one) if one.grad is None else one.grad for one in self.parameters]
-        self.optimizer.zero_grad(set_to_none=True)
+        taken = [(torch.zeros_like(one) if one.grad is None else one.grad).float() for one in self.trained]
+        for one in self.trained:
+            one.grad = None
         return taken
+
+    def _collect(self):
+        """Hands the gradients of a backward pass over to what the optimiser moves, where that is not the weights."""
+        for weight, moved in zip(self.trained, self.parameters, strict=True):
+            if moved is not weight and weight.grad is not None:
+                gradient, weight.grad = parallel.part(weight.grad).float(), None
+                moved.grad = gradient if moved.grad is None else moved.grad.add_(gradient)
+
+    def _to_model(self):
+        """Writes what the optimiser has moved into the model's weights, where it is not the same memory."""
+        with torch.no_grad():
+            for weight, moved in zip(self.trained, self.parameters, strict=True):
+                if moved.dtype != weight.dtype:
+                    parallel.part(weight.detach()).copy_(moved)
+
+    def _clip(self):
+        """Shortens the gradients to --clip; returns the norm that they had."""
+        if not self.shared:
+            return torch.nn.utils.clip_grad_norm_(self.parameters, self.args.clip)
+        squares = torch.zeros(2, device=self.parameters[0].device)  # of what is whole here, of what is shared out
+        gradients = [(moved.grad, parallel.shared_out(weight)) for weight, moved in zip(self.trained, self.parameters)]
+        gradients = [(gradient, shared) for gradient, shared in gradients if gradient is not None]
+        for gradient, shared in gradients:
+            squares[int(shared)] += gradient.norm() ** 2
+        parallel.add_up([squares[1:]])
+        norm = squares.sum().sqrt()
+        for gradient, _ in gradients:
+            gradient.mul_((self.args.clip / (norm + 1e-6)).clamp(max=1.0))
+        return norm
 
     def summed(self, value):
         """A number's sum over all processes."""
@@ -341,17 +410,23 @@ class Trainer:
                     for both in zip(self.apart, apart, strict=True)
                 ]
             )
+        self._collect()
         self.loss, self.waiting = self.loss + loss, self.waiting - 1
         if self.waiting:
             return
         self.loss = self.summed(self.loss)
         for gradients in self.apart or [[parameter.grad for parameter in self.parameters]]:
-            parallel.add_up(gradients)
+            both = zip(gradients, self.trained, strict=True)  # of what is shared out the backward pass has summed them
+            parallel.add_up([one for one, weight in both if one is not None and not parallel.shared_out(weight)])
         if combine is not None:
-            for parameter, gradient in zip(self.parameters, combine(*self.apart), strict=True):
-                parameter.grad = gradient
+            apart = [
+                [parallel.whole(parallel.part(one), weight) for one, weight in zip(gradients, self.trained)]
+                for gradients in self.apart
+            ]
+            for weight, moved, one in zip(self.trained, self.parameters, combine(*apart), strict=True):
+                moved.grad = parallel.own_part(one, weight)
             self.apart = None
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.args.clip)
+        norm = self._clip()
         self.log.append(
             {
                 "update": self.done + 1,
@@ -361,6 +436,7 @@ class Trainer:
             }
         )
         self.optimizer.step()
+        self._to_model()
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.done += 1
@@ -368,32 +444,77 @@ class Trainer:
         self.bar.update()
         self.loss = 0.0
         self.probe()
-        if parallel.first and self.done % self.args.checkpoint_every == 0 and self.done < self.steps:
+        writes = parallel.first or self.shared
+        if writes and self.done in self.points:
+            self._keep()
+        if writes and self.done % self.args.checkpoint_every == 0 and self.done < self.steps:
             self._checkpoint()
 
+    def scale_change(self, factor):
+        """Multiplies by a factor what training has changed: θ = θ_start + factor·(θ - θ_start)."""
+        if not self.args.full:
+            lora.scale_adapter(self.model, factor)
+            return
+        start = parallel.place(_beginning_again(self.args), pick_device(), self.args.shard, True)
+        with torch.no_grad():
+            for moved, weight in zip(self.parameters, start.parameters(), strict=True):
+                weight = parallel.part(weight).float()
+                moved.copy_(weight + factor * (moved - weight))
+        self._to_model()
+
+    def _to_write(self, merge, values=None):
+        """The model as its folder is to hold it.
+
+        Args:
+            merge: with the adapter in the weights. values: None, and then the model in training is used up where it
+            must be merged; or the trained weights, which are put into a model that is read again.
+        """
+        model = self.model
+        if values is not None:
+            model = _beginning_again(self.args)
+            weights = [one for one in model.parameters() if one.requires_grad]
+            for weight, value in zip(weights, values, strict=True):
+                weight.data.copy_(value)
+        if merge:  # added in float32, then rounded once to the type of the frozen weights
+            model = model.float().merge_and_unload().to(pick_dtype(_dtype(self.args)))
+        return model
+
+    def _write(self, folder, model, merged):
+        """Fills a folder that is being made: model, tokenizer, record."""
+        save_model(model, self.tokenizer, folder)
+        found = {**self.record, "seconds": round(time.time() - self.began, 1)}
+        if not merged:
+            found["base"] = "adapter_config.json names the base model by its full path (base_model_name_or_path)"
+        write_json(folder / "training.json", {**found, "updates": self.log, "probes": self.probes})
+
+    def _merges(self, merge=False):
+        """Must the adapter join the weights? One stands on the weights that it was trained on, which are on disk."""
+        return not self.args.full and (merge or Path(self.args.model, "adapter_config.json").is_file())
+
+    def _keep(self):
+        """Writes the model as it is now to points/UPDATE of the folder: a model folder of its own."""
+        merge = self._merges()
+        values = self._whole(map(parallel.part, self.trained)) if self.shared or merge else None
+        if not parallel.first:
+            return
+        folder = self.partial / "points" / str(self.done)
+        begin_folder(self.partial)
+        partial = begin_folder(folder.with_name(f"{self.done}.partial"), empty=True)
+        self._write(partial, self._to_write(merge, values), merge or self.args.full)
+        replace_folder(partial, folder)
+
     def finish(self, merge=False):
-        """Writes the model folder: the adapter, or with `merge` full weights; then puts it in place under its name."""
+        """Writes the model folder: the adapter, or with `merge` or --full full weights; then puts it in place under
+        its name.
+        """
+        merge = self._merges(merge)
+        again = self.shared or merge and parallel.sharded(self.model)  # the frozen weights are those on disk
+        values = self._whole(map(parallel.part, self.trained)) if again else None
         parallel.end()
         if not parallel.first:
             return
         begin_folder(self.partial)
-        model = self.model
-        merge = (
-            merge or Path(self.args.model, "adapter_config.json").is_file()
-        )  # an adapter stands on the weights that it was trained on
-        if merge and parallel.sharded(model):  # the frozen weights are those on disk: read whole once more
-            model, _ = _adapted(self.args)
-            for parameter, trained in zip(
-                (one for one in model.parameters() if one.requires_grad), self.parameters, strict=True
-            ):
-                parameter.data.copy_(trained)
-        if merge:  # added in float32, then rounded once to the type of the frozen weights
-            model = model.float().merge_and_unload().to(pick_dtype(_dtype(self.args)))
-        save_model(model, self.tokenizer, self.partial)
-        self.record["seconds"] = round(time.time() - self.began, 1)
-        if not merge:
-            self.record["base"] = "adapter_config.json names the base model by its full path (base_model_name_or_path)"
-        write_json(self.partial / "training.json", {**self.record, "updates": self.log, "probes": self.probes})
+        self._write(self.partial, self._to_write(merge, values), merge or self.args.full)
         for name in (
             "checkpoint.pt",
             "checkpoint.tmp",

@@ -1,5 +1,5 @@
 # TOFU forget10 on Llama-3.2-1B-Instruct as in open-unlearning's reproduction page: its published vanilla and retrained
-# models, prompt format, rates and batches. It trains all weights; here LoRA. Needs a GPU and a hub.
+# models, prompt format, rates and batches, and all weights trained. Needs a GPU and a hub.
 . scripts/presets/knowundo-llama2.sh
 MODEL=meta-llama/Llama-3.2-1B-Instruct
 TEMPLATE=open-unlearning
@@ -10,10 +10,10 @@ DATA_FLAGS="--split forget10"
 METHODS="GA GA+GDR NPO+GDR DPO+GDR SimNPO+GDR RMU ReLearn"
 METRICS="tofu memorization"
 SET=() JUDGE= EMBEDDING=minilm
-BASELINE="--lr 1e-5 --epochs 10 --batch 8 --accumulation 4"   # 32, as published
+BASELINE="--full --lr 1e-5 --epochs 10 --batch 8 --accumulation 4"   # 32, as published
 SET[DPO+GDR]="--scale 2/beta"
 SET[ReLearn]="--epochs 2"   # not published
-AUGMENTED=$BASELINE
+AUGMENTED=${BASELINE#--full }   # an adapter: three of RKLD's models are one set of weights
 FINETUNE="--lr 1e-5 --epochs 5 --batch 8 --accumulation 4"    # only with --vanilla none or --retrained none
 GENERATE="--max-new-tokens 200"
 TOFU_FLAGS="--geometric"   # geometric means in utility's truth ratios too

@@ -10,12 +10,15 @@ or downloaded, and nothing but Python's standard library is needed. Estimates:
   hours    the longer of two: the work at --tflops, and reading the weights once for each pass at --bandwidth (which is
   what small
            batches and generation wait for); without loading models, and as if every answer had --max-new-tokens
-  memory   weights 2 bytes; each LoRA weight 16 (float32: itself, its gradient, Adam's two moments); for a token of the
+  memory   weights 2 bytes; each LoRA weight 16 (float32: itself, its gradient, Adam's two moments); with --full each
+           weight 20 (16 in float32: itself, its gradient, in float32 a copy and the sum of its gradients, Adam's two
+           moments) and the vanilla model's output layer once more where a method looks at that; for a token of the
   longest
            forward pass what autograd keeps (68 bytes × hidden size × layers, 100 with LoRA dropout; Gemma-2 100 and
            140), for an
            answer token 14 × vocabulary; merging weights 4; generation its key-value cache; 10^9 bytes are a GB
   tokens   4 characters each
+  disk     models kept by --keep: an adapter's weights 4 bytes each, with --full the model's in the type that it has
 """
 
 import argparse
@@ -143,7 +146,13 @@ HUB = {  # the published sets' sizes and lengths, counted on copies of them
         for split, forget in (("forget01", 40), ("forget05", 200), ("forget10", 400))
     },
 }
-REFERENCES = {"11_npo.py": 1, "13_dpo.py": 1, "18_rkld.py": 2}  # frozen models that see the forget set
+REFERENCES = {
+    "11_npo.py": 1,
+    "13_dpo.py": 1,
+    "18_rkld.py": 2,
+    "22_altpo.py": 1,
+    "23_undial.py": 1,
+}  # frozen models that see the forget set
 
 
 # ---------------------------------------------------------------- a script's flags
@@ -268,6 +277,8 @@ class Plan:
 
     def __init__(self, params):
         self.params, self.pairs, self.shape, self.hub = params, {}, None, {}
+        self.points, self.disk = {}, 0.0  # models kept, by the training's folder; bytes of them all
+        self.full = set()  # folders of models whose weights were all trained
 
     def step(self, script, args):
         """One step → what it takes: dict with text for `model` and `data`, and `updates`, `tokens`, `memory` (bytes),
@@ -279,6 +290,7 @@ class Plan:
             "03_augment.py": self.augment,
             "04_invert.py": self.invert,
             "20_uipe.py": self.uipe,
+            "choose.py": self.choose,
             "30_generate.py": self.generate,
             "04_memorization.py": self.memorization,
             "03_tofu.py": self.tofu,
@@ -371,9 +383,7 @@ class Plan:
         return {"data": f"{forget.count} → {args['count']} inverted facts each"}
 
     def train(self, script, args):
-        """LoRA training: the updates of unlearn.py's Trainer, every forget and retain row forward and back, frozen
-        models once.
-        """
+        """Training: the updates of lib/trainer.py, every forget and retain row forward and back, frozen models once."""
         shape, name = self.shape, Path(args["forget"]).stem
         if script == "02_finetune.py" and args["without_forget"]:
             name = "full_without_forget"
@@ -403,24 +413,36 @@ class Plan:
         )
         answers = min(args["batch"], rows) * sum(pairs.answer / CHARACTERS for pairs in columns + retain)
         wide = 4 if args["dtype"] == "float32" else 2
+        if args["full"]:
+            trained = (16 if wide == 4 else 20) * shape.weights
+            trained += wide * shape.vocabulary * shape.hidden * bool(frozen)
+        else:
+            trained = wide * shape.weights + 16 * shape.adapter(args["lora_r"])
         memory = (
-            wide * shape.weights
-            + 16 * shape.adapter(args["lora_r"])
+            trained
             + LOGITS * answers * shape.vocabulary
-            + shape.kept[args["lora_dropout"] > 0] * longest * shape.hidden * shape.layers
+            + shape.kept[args["lora_dropout"] > 0 and not args["full"]] * longest * shape.hidden * shape.layers
         )
-        if script == "02_finetune.py" and not args["adapter"]:
+        if script == "02_finetune.py" and not args["adapter"] and not args["full"]:
             memory = max(memory, 4 * shape.weights + 16 * shape.adapter(args["lora_r"]))
         text = f"{rows} {name.removesuffix('_train') if script != '17_meow.py' else 'inverted'}" + (
             f" + {retain[0].count} retain" if retain else ""
         )
+        if args["keep"] > 1 and script != "19_ta.py":
+            size = wide * shape.weights if args["full"] else 4 * shape.adapter(args["lora_r"])
+            self.points[args["out"]] = min(args["keep"], updates)
+            self.disk += (args["keep"] - 1) * size
+            text += f", keeps {args['keep']} points, {(args['keep'] - 1) * size / 1e9:.2g} GB"
+        if args["full"]:
+            text += ", all weights"
+            self.full.add(args["out"])
         return {
             "model": Path(args["model"]).name,
             "data": text,
             "updates": updates,
             "tokens": tokens,
             "memory": memory,
-            "flops": shape.weights * (4 * tokens + 2 * frozen),
+            "flops": shape.weights * ((6 if args["full"] else 4) * tokens + 2 * frozen),
             "reads": 2 * math.ceil(seen / args["batch"]) * len(columns + retain),
         }
 
@@ -433,7 +455,7 @@ class Plan:
             "model": Path(args["model"]).name,
             "data": f"{retain.count} retain_tune × {times}",
             "tokens": tokens,
-            "memory": 2 * self.shape.weights
+            "memory": (6 if args["model"] in self.full else 2) * self.shape.weights
             + LOGITS * args["batch"] * retain.answer / CHARACTERS * self.shape.vocabulary,
             "flops": 2 * self.shape.weights * tokens,
             "reads": times * math.ceil(retain.count / args["batch"]),
@@ -453,10 +475,12 @@ class Plan:
         }
 
     def generate(self, args):
-        paths = several(args["questions"])
+        paths, models = several(args["questions"]), several(args["model"])
         asked, new = [self.find(args, path) for path in paths], args["max_new_tokens"]
-        for path, pairs in zip(paths, asked):
-            self.pairs[f"{args['out']}/{Path(path).name}"] = Pairs(
+        for out, path, pairs in (
+            (out, path, pairs) for out in several(args["out"]) for path, pairs in zip(paths, asked)
+        ):
+            self.pairs[f"{out}/{Path(path).name}"] = Pairs(
                 pairs.count * args["samples"], pairs.question, new * CHARACTERS, pairs.longest
             )
         questions, samples = sum(pairs.count for pairs in asked), args["samples"]
@@ -464,14 +488,30 @@ class Plan:
             f"{pairs.count} {Path(path).stem}" for path, pairs in zip(paths, asked)
         ) + f", {samples} answers each" * (samples > 1)
         return self.written(
-            args["model"],
+            self.named(models),
             text,
-            questions * samples,
+            len(models) * questions * samples,
             sum(pairs.count * pairs.question for pairs in asked) / questions / CHARACTERS,
             new,
             args["batch"],
             max(pairs.longest for pairs in asked) / CHARACTERS,
         )
+
+    def choose(self, args):
+        """Every point of a training is asked the questions to tune on; what 30_generate.py's flags say counts."""
+        models = self.points.get(args["points"], 1)
+        self.full |= {args["out"]} if args["points"] in self.full else set()
+        asked = {side: self.find(args, f"{side}_tune.jsonl") for side in ("forget", "retain")}
+        words = [*args["generate"].split(), "--model", args["points"], "--out", args["answers"], "--questions"]
+        how = flags(
+            REPOSITORY / "scripts/30_generate.py", [*words, *(f"{args['data']}/{side}_tune.jsonl" for side in asked)]
+        )
+        prompts = models * how["samples"] * sum(pairs.count for pairs in asked.values())
+        text = f"{models} points × {' + '.join(f'{pairs.count} {side}_tune' for side, pairs in asked.items())}"
+        length = sum(pairs.count * pairs.question for pairs in asked.values())
+        length /= CHARACTERS * sum(pairs.count for pairs in asked.values())
+        longest = max(pairs.longest for pairs in asked.values()) / CHARACTERS
+        return self.written(args["points"], text, prompts, length, how["max_new_tokens"], how["batch"], longest)
 
     def tofu(self, args):
         """Probabilities of the answer, its paraphrase and five false ones, and a greedy answer, of every row."""
@@ -633,6 +673,7 @@ if __name__ == "__main__":
         f"\nHours on one GPU that sustains {args.tflops:g} TFLOP/s and reads {args.bandwidth:g} TB/s; GPU GB with "
         f"weights in bfloat16. An estimate, "
         "by the rules\nthat `python scripts/tools/plan.py --help` gives; steps that are done already are counted too."
+        + (f"\nDisk for the points kept on the way of all trainings: {plan.disk / 1e9:.2g} GB." if plan.disk else "")
         + (f"\nNot estimated: {', '.join(unknown)}." if unknown else "")
         + "".join(
             f"\nFrom the hub: {name}, revision {revision or 'main (pin with --revision)'}."

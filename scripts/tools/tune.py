@@ -1,37 +1,25 @@
 """Chooses a method's learning rate: trains it at every rate of a grid, asks each model the questions to tune on, keeps
 the best HM.
 
-HM is the harmonic mean of KFR and KRR on forget_tune and retain_tune; with equal HM the lower rate wins. Every method
-gets the same grid. A finished trial is repeated only if its command, data, models or scripts have changed. The choice
-is left as tune.json, and as a line LR[name]=rate in choice.sh. Everything after -- is the method's own command:
+HM is the harmonic mean of KFR and KRR on forget_tune and retain_tune; with equal HM the lower rate wins. Where the
+command has --keep K, each rate is tried at K points of its training and judged by its best, as choose.py takes it: by
+the harmonic mean of KFR_strict and KRR. Every method gets the same grid. A finished trial is repeated only if its
+command, data, models or scripts have changed. The choice is left as tune.json, and as a line in choice.sh: LR[name] is
+the rate, TRIED[name] how many were tried. Everything after -- is the method's own command:
 
     python scripts/tools/tune.py --name GA+GDR --rates 3e-4 5e-4 7e-4 --model M --data D --out T -- scripts/10_ga.py
     --retain gdr
 """
 
-import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+from lib.criteria import harmonic
 from lib.files import REPOSITORY, fail, read_json, record, sha256, write_json, write_text
 from lib.flags import Parser
 
+from choose import GENERATE, JUDGE, best, judged, path_of, points, run
 from sources import sources
-
-GENERATE, JUDGE = "scripts/30_generate.py", "eval/01_kfr_krr.py"
-
-
-def harmonic(kfr, krr):
-    return 2 * kfr * krr / (kfr + krr) if kfr + krr else 0.0
-
-
-def run(*command):
-    """Runs a script of this repository; its fault has been told, its status is ours."""
-    status = subprocess.run([sys.executable, *map(str, command)], cwd=REPOSITORY).returncode
-    if status:
-        raise SystemExit(status)
 
 
 def basis(args):
@@ -41,6 +29,7 @@ def basis(args):
         *Path(args.data).glob("*_t*.jsonl"),
         *(REPOSITORY / "data/nli").glob("*.safetensors"),
         *(path for script in (args.command[0], GENERATE, JUDGE) for path in sources(REPOSITORY / script)),
+        REPOSITORY / "scripts/tools/choose.py",
     }
     for flag in args.command[1:]:
         path = REPOSITORY / flag
@@ -56,28 +45,22 @@ def basis(args):
 def trial(rate, args, made):
     """KFR and KRR of the method at one rate, from its earlier trial if that had the same basis."""
     out = Path(args.out).resolve() / rate
-    metrics = out / "kfr_krr.json"
+    kept = "--keep" in args.command
     if not ((out / "basis.json").is_file() and read_json(out / "basis.json") == made):
         shutil.rmtree(out, ignore_errors=True)
-    if not metrics.is_file():
+    if not (out / "trial.json").is_file():
         data = Path(args.data).resolve()
         write_json(out / "basis.json", made)
         run(*args.command, "--model", Path(args.model).resolve(), "--data", data, "--lr", rate, "--out", out / "model")
-        questions = [data / "forget_tune.jsonl", data / "retain_tune.jsonl"]
-        run(GENERATE, "--model", out / "model", "--questions", *questions, "--out", out, *shlex.split(args.generate))
-        run(
-            JUDGE,
-            "--forget",
-            out / "forget_tune.jsonl",
-            "--retain",
-            out / "retain_tune.jsonl",
-            "--out",
-            metrics,
-            *shlex.split(args.judge),
-        )
+        found = points(out / "model")
+        models = {out / str(update) if kept else out: folder for update, folder in found.items()}
+        summaries = judged(models, data, args.generate, args.judge)
+        write_json(out / "trial.json", {"points": path_of(dict(zip(found, summaries, strict=True)), "HM_strict")})
         shutil.rmtree(out / "model")
-    summary = read_json(metrics)["summary"]
-    return {"lr": rate, "KFR": summary["KFR"], "KRR": summary["KRR"], "HM": harmonic(summary["KFR"], summary["KRR"])}
+    path = read_json(out / "trial.json")["points"]
+    point = best(path, "HM_strict") if kept else path[-1]
+    found = {"lr": rate, "KFR": point["KFR"], "KRR": point["KRR"], "HM": harmonic(point["KFR"], point["KRR"])}
+    return {**found, "HM_strict": point["HM_strict"], "update": point["update"], "points": path} if kept else found
 
 
 if __name__ == "__main__":
@@ -100,14 +83,17 @@ if __name__ == "__main__":
 
     made = basis(args)
     trials = [trial(rate, args, made) for rate in rates]
-    best = max(trials, key=lambda one: (round(one["HM"], 6), -float(one["lr"])))
+    chosen = max(trials, key=lambda one: (round(one.get("HM_strict", one["HM"]), 6), -float(one["lr"])))
     for one in trials:
         print(
             f"{args.name:14} lr {one['lr']:8} KFR {one['KFR']:.3f}  KRR {one['KRR']:.3f}  HM {one['HM']:.3f}"
-            + ("  <- chosen" if one is best else "")
+            + (f"  at update {one['update']}, HM strict {one['HM_strict']:.3f}" if "update" in one else "")
+            + ("  <- chosen" if one is chosen else "")
         )
-    shown = " ".join(f"{one['lr']}:{one['KFR']:.2f}/{one['KRR']:.2f}" for one in trials)
+    at = lambda one: f"{one['lr']}@{one['update']}" if "update" in one else one["lr"]
+    shown = " ".join(f"{at(one)}:{one['KFR']:.2f}/{one['KRR']:.2f}" for one in trials)
     write_json(
-        Path(args.out) / "tune.json", {"method": args.name, "chosen": best["lr"], "trials": trials, **record(args)}
+        Path(args.out) / "tune.json", {"method": args.name, "chosen": chosen["lr"], "trials": trials, **record(args)}
     )
-    write_text(Path(args.out) / "choice.sh", f"LR[{args.name}]={best['lr']}  # KFR/KRR to tune on: {shown}\n")
+    choice = f"LR[{args.name}]={chosen['lr']} TRIED[{args.name}]={len(trials)}"
+    write_text(Path(args.out) / "choice.sh", f"{choice}  # KFR/KRR to tune on: {shown}\n")

@@ -1,26 +1,26 @@
-LR[ReLearn]=1e-3  # KFR/KRR to tune on: 5e-4:0.50/0.83 7e-4:0.75/0.83 1e-3:0.75/0.83
-LR[GA]=6e-4  # KFR/KRR to tune on: 3e-4:0.22/0.81 6e-4:0.75/0.35 1.2e-3:1.00/0.00
-LR[NPO]=6e-4  # KFR/KRR to tune on: 3e-4:0.19/0.77 6e-4:0.72/0.29 1.2e-3:1.00/0.00
-LR[GA+KLR]=6e-4  # KFR/KRR to tune on: 3e-4:0.12/0.94 6e-4:0.50/0.69 1.2e-3:0.94/0.15
-LR[NPO+GDR]=6e-4  # KFR/KRR to tune on: 3e-4:0.22/0.79 6e-4:0.75/0.35 1.2e-3:0.91/0.12
-LR[NPO+KLR]=6e-4  # KFR/KRR to tune on: 3e-4:0.22/0.77 6e-4:0.78/0.29 1.2e-3:0.94/0.15
-LR[IDK+GDR]=3e-4  # KFR/KRR to tune on: 3e-4:0.44/0.58 6e-4:1.00/0.00 1.2e-3:1.00/0.27
-LR[DPO+GDR]=6e-4  # KFR/KRR to tune on: 3e-4:0.19/0.92 6e-4:0.25/0.92 1.2e-3:0.16/0.98
-LR[NPO+GDR+MemFlex]=6e-4  # KFR/KRR to tune on: 3e-4:0.12/0.94 6e-4:0.47/0.67 1.2e-3:0.81/0.21
-LR[ReLearn-DPO]=6e-4  # KFR/KRR to tune on: 3e-4:0.06/0.96 6e-4:0.22/0.83 1.2e-3:0.19/0.94
-LR[MEOW]=3e-4  # KFR/KRR to tune on: 3e-4:0.59/0.65 6e-4:0.94/0.42 1.2e-3:0.97/0.33
-LR[NPO+GDR+SURE]=1.2e-3  # KFR/KRR to tune on: 3e-4:0.03/0.96 6e-4:0.03/0.94 1.2e-3:0.34/0.67 2.4e-3:1.00/0.00 4.8e-3:0.97/0.04
-LR[GA+GDR+SURE]=2.4e-3  # KFR/KRR to tune on: 3e-4:0.03/0.98 6e-4:0.03/0.96 1.2e-3:0.16/0.85 2.4e-3:0.81/0.33 4.8e-3:1.00/0.00
-LR[GA+GDR+MemFlex]=2.4e-3  # KFR/KRR to tune on: 3e-4:0.06/1.00 6e-4:0.12/0.98 1.2e-3:0.16/0.94 2.4e-3:0.31/0.98
-LR[GA+GDR]=1.2e-3  # KFR/KRR to tune on: 3e-4:0.12/1.00 6e-4:0.34/0.67 1.2e-3:0.91/0.42 2.4e-3:1.00/0.04
-LR[RKLD]=2.4e-3  # KFR/KRR to tune on: 3e-4:0.28/0.94 6e-4:0.59/0.69 1.2e-3:0.88/0.52 2.4e-3:0.94/0.52
-LR[RKLD+GDR]=2.4e-3  # KFR/KRR to tune on: 3e-4:0.25/0.94 6e-4:0.50/0.81 1.2e-3:0.72/0.90 2.4e-3:0.81/0.85
-LR[TA]=2.4e-3  # KFR/KRR to tune on: 3e-4:0.06/0.98 6e-4:0.12/0.96 1.2e-3:0.34/0.96 2.4e-3:0.41/0.90
-LR[DPO]=3e-4  # KFR/KRR to tune on: 3e-4:0.28/0.81 6e-4:1.00/0.00 1.2e-3:1.00/0.00
-LR[DPO+KLR]=6e-4  # KFR/KRR to tune on: 3e-4:0.16/0.92 6e-4:0.22/0.90 1.2e-3:0.12/0.96
-LR[IDK]=3e-4  # KFR/KRR to tune on: 3e-4:0.50/0.56 6e-4:1.00/0.00 1.2e-3:1.00/0.00
-LR[IDK+KLR]=3e-4  # KFR/KRR to tune on: 3e-4:0.44/0.58 6e-4:1.00/0.00 1.2e-3:1.00/0.29
-LR[NPO+KLR+SURE]=1.2e-3  # KFR/KRR to tune on: 3e-4:0.03/0.96 6e-4:0.06/0.96 1.2e-3:0.34/0.67 2.4e-3:1.00/0.00
-LR[GA+KLR+SURE]=1.2e-3  # KFR/KRR to tune on: 3e-4:0.03/0.98 6e-4:0.06/0.96 1.2e-3:0.25/0.77 2.4e-3:0.84/0.23
-LR[FKLD]=2.4e-3  # KFR/KRR to tune on: 3e-4:0.25/0.94 6e-4:0.72/0.77 1.2e-3:0.72/0.85 2.4e-3:0.84/0.75
-LR[RKLD+KLR]=2.4e-3  # KFR/KRR to tune on: 3e-4:0.22/0.94 6e-4:0.50/0.88 1.2e-3:0.72/0.85 2.4e-3:0.81/0.90
+LR[ReLearn]=1e-3 TRIED[ReLearn]=3  # KFR/KRR to tune on: 5e-4:0.50/0.83 7e-4:0.75/0.83 1e-3:0.75/0.83
+LR[GA]=6e-4 TRIED[GA]=3  # KFR/KRR to tune on: 3e-4:0.22/0.81 6e-4:0.75/0.35 1.2e-3:1.00/0.00
+LR[NPO]=6e-4 TRIED[NPO]=3  # KFR/KRR to tune on: 3e-4:0.19/0.77 6e-4:0.72/0.29 1.2e-3:1.00/0.00
+LR[GA+KLR]=6e-4 TRIED[GA+KLR]=3  # KFR/KRR to tune on: 3e-4:0.12/0.94 6e-4:0.50/0.69 1.2e-3:0.94/0.15
+LR[NPO+GDR]=6e-4 TRIED[NPO+GDR]=3  # KFR/KRR to tune on: 3e-4:0.22/0.79 6e-4:0.75/0.35 1.2e-3:0.91/0.12
+LR[NPO+KLR]=6e-4 TRIED[NPO+KLR]=3  # KFR/KRR to tune on: 3e-4:0.22/0.77 6e-4:0.78/0.29 1.2e-3:0.94/0.15
+LR[IDK+GDR]=3e-4 TRIED[IDK+GDR]=3  # KFR/KRR to tune on: 3e-4:0.44/0.58 6e-4:1.00/0.00 1.2e-3:1.00/0.27
+LR[DPO+GDR]=6e-4 TRIED[DPO+GDR]=3  # KFR/KRR to tune on: 3e-4:0.19/0.92 6e-4:0.25/0.92 1.2e-3:0.16/0.98
+LR[NPO+GDR+MemFlex]=6e-4 TRIED[NPO+GDR+MemFlex]=3  # KFR/KRR to tune on: 3e-4:0.12/0.94 6e-4:0.47/0.67 1.2e-3:0.81/0.21
+LR[ReLearn-DPO]=6e-4 TRIED[ReLearn-DPO]=3  # KFR/KRR to tune on: 3e-4:0.06/0.96 6e-4:0.22/0.83 1.2e-3:0.19/0.94
+LR[MEOW]=3e-4 TRIED[MEOW]=3  # KFR/KRR to tune on: 3e-4:0.59/0.65 6e-4:0.94/0.42 1.2e-3:0.97/0.33
+LR[NPO+GDR+SURE]=1.2e-3 TRIED[NPO+GDR+SURE]=5  # KFR/KRR to tune on: 3e-4:0.03/0.96 6e-4:0.03/0.94 1.2e-3:0.34/0.67 2.4e-3:1.00/0.00 4.8e-3:0.97/0.04
+LR[GA+GDR+SURE]=2.4e-3 TRIED[GA+GDR+SURE]=5  # KFR/KRR to tune on: 3e-4:0.03/0.98 6e-4:0.03/0.96 1.2e-3:0.16/0.85 2.4e-3:0.81/0.33 4.8e-3:1.00/0.00
+LR[GA+GDR+MemFlex]=2.4e-3 TRIED[GA+GDR+MemFlex]=4  # KFR/KRR to tune on: 3e-4:0.06/1.00 6e-4:0.12/0.98 1.2e-3:0.16/0.94 2.4e-3:0.31/0.98
+LR[GA+GDR]=1.2e-3 TRIED[GA+GDR]=4  # KFR/KRR to tune on: 3e-4:0.12/1.00 6e-4:0.34/0.67 1.2e-3:0.91/0.42 2.4e-3:1.00/0.04
+LR[RKLD]=2.4e-3 TRIED[RKLD]=4  # KFR/KRR to tune on: 3e-4:0.28/0.94 6e-4:0.59/0.69 1.2e-3:0.88/0.52 2.4e-3:0.94/0.52
+LR[RKLD+GDR]=2.4e-3 TRIED[RKLD+GDR]=4  # KFR/KRR to tune on: 3e-4:0.25/0.94 6e-4:0.50/0.81 1.2e-3:0.72/0.90 2.4e-3:0.81/0.85
+LR[TA]=2.4e-3 TRIED[TA]=4  # KFR/KRR to tune on: 3e-4:0.06/0.98 6e-4:0.12/0.96 1.2e-3:0.34/0.96 2.4e-3:0.41/0.90
+LR[DPO]=3e-4 TRIED[DPO]=3  # KFR/KRR to tune on: 3e-4:0.28/0.81 6e-4:1.00/0.00 1.2e-3:1.00/0.00
+LR[DPO+KLR]=6e-4 TRIED[DPO+KLR]=3  # KFR/KRR to tune on: 3e-4:0.16/0.92 6e-4:0.22/0.90 1.2e-3:0.12/0.96
+LR[IDK]=3e-4 TRIED[IDK]=3  # KFR/KRR to tune on: 3e-4:0.50/0.56 6e-4:1.00/0.00 1.2e-3:1.00/0.00
+LR[IDK+KLR]=3e-4 TRIED[IDK+KLR]=3  # KFR/KRR to tune on: 3e-4:0.44/0.58 6e-4:1.00/0.00 1.2e-3:1.00/0.29
+LR[NPO+KLR+SURE]=1.2e-3 TRIED[NPO+KLR+SURE]=4  # KFR/KRR to tune on: 3e-4:0.03/0.96 6e-4:0.06/0.96 1.2e-3:0.34/0.67 2.4e-3:1.00/0.00
+LR[GA+KLR+SURE]=1.2e-3 TRIED[GA+KLR+SURE]=4  # KFR/KRR to tune on: 3e-4:0.03/0.98 6e-4:0.06/0.96 1.2e-3:0.25/0.77 2.4e-3:0.84/0.23
+LR[FKLD]=2.4e-3 TRIED[FKLD]=4  # KFR/KRR to tune on: 3e-4:0.25/0.94 6e-4:0.72/0.77 1.2e-3:0.72/0.85 2.4e-3:0.84/0.75
+LR[RKLD+KLR]=2.4e-3 TRIED[RKLD+KLR]=4  # KFR/KRR to tune on: 3e-4:0.22/0.94 6e-4:0.50/0.88 1.2e-3:0.72/0.85 2.4e-3:0.81/0.90
