@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from lib import llm
 from lib.clauses import SENTENCE_END, clauses
-from lib.spans import UNSPACED, tokens
+from lib.spans import SIGNS, UNSPACED, tokens
 
 from nltk.stem.snowball import EnglishStemmer
 
@@ -72,17 +72,17 @@ FURNITURE = set(
 # function words of other languages, by which a sentence in one of them is known; without accents
 FOREIGN = set(
     """
-    aber als au aus auf bei beim bin bis con dal dans das dass dei del della delle dem den der des deren desde deux
-    di die dies diese dieser dieses dieu dit do dos du durch ein eine einem einen einer eines el elle elles em en
-    entre er es esta este et etait etre eu eux femme fu fue fur gli hanno hat hatte hij ich ihm ihr ihre ihrer il
-    ils im ist ja je kein la las le lei les leur lo los lui ma mais mit nach nao ne nei nella nicht non nos nous
-    noch nur o oder para par pas pero plus por pour pra qu que quel quelle qui quien quoi sa sein seine seiner se
-    sera ses si sich sie sind sobre son sono sont su sua sue suo sur tra um uma un una und une unter uno van het een
-    vom von vor voor waren wie wir wird wo wohnt wurde y zu zum zur cual cuando como donde ses avec chez est comme и
-    в во на не он она они оно что как где когда кто чем или но по из у за от до для с со о об это его ее их был была
-    были есть который которая какой какая какое чей في من على الى عن هو هي ما هذا هذه التي الذي كان كانت هل اين متى
-    كم لا مع او ان لدى של את על לא הוא היא מה איפה מתי עם זה है हैं का की के में से को और क्या कौन कहाँ कब नहीं था
-    थी
+    aber als au aus auf bei beim bin bis con dal dall dans das dass dei del della dell delle dem den der des deren
+    desde deux di die dies diese dieser dieses dieu dit do dos du durch ein eine einem einen einer eines el elle
+    elles em en entre er es esta este et etait etre eu eux femme fu fue fur gli hanno hat hatte hij ich ihm ihr
+    ihre ihrer il ils im ist ja je kein la las le lei les leur lo los lui ma mais mit nach nao ne nei nell nella
+    nicht non nos nous noch nur o oder para par pas pero plus por pour pra qu que quel quelle qui quien quoi sa
+    sein seine seiner se sera ses si sich sie sind sobre son sono sont su sua sue suo sur tra um uma un una und une
+    unter uno van het een vom von vor voor waren wie wir wird wo wohnt wurde y zu zum zur cual cuando como donde
+    ses avec chez est comme и в во на не он она они оно что как где когда кто чем или но по из у за от до для с со
+    о об это его ее их был была были есть который которая какой какая какое чей في من على الى عن هو هي ما هذا هذه
+    التي الذي كان كانت هل اين متى كم لا مع او ان لدى של את על לא הוא היא מה איפה מתי עם זה है हैं का की के में से
+    को और क्या कौन कहाँ कब नहीं था थी
     """.split()
 )
 MONTH = "January|February|March|April|May|June|July|August|September|October|November|December"
@@ -100,6 +100,7 @@ EXACT = re.compile(
 )
 ENGLISH = EnglishStemmer()
 UNSPACED_LETTER = re.compile(f"[{UNSPACED}]")
+SHORT_WORDS = re.compile(rf"[{UNSPACED}\u0900-\u0dff]")  # scripts in which two letters make a word that means something
 PARTICLES = "的是在了有和也于為为到は が を に で と も の へ や 은 는 이 가 을 를 에 의 도 로 와 과".replace(" ", "")
 SILENT = EMPTY | FOREIGN | {"ye"}
 QUOTED = re.compile(r'["“«]([^"“”«»\n]+)["”»]')
@@ -108,7 +109,8 @@ NAME = rf"(?<!\w)[{CAPITAL}]\w*(?:['’.-]\w+)*"  # a word that starts with a ca
 LITTLE = "of|the|for|de|del|della|di|da|du|la|le|van|von|der|den|al|bin|y"
 RUN = re.compile(rf"(?:\d[\w,.]{{0,30}}\ )?{NAME}(?:\ (?:(?:{LITTLE})\ )*{NAME})*")
 NUMBER = re.compile(r"[$€£¥]?\d[\d,.]*\d|[$€£¥]?\d")
-LETTERS = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+LETTER = rf"(?:[^\W_]|[{SIGNS}])"
+LETTERS = re.compile(rf"{LETTER}+(?:['’-]{LETTER}+)*")
 
 
 def plain(word):
@@ -191,7 +193,7 @@ def stems(text):
 
 
 def _empty(word):
-    return word in SILENT or len(word) < 3 and word.isalpha() and not UNSPACED_LETTER.match(word)
+    return word in SILENT or len(word) < 3 and word.isalpha() and not SHORT_WORDS.match(word)
 
 
 def english(text):
