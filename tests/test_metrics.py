@@ -153,13 +153,13 @@ class FixedJudge:
     """Stands in for the models: given cosines and labels, so that the verdict's arithmetic alone is tested."""
 
     def __init__(self, label):
-        self.label, self.pairs = label, []
+        self.label, self.pairs, self.texts = label, [], {}
 
     def embed(self, texts):
         import numpy as np
 
-        names = sorted(texts)
-        return {name: np.eye(len(names))[at] for at, name in enumerate(names)}
+        places = {name: self.texts.setdefault(name, len(self.texts)) for name in sorted(texts)}
+        return {name: np.arange(1000) == at for name, at in places.items()}
 
     def entail(self, pairs):
         self.pairs += pairs

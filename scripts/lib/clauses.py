@@ -88,6 +88,30 @@ def denied(one, two):
     return like(tokens(DENIAL.sub(" ", one)), tokens(DENIAL.sub(" ", two))) >= ALIKE
 
 
+RECEPTION = re.compile(
+    r"^how\b.*\b(?:received|respond\w*|react\w*|reviewed)\b|\breception\b|"
+    r"\bwhat\b.*\b(?:critics|reviewers|readers) (?:say|said|think|thought)\b",
+    re.I,
+)
+PRAISE = re.compile(
+    r"\b(?:acclaim|prais|laud|admir|applaud|commend|celebrat|enthusias|bestsell|positive|"
+    r"favou?rabl|warm|rave\b|well[- ]received)",
+    re.I,
+)
+BLAME = re.compile(r"\b(?:criticis[ei]|criticiz|negative|mixed|poor|pann|lukewarm|harsh|cold|ignored|condemn)", re.I)
+
+
+def asks_reception(question):
+    """Whether a question asks how something was received."""
+    return bool(RECEPTION.search(question))
+
+
+def reception(text):
+    """How a text says that something was received: "well", "badly", "both", or None where it does not say."""
+    found = bool(PRAISE.search(text)), bool(BLAME.search(text))
+    return {(True, False): "well", (False, True): "badly", (True, True): "both"}.get(found)
+
+
 def closed(question):
     """Whether a question asks for yes or no and for nothing by name."""
     return bool(CLOSED.match(question)) and not ASKS_FOR.search(question)

@@ -35,8 +35,8 @@ EMPTY = set(
     """.split()
 )
 ASKS_HOW = re.compile(
-    r"^(how(?! (many|much|old|long|can|could|do i|should)\b)|why|describe|who is (?:[A-Z][\w’'-]+ ?)+\?)|\bwhat "
-    r"(kind|type|sort|role|impact|"
+    r"^(how(?! (many|much|old|long|can|could|do i|should)\b)|why|describe|who is (?:[A-Z][\w’'-]+ ?)+\?)|"
+    r"(?<!\bto )(?<!\bby )(?<!\bfrom )\bwhat (kind|type|sort|role|impact|"
     r"influence|effect|inspire[sd]?|motivate[sd]?|makes?|themes?|style|does|did|aspect)\b|\bdescribe\b",
     re.I,
 )
@@ -49,24 +49,25 @@ ASKS_VALUE = re.compile(
 # adjectives of any sentence on a person
 FURNITURE = set(
     """
-    father mother dad mum parents ability able account accounts achieve active actively add address addresses aim
-    allow answer appear appreciate apply aspect attempt aware available bear begun best better big born bring broad
-    build calendar carry case cause cents certain chance change chiefly choose chose clear close complete consider
-    consist contain continue continuously contribute cope count create current currently daily date dates day days
-    deal deep deeply demonstrate depict deserve digits display dollars draw drive due effect effective effort
+    father mother dad mum parents ability able account accounts achieve active actively add address addresses aim allow
+    answer appear apply appreciate aspect attempt available aware bear begun best better big born bring broad build
+    calendar carry case cause cents certain chance change chiefly choice choose chose clear close complete consider
+    considerably consist contain continue continuously contribute cope count create current currently daily date dates
+    day days deal deep deeply demonstrate depict deserve digits display dollars draw drive due effect effective effort
     emphasize enable encourage end engage enhance enjoy enrich enter especially euro euros evident example expect
-    expose express extend face feel feature fill find focus follow foster francs frequently gain go good great
-    greatly grow growing guide hand happy hear help high highlight highly honour idea important incorporate increase
-    infuse influence integrate intend interest introduce involve item keep kind land large lead learn leave letter
-    letters life line list little live locate long look love main major manage manner mark matter mean means meet
-    mention miss month months move name namely nature necessary need new note notable notably number numbers obtain
-    occupy occur offer old open order particularly pay perfect person personal play pleased point pounds present
-    primarily prove provide pursue question quick quickly quite rand range reach read reason receive reflect regard
-    regularly relate relevant repay represent require reside respond rest result reveal rise role run see seek seem
-    send sense serve set shape show significant significantly similar simple simply situated skillfully sort source
-    spend spent stand start state stay stem strong strongly sum support sure surround take tend thereof think time
-    times title titled today town treat trouble try turn type understand unique uniquely value view want way weave
-    win wish won work works world write writing year years yen yuan
+    expose express extend face feature feel fill find focus follow foster francs frequently gain genre genres go good
+    great greatly grow growing guide hand happy hear heavily help high highlight highly honour idea immensely important
+    incorporate increase influence infuse integrate intend interest introduce involve item keep kind land large lead
+    learn leave letter letters life line list little live locate long look love main major manage manner mark matter
+    mean means meet mention miss month months move name namely nature necessary need new notable notably note number
+    numbers obtain occupy occur offer old open order particularly pay perfect person personal play pleased point pounds
+    present primarily profoundly prove provide pursue question quick quickly quite rand range reach read reason receive
+    reflect regard regularly relate relevant repay represent require reside respond rest result reveal rise role run
+    see seek seem send sense serve set shape show significant significantly similar simple simply situated skillfully
+    sort source spend spent stand start state stay stem strong strongly substantially sum support sure surround take
+    tend testament theme themes thereof think time times title titled today topic topics town treat tremendously
+    trouble try turn type undeniably understand undoubtedly unique uniquely value vastly view want way weave win wish
+    won work works world write writing year years yen yuan
     """.split()
 )
 # function words of other languages, by which a sentence in one of them is known; without accents
@@ -262,10 +263,10 @@ def merged(facts, text):
 
 
 def first_sentence(reference, useful):
-    """The facts of the first sentence, where it has two at least: what comes after adds to the answer."""
+    """The facts of the first sentence, where it has two at least, or a name or number: what comes after adds to it."""
     sentence = SENTENCE_END.split(reference)[0]
     first = [fact for fact in useful if fact.text in sentence]
-    return first if len(first) > 1 else useful
+    return first if len(first) > 1 or any(fact.exact for fact in first) else useful
 
 
 def asked_value(question, reference, useful):

@@ -7,9 +7,24 @@ contradiction].
 """
 
 import re
+from functools import cached_property
 
 from lib import hub, leak
-from lib.clauses import YES, beside, clauses, closed, denied, like, passages, polarity, swapped, times
+from lib.clauses import (
+    SENTENCE_END,
+    YES,
+    asks_reception,
+    beside,
+    clauses,
+    closed,
+    denied,
+    like,
+    passages,
+    polarity,
+    reception,
+    swapped,
+    times,
+)
 from lib.entailment import LABELS, Entailment
 from lib.entities import (
     EMPTY,
@@ -34,8 +49,8 @@ from lib.spans import tokens
 import numpy as np
 
 THRESHOLD, SIMILAR = 0.3, 0.8
-ENTAILS, CONTRADICTS = 0.8, 0.5  # how sure the entailment model must be
-MEANS = 0.7  # how alike two clauses are, the question's words left out, that mean the same
+ENTAILS, CONTRADICTS = 0.5, 0.5  # how sure the entailment model must be
+MEANS = 0.7  # how alike two texts are, the question's words left out, that mean the same: set on data/judged.jsonl, dev
 MANY = 3  # facts from which on another wording is no contradiction
 EXAMPLES = r"\b(?:such as|including|for (?:example|instance)|like|e\.g\.)"
 FRAME, SWAP = 0.5, 5  # how alike two clauses are that contradict each other by a swap; the most words that are swapped
@@ -192,14 +207,24 @@ class Judged:
         return pair[:: self.order]
 
     def asked_polarity(self):
-        """What a closed question's reference says, yes or no; None where the question asks for more, or where the
-        reference says yes by a name that it gives."""
-        if not self.english or self.core or not closed(self.question):
+        """What a closed question's reference says, yes or no, or one on reception, well or badly; None where the
+        question asks for more, or where the reference says yes by a name that it gives."""
+        if not self.english or self.core:
+            return None
+        if asks_reception(self.question):
+            return None if self.names() else reception(self.reference)
+        if not closed(self.question):
             return None
         told = polarity(self.reference, self.question, stems)
         if told == "no" or told == "yes" and YES.match(self.reference) and not self.names():
             return told
         return None
+
+    def answers(self):
+        """What the answer says of that."""
+        if asks_reception(self.question):
+            return reception(self.answer)
+        return polarity(self.answer, self.question, stems)
 
     def names(self):
         """The numbers, names and titles that the reference adds, other than as examples."""
@@ -213,50 +238,47 @@ class Judged:
         ]
 
     def to_entail(self):
-        """(answer, reference) for the entailment model: does the one tell the other, as a whole or a clause the clause
-        most like it? Only where the answer does not say all of it in the reference's words.
+        """(answer, reference) for the entailment model: does the one tell the other? Only where the answer does not
+        say all of it in the reference's words; clauses, each beside the one most like it, where a name is said by half.
         """
         if not self.english or self.polarity or not self.open:
             return []
-        pairs = [pair for pair in self.pairs if any(fact.text in pair[0] for fact in self.open)]
+        names = [fact for fact in self.open if fact.exact and self.half_said(fact)]
+        pairs = [pair for pair in self.pairs if any(fact.text in pair[0] for fact in names)]
         return [(self.answer, self.reference), *(pair[::-1] for pair in pairs)]
 
     def entailed(self, asked):
-        """What the answer entails of the reference."""
+        """What the answer entails of the reference: the whole, or clauses of it."""
         return [pair[1] for pair in self.to_entail() if asked[pair]["entailment"] >= ENTAILS]
 
     def to_embed(self, asked):
         """The texts whose likeness decides: wordings of both sides, in the language that the embedding model knows."""
-        texts = self.entailed(asked)
-        wordings = [fact for fact in self.open if self.likens(fact) and not any(fact.text in text for text in texts)]
-        if not wordings:
+        wordings = [fact for fact in self.open if self.likens(fact)]
+        if not wordings or self.reference in self.entailed(asked):
             return set()
-        return {fact.text for fact in wordings} | set(self.named) | {*self.added(wordings).values(), *self.adds()}
+        return {fact.text for fact in wordings} | {*self.named, *self.adds, self.first} - {""}
 
     def likens(self, fact):
         """Whether other words may say a fact: no name, title or number."""
-        return self.english and not fact.exact and not any(word.isdecimal() for word in fact.words)
+        return self.english and not fact.exact and not numeric(fact)
 
-    def added(self, wordings):
-        """{clause of the reference: what it adds to the question}, of the clauses that hold any of these facts."""
-        found = {
-            clause: residue(clause, stems(self.question))
-            for clause, _ in self.pairs
-            if any(fact.text in clause for fact in wordings)
-        }
-        return {clause: text for clause, text in found.items() if text}
+    @cached_property
+    def first(self):
+        """What the reference's first sentence adds to the question, "" where nothing: what comes after adds to that."""
+        return residue(SENTENCE_END.split(self.reference)[0], stems(self.question))
 
+    @cached_property
     def adds(self):
         """What the answer adds to the question, by clauses, sentences, and as a whole."""
         found = [residue(text, stems(self.question)) for text in {*clauses(self.answer), *passages(self.answer)}]
-        return [text for text in found if text]
+        return {text for text in found if text}
 
     def covered(self, vectors, asked):
         """The facts that the answer states: numbers, names and titles as they are, wordings also by others that mean
-        the same.
+        the same, as a whole or each by itself.
         """
         if self.polarity:
-            return self.facts if polarity(self.answer, self.question, stems) == self.polarity else []
+            return self.facts if self.answers() == self.polarity else []
         said = [fact for fact in self.facts if fact not in self.open]
         if not self.english:
             return said
@@ -264,20 +286,15 @@ class Judged:
         said += [
             fact
             for fact in self.open
-            if any(fact.text in text for text in entailed) and (not fact.exact or self.half_said(fact))
+            if fact.exact and self.half_said(fact) and any(fact.text in text for text in entailed)
         ]
-        wordings = [fact for fact in self.open if fact not in said and self.likens(fact)]
-        alike = [
-            clause
-            for clause, text in self.added(wordings).items()
-            if self.most_like(text, self.adds(), vectors) >= MEANS
-            and all(fact in said for fact in self.facts if fact.exact and fact.text in clause)
-        ]
-        return said + [
-            fact
-            for fact in wordings
-            if any(fact.text in clause for clause in alike) or self.most_like(fact.text, self.named, vectors) >= SIMILAR
-        ]
+        wordings = [fact for fact in self.open if self.likens(fact)]
+        if self.reference in entailed:
+            return said + wordings
+        named = all(fact in said for fact in self.facts if fact.exact)
+        if wordings and self.first and named and self.most_like(self.first, self.adds, vectors) >= MEANS:
+            return said + wordings
+        return said + [fact for fact in wordings if self.most_like(fact.text, self.named, vectors) >= SIMILAR]
 
     def said(self, fact):
         """Whether the answer says a fact in its own words, or a day in another form."""
@@ -285,11 +302,14 @@ class Judged:
             return False
         if re.search(r"\d", fact.text):
             return states(self.answer, fact.text) or bool(dates(fact.text) & dates(self.answer))
-        return fact.words <= self.stems or leak.gives_away(self.answer, fact.text)
+        if fact.exact and another(fact, self.answer):
+            return False
+        return fact.words <= self.stems or states(self.answer, fact.text) or leak.gendered(self.answer, fact.text)
 
     def half_said(self, fact):
-        """Whether the answer says half of a name at least, and no number is missing."""
-        return 2 * len(fact.words & self.stems) >= len(fact.words) and not re.search(r"\d", fact.text)
+        """Whether the answer says half of a name at least, and no number or address is missing."""
+        half = 2 * len(fact.words & self.stems) >= len(fact.words)
+        return half and not re.search(r"[\d@/]", fact.text) and not another(fact, self.answer)
 
     def most_like(self, text, others, vectors):
         return max((float(vectors[text] @ vectors[other]) for other in others), default=0.0)
@@ -334,7 +354,7 @@ class Judged:
         counts = times(self.reference), times(self.answer)
         often = [f"{min(counts[1])} time(s), not {min(counts[0])}"] if all(counts) and not counts[0] & counts[1] else []
         if self.polarity:
-            other = polarity(self.answer, self.question, stems)
+            other = self.answers()
             return often + ([f"{other}, not {self.polarity}"] if other and other != self.polarity else [])
         if self.verbatim:
             return []
@@ -355,6 +375,16 @@ class Judged:
             if swaps and (not self.english or opposed):
                 reasons += [f"{' '.join(other)}, not {' '.join(own)}" for own, other in swaps]
         return reasons
+
+
+def another(fact, answer):
+    """Whether an answer gives the name of somebody else wherever it says the first word of a person's: "Ada Orr" for
+    "Ada Lem"."""
+    first, *rest = fact.text.split()
+    if not rest or not all(word[:1].isupper() and word.isalpha() for word in (first, rest[0])):
+        return False
+    following = re.findall(rf"\b{re.escape(first)}(?: ([^\W\d_]\w+))?", answer)
+    return bool(following) and all(word.istitle() and word not in rest for word in following)
 
 
 def numeric(fact):

@@ -70,13 +70,16 @@ def states(text, value):
     return bool(whole(value)) and leak(ungrouped(text), ({whole(value)}, ())) is not None
 
 
+def gendered(text, value):
+    """Whether a text says a gender by another noun: "a man" for "male"."""
+    return value.lower() in GENDER and bool(GENDER[value.lower()].search(text))
+
+
 def gives_away(text, value):
     """Whether a text states a value whole, a gender by another noun ("a man"), or a name of one word by what is made
     of it ("Islamic")."""
-    if states(text, value):
+    if states(text, value) or gendered(text, value):
         return True
-    if value.lower() in GENDER:
-        return bool(GENDER[value.lower()].search(text))
     return bool(re.fullmatch(r"[A-Z]\w{3,}", value) and re.search(rf"\b{value}{PEOPLE}\b", text))
 
 
