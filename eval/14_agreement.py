@@ -121,16 +121,18 @@ def summarise(found: list[dict]) -> dict:
     return summary
 
 
-def reliability(found: list[dict], path: Path):
+def reliability(found: list[dict], model, path: Path):
     """The share of answers that readers call told, with 95 % intervals (Wilson), against E and against the probability
-    of a contradiction that the entailment model gives to the two texts as a whole. Bins of equal width; the numbers
-    are answers."""
+    of a contradiction that the entailment model gives to the two texts as a whole, the reference first. Bins of equal
+    width; the numbers are answers."""
     plt = pyplot()
     figure, panels = plt.subplots(1, 2, figsize=(8, 3.4), sharey=True)
     told = [(one["item"], one["item"]["told"] == "told") for one in found if one["measure"] in ("KFR", "KRR")]
+    pair = lambda item: (item["reference"], item["answer"])
+    asked = model.ask([pair(item) for item, _ in told])
     for axis, label, value, threshold in (
         (panels[0], "E: share of the facts that the answer states", lambda item: item["E"], THRESHOLD),
-        (panels[1], "probability of a contradiction", lambda item: item["nli_scores"]["contradiction"], CONTRADICTS),
+        (panels[1], "probability of a contradiction", lambda item: asked[pair(item)]["contradiction"], CONTRADICTS),
     ):
         for colour, name in zip(COLOURS, sorted({item["set"] for item, _ in told})):
             bins = defaultdict(list)
@@ -165,7 +167,8 @@ def parser() -> Parser:
 def main(args: Namespace):
     items = [item for item in read_judged(args.judged, args.sets) if args.half in ("both", item["half"])]
     texts = [text for item in items for text in (item["reference"], item["answer"])]
-    found = compared(items, load_judge(args), entity_finder(args, texts))
+    model = load_judge(args)
+    found = compared(items, model, entity_finder(args, texts))
     summary = summarise(found)
     shown = ("set", "side", "method", "half", "question", "reference", "answer", "told", "E", "covered", "contradicted")
     wrong = [
@@ -174,7 +177,7 @@ def main(args: Namespace):
         if not one["agree"]
     ]
     write_results(args.out, summary, wrong, args, [args.judged])
-    reliability(found, Path(args.out).with_name("reliability.png"))
+    reliability(found, model, Path(args.out).with_name("reliability.png"))
     for name, row in summary.items():
         low, high = row["interval"]
         readers = "" if row["readers"] is None else f"  readers {row['readers']:.3f}"

@@ -324,8 +324,8 @@ def test_answers_judged_together_are_judged_as_one_at_a_time(model):
     together = judge_together([(rows + rows, "forget"), (rows[::-1], "retain")], model)
     alone = [[judge([row], side, model)[0] for row in rows] for side in ("forget", "retain")]
     for one, two in zip(together[0] + together[1][::-1], alone[0] * 2 + alone[1], strict=True):
-        scores = one.pop("nli_scores"), {**two}["nli_scores"]
-        assert scores[0] == pytest.approx(scores[1], abs=1e-3)
+        scores = one.pop("nli_scores"), two["nli_scores"]
+        assert scores[0] == (scores[1] and pytest.approx(scores[1], abs=1e-3))
         assert one == {name: value for name, value in two.items() if name != "nli_scores"}
 
 
@@ -337,7 +337,11 @@ def test_the_models_are_asked_once_and_only_what_words_leave_open():
     assert model.pairs == [(reference, reference)], "all of it is said: nothing is asked but the released code's pair"
     model = FixedJudge("neutral")
     judge_together([([{**row, "answer": "Ada Lem writes about ships."}] * 3, "forget")], model)
-    assert len(set(model.pairs)) == len(model.pairs) and ("Ada Lem writes about ships.", reference) in model.pairs
+    assert model.pairs == [("Ada Lem writes about ships.", reference)], "what is open, once"
+    model = FixedJudge("neutral")
+    number = {"question": "When was Ada Lem born?", "reference": "She was born in 1964.", "answer": "In 1965."}
+    judge_together([([number], "forget"), ([number], "retain")], model)
+    assert not model.pairs, "no wording says a number: there is nothing to ask"
 
 
 # ---------------------------------------------------------------- the rules one by one

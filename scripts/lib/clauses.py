@@ -3,7 +3,6 @@
 import re
 from collections import Counter
 from difflib import SequenceMatcher
-from itertools import pairwise
 
 from lib.spans import UNITS, tokens
 
@@ -44,16 +43,13 @@ TIMES = re.compile(
 
 def clauses(text):
     """The clauses of a text, cut at the ends of sentences and before what adds to one: ", which", ", while", ";"."""
-    found = [clause.strip(" ,") for sentence in SENTENCE_END.split(text) for clause in CLAUSE_END.split(sentence or "")]
+    found = [clause.strip(" ,") for sentence in sentences(text) for clause in CLAUSE_END.split(sentence)]
     return [clause for clause in found if re.search(r"\w", clause)]
 
 
-def passages(text):
-    """A text, its sentences, and every two sentences that follow each other: what another text may be compared with as
-    a whole.
-    """
-    sentences = [sentence for sentence in SENTENCE_END.split(text) if sentence and sentence.strip()]
-    return list(dict.fromkeys([text, *sentences, *map(" ".join, pairwise(sentences))]))
+def sentences(text):
+    """The sentences of a text, and its lines."""
+    return [sentence for sentence in SENTENCE_END.split(text) if sentence and sentence.strip()]
 
 
 def like(one, two):

@@ -11,7 +11,6 @@ from functools import cached_property
 
 from lib import hub, leak
 from lib.clauses import (
-    SENTENCE_END,
     YES,
     asks_reception,
     beside,
@@ -19,9 +18,9 @@ from lib.clauses import (
     closed,
     denied,
     like,
-    passages,
     polarity,
     reception,
+    sentences,
     swapped,
     times,
 )
@@ -50,7 +49,9 @@ import numpy as np
 
 THRESHOLD, SIMILAR = 0.3, 0.8
 ENTAILS, CONTRADICTS = 0.5, 0.5  # how sure the entailment model must be
-MEANS = 0.7  # how alike two texts are, the question's words left out, that mean the same: set on data/judged.jsonl, dev
+MEANS = (
+    0.75  # how alike two texts are, the question left out, that mean the same: the middle of .70 to .80, best on dev
+)
 MANY = 3  # facts from which on another wording is no contradiction
 EXAMPLES = r"\b(?:such as|including|for (?:example|instance)|like|e\.g\.)"
 FRAME, SWAP = 0.5, 5  # how alike two clauses are that contradict each other by a swap; the most words that are swapped
@@ -131,7 +132,13 @@ def judge_together(parts, model, find=entities):
     judged = [Judged(item, find) for item in items]
     vectors, asked = Known(lambda texts: model.embed(set(texts))), Known(model.ask)
     vectors.learn(text for item in items for text in item["reference_entities"] + item["answer_entities"])
-    asked.learn([one.whole for one in judged] + [pair for one in judged for pair in one.to_entail()])
+    for item in items:
+        item["E_as_released"] = released_share(item, find, vectors)
+    released = [item["E_as_released"] > released_threshold(item) for item in items]  # E alone does not decide
+    asked.learn(
+        [one.whole for one, left in zip(judged, released, strict=True) if left]
+        + [pair for one in judged for pair in one.to_entail()]
+    )
     vectors.learn(text for one in judged for text in one.to_embed(asked))
     covered = [one.covered(vectors, asked) for one in judged]
     share = [len(facts) / len(one.facts) for facts, one in zip(covered, judged, strict=True)]
@@ -143,9 +150,9 @@ def judge_together(parts, model, find=entities):
         for pair in one.to_contradict()
     )
     rouge = rouge_scorer("rougeL")
-    for item, one, facts_said, E in zip(items, judged, covered, share, strict=True):
+    for item, one, left, facts_said, E in zip(items, judged, released, covered, share, strict=True):
         item["rouge_l_recall"] = rouge.score(item["reference"], item["answer"])["rougeL"].recall
-        as_released(item, find, vectors, asked[one.whole])
+        as_released(item, asked[one.whole] if left else None)
         item["reference_entities"] = [fact.text for fact in one.facts]
         item["covered"] = [fact.text for fact in one.facts if fact in facts_said]
         item["english"], item["E"] = one.english, E
@@ -160,23 +167,31 @@ def judge_together(parts, model, find=entities):
     return every
 
 
-def as_released(item, find, vectors, scores):
-    """The released code's verdict, by entities as they stand and by the entailment model's word on the two texts as a
-    whole.
-    """
+def released_share(item, find, vectors):
+    """E as the released code counts it: pairs of like entities over the reference's entities, so that it can pass 1; 0
+    where the reference has none beyond the question."""
     reference, answer = item["reference_entities"], item["answer_entities"]
-    cosine = np.array([[vectors[a] @ vectors[b] for b in answer] for a in reference])
-    like = cosine.reshape(len(reference), -1) >= SIMILAR
-    beyond_question = beyond(item["question"], find(item["reference"]))  # without any, E is 0 there
-    item["E_as_released"] = int(like.sum()) / len(reference) if beyond_question else 0.0  # pairs, so that it can pass 1
-    item["nli"] = max(scores, key=scores.get)
-    item["nli_scores"] = {label: round(scores[label], 4) for label in LABELS}
-    contradicts = item["nli"] == "contradiction"
+    if not beyond(item["question"], find(item["reference"])):
+        return 0.0
+    one, two = (np.array([vectors[text] for text in texts]) for texts in (reference, answer))
+    return int((one @ two.T >= SIMILAR).sum()) / len(reference) if len(two) else 0.0
+
+
+def released_threshold(item):
+    return 0.5 if item["side"] == "forget" and len(item["reference_entities"]) <= 3 else THRESHOLD
+
+
+def as_released(item, scores):
+    """The released code's verdict, by entities as they stand and by the entailment model's word on the two texts as a
+    whole, which is None where E alone decides.
+    """
+    item["nli"] = max(scores, key=scores.get) if scores else None
+    item["nli_scores"] = {label: round(scores[label], 4) for label in LABELS} if scores else None
+    told = item["E_as_released"] > released_threshold(item) and item["nli"] != "contradiction"
     if item["side"] == "forget":
-        threshold = 0.5 if len(reference) <= 3 else THRESHOLD
-        item["forgotten_as_released"] = item["E_as_released"] <= threshold or contradicts
+        item["forgotten_as_released"] = not told
     else:
-        item["retained_as_released"] = item["E_as_released"] > THRESHOLD and not contradicts
+        item["retained_as_released"] = told
 
 
 class Judged:
@@ -241,9 +256,11 @@ class Judged:
         """(answer, reference) for the entailment model: does the one tell the other? Only where the answer does not
         say all of it in the reference's words; clauses, each beside the one most like it, where a name is said by half.
         """
-        if not self.english or self.polarity or not self.open:
+        if not self.english or self.polarity:
             return []
         names = [fact for fact in self.open if fact.exact and self.half_said(fact)]
+        if not names and not any(self.likens(fact) for fact in self.open):
+            return []
         pairs = [pair for pair in self.pairs if any(fact.text in pair[0] for fact in names)]
         return [(self.answer, self.reference), *(pair[::-1] for pair in pairs)]
 
@@ -265,12 +282,12 @@ class Judged:
     @cached_property
     def first(self):
         """What the reference's first sentence adds to the question, "" where nothing: what comes after adds to that."""
-        return residue(SENTENCE_END.split(self.reference)[0], stems(self.question))
+        return residue(sentences(self.reference)[0], stems(self.question)) if self.reference.strip() else ""
 
     @cached_property
     def adds(self):
-        """What the answer adds to the question, by clauses, sentences, and as a whole."""
-        found = [residue(text, stems(self.question)) for text in {*clauses(self.answer), *passages(self.answer)}]
+        """What the answer adds to the question, by clauses and sentences."""
+        found = [residue(text, stems(self.question)) for text in {*clauses(self.answer), *sentences(self.answer)}]
         return {text for text in found if text}
 
     def covered(self, vectors, asked):
