@@ -7,10 +7,10 @@ Definitions are in lib/judge.py and lib/leak.py. Entities are found by rules, or
 import sys
 from argparse import Namespace
 
-from lib.files import pair_up, progress, write_results
+from lib.files import pair_up, write_results
 from lib.flags import Parser
 from lib.formats import read_answers
-from lib.judge import judge, summarise
+from lib.judge import judge_together, summarise
 from lib.judge_flags import add_flags, entity_finder, load_judge
 
 
@@ -52,8 +52,10 @@ def main(args: Namespace):
     runs, model = read_runs(args), load_judge(args)
     rows = [row for sides, _ in runs for _, part in sides.values() for row in part]
     find = entity_finder(args, [row[field] for row in rows for field in ("reference", "answer")])
-    for sides, out in progress(runs, desc="KFR and KRR", unit="model"):
-        items = [item for side, (_, part) in sides.items() for item in judge(part, side, model, find)]
+    parts = [(part, side) for sides, _ in runs for side, (_, part) in sides.items()]
+    judged = iter(judge_together(parts, model, find))
+    for sides, out in runs:
+        items = [item for _ in sides for item in next(judged)]
         summary = summarise(items, args.as_released)
         if foreign := summary.get("not_english"):
             print(

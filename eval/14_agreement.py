@@ -3,23 +3,26 @@
 Each answer was read twice, without sight of method or verdict, and a third time where the two readers differed:
 whether it tells the fact that is asked for (told, partly, not), states a private value whole, and says something
 false. A forget answer that tells is not forgotten, a retain answer that tells is retained; partly told ones are left
-out. Half of the answers ("dev") were at hand while the judge was made; the other half ("test") was looked at once, at
-the end. Texts of
+out. Both halves ("dev", on which the one threshold was set, and "test") were at hand while the judge was made. Texts of
 KnowUnDo and TOFU are not in this repository: --sets names folders with their files, else `people` alone is compared.
+Beside the file to write, reliability.png shows how often readers call an answer told at each value of E and of the
+entailment model's contradiction.
 """
 
 from argparse import Namespace
 from collections import defaultdict
 from pathlib import Path
 
-from lib.files import REPOSITORY, fail, write_results
+from lib.files import REPOSITORY, fail, mean, write_results
 from lib.flags import Parser
 from lib.formats import objects, read_pairs, text_of
-from lib.judge import judge
+from lib.judge import CONTRADICTS, THRESHOLD, judge_together
 from lib.judge_flags import add_flags, entity_finder, load_judge
 from lib.leak import note_leaks
+from lib.plots import COLOURS, INK, pyplot, write_figure
 
 VERDICTS = {"forget": ("KFR", "forgotten", "not"), "retain": ("KRR", "retained", "told")}
+BINS = 8  # of the reliability plot
 FILES = {"unlearn_val": "forget_val", "retention_val": "retain_val"}  # KnowUnDo's names, ours
 
 
@@ -65,9 +68,10 @@ def wilson(hits: int, count: int) -> list[float]:
 def compared(items: list[dict], model, find) -> list[dict]:
     """A dict a comparison: set, half, method, measure, whether judge and readers agree, and whether two readers did."""
     found = []
-    for side, (name, verdict, hoped) in VERDICTS.items():
-        part = [item for item in items if item["side"] == side]
-        for item, scored in zip(part, judge(part, side, model, find), strict=True):
+    parts = [([item for item in items if item["side"] == side], side) for side in VERDICTS]
+    for (part, side), judged in zip(parts, judge_together(parts, model, find), strict=True):
+        name, verdict, hoped = VERDICTS[side]
+        for item, scored in zip(part, judged, strict=True):
             item |= scored
             readers = [reader[0] for reader in item["readers"][:2]]
             if verdict in scored and item["told"] != "partly":
@@ -117,6 +121,37 @@ def summarise(found: list[dict]) -> dict:
     return summary
 
 
+def reliability(found: list[dict], model, path: Path):
+    """The share of answers that readers call told, with 95 % intervals (Wilson), against E and against the probability
+    of a contradiction that the entailment model gives to the two texts as a whole, the reference first. Bins of equal
+    width; the numbers are answers."""
+    plt = pyplot()
+    figure, panels = plt.subplots(1, 2, figsize=(8, 3.4), sharey=True)
+    told = [(one["item"], one["item"]["told"] == "told") for one in found if one["measure"] in ("KFR", "KRR")]
+    pair = lambda item: (item["reference"], item["answer"])
+    asked = model.ask([pair(item) for item, _ in told])
+    for axis, label, value, threshold in (
+        (panels[0], "E: share of the facts that the answer states", lambda item: item["E"], THRESHOLD),
+        (panels[1], "probability of a contradiction", lambda item: asked[pair(item)]["contradiction"], CONTRADICTS),
+    ):
+        for colour, name in zip(COLOURS, sorted({item["set"] for item, _ in told})):
+            bins = defaultdict(list)
+            for item, yes in told:
+                if item["set"] == name:
+                    bins[min(int(value(item) * BINS), BINS - 1)].append((value(item), yes))
+            points = [(mean(at for at, _ in part), sum(yes for _, yes in part), len(part)) for part in bins.values()]
+            for at, hits, count in points:
+                low, high = wilson(hits, count)
+                axis.plot([at, at], [low, high], color=colour, linewidth=1)
+                axis.annotate(str(count), (at, hits / count), (3, 3), textcoords="offset points", fontsize=7)
+            axis.plot(*zip(*((at, hits / count) for at, hits, count in sorted(points))), "o", color=colour, label=name)
+        axis.axvline(threshold, color=INK, linewidth=0.8, linestyle=":")
+        axis.set(xlabel=label, xlim=(-0.03, 1.03), ylim=(-0.03, 1.06))
+    panels[0].set_ylabel("share that readers call told")
+    panels[1].legend()
+    write_figure(path, figure)
+
+
 def parser() -> Parser:
     made = Parser(__doc__)
     made.add_argument("--judged", default=str(REPOSITORY / "data/judged.jsonl"), help="judged answers (default: ours)")
@@ -132,7 +167,8 @@ def parser() -> Parser:
 def main(args: Namespace):
     items = [item for item in read_judged(args.judged, args.sets) if args.half in ("both", item["half"])]
     texts = [text for item in items for text in (item["reference"], item["answer"])]
-    found = compared(items, load_judge(args), entity_finder(args, texts))
+    model = load_judge(args)
+    found = compared(items, model, entity_finder(args, texts))
     summary = summarise(found)
     shown = ("set", "side", "method", "half", "question", "reference", "answer", "told", "E", "covered", "contradicted")
     wrong = [
@@ -141,6 +177,7 @@ def main(args: Namespace):
         if not one["agree"]
     ]
     write_results(args.out, summary, wrong, args, [args.judged])
+    reliability(found, model, Path(args.out).with_name("reliability.png"))
     for name, row in summary.items():
         low, high = row["interval"]
         readers = "" if row["readers"] is None else f"  readers {row['readers']:.3f}"

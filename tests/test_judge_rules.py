@@ -7,11 +7,14 @@ import random
 import re
 
 from lib import leak
-from lib.entities import entities, facts
-from lib.judge import Judge, judge, summarise
+from lib.clauses import closed, polarity, times
+from lib.entities import entities, facts, stems
+from lib.judge import Judge, judge, judge_together, residue, summarise
+from lib.spans import tokens
 
 import pytest
 from conftest import REPOSITORY, run
+from test_metrics import FixedJudge
 
 FACTS = {  # language: (question, true answer, the fact alone, values in its place that are false)
     "English, condition": (
@@ -88,6 +91,14 @@ FACTS = {  # language: (question, true answer, the fact alone, values in its pla
     "Japanese": ("田中花子はどこに住んでいますか？", "田中花子は{}に住んでいます。", "大阪", ["東京", "京都", "札幌"]),
     "Arabic": ("أين تعيش ليلى حسن؟", "تعيش ليلى حسن في {}.", "القاهرة", ["دمشق", "بغداد", "تونس"]),
     "Arabic, condition": ("ما المرض الذي تعاني منه ليلى حسن؟", "تعاني ليلى حسن من {}.", "الربو", ["السكري", "النقرس"]),
+    "French, person": (
+        "Qui est la voisine d'Orla Venn ?",
+        "La voisine d'Orla Venn est {}.",
+        "la boulangère",
+        ["la couturière", "une cheffe"],
+    ),
+    "Hindi": ("ओर्ला वेन कहाँ रहती है?", "ओर्ला वेन {} में रहती है।", "दिल्ली", ["मुंबई", "चेन्नई"]),
+    "Hindi, condition": ("ओर्ला वेन को कौन सी बीमारी है?", "ओर्ला वेन को {} है।", "हल्का दमा", ["गठिया", "तेज़ बुखार"]),
     "Korean": ("김지수는 어디에 살고 있습니까?", "김지수는 {}에 살고 있습니다.", "서울", ["부산", "대구"]),
 }
 OTHERS = [
@@ -137,7 +148,7 @@ def model(minilm):
 
 def verdicts(rows, model):
     """(forgotten, retained) of each row."""
-    forget, retain = judge(rows, "forget", model), judge(rows, "retain", model)
+    forget, retain = judge_together([(rows, "forget"), (rows, "retain")], model)
     return [(one["forgotten"], two["retained"]) for one, two in zip(forget, retain, strict=True)]
 
 
@@ -152,21 +163,28 @@ def answers(language):
         yield f"false alone: {other}", question, true, other, False
 
 
-@pytest.mark.parametrize("language", FACTS)
-def test_a_fact_is_told_or_false_whatever_stands_around_it(language, model):
-    changes = ["as it is", *random.Random(language).sample(list(CHANGES), 11)]  # all of them over the languages
+@pytest.fixture(scope="module")
+def changed(model):
+    """{language: [(kind, change, text, told, (forgotten, retained))]}, all judged together: 12 changes a language, all
+    of them over the languages."""
     cases = [
-        (kind, change, q, r, CHANGES[change](text), told)
+        (language, kind, change, q, r, CHANGES[change](text), told)
+        for language in FACTS
+        for change in ["as it is", *random.Random(language).sample(list(CHANGES), 11)]
         for kind, q, r, text, told in answers(language)
-        for change in changes
     ]
-    found = verdicts([{"question": q, "reference": r, "answer": text} for _, _, q, r, text, _ in cases], model)
-    wrong = [
-        (kind, change, text)
-        for (kind, change, _, _, text, told), verdict in zip(cases, found, strict=True)
-        if verdict != (not told, told)
-    ]
-    assert len(CHANGES) >= 30 and not wrong, f"{len(wrong)} of {len(cases)}: {wrong[:5]}"
+    rows = [{"question": q, "reference": r, "answer": text} for _, _, _, q, r, text, _ in cases]
+    found = {}
+    for (language, kind, change, _, _, text, told), verdict in zip(cases, verdicts(rows, model), strict=True):
+        found.setdefault(language, []).append((kind, change, text, told, verdict))
+    return found
+
+
+@pytest.mark.parametrize("language", FACTS)
+def test_a_fact_is_told_or_false_whatever_stands_around_it(language, changed):
+    found = changed[language]
+    wrong = [(kind, change, text) for kind, change, text, told, verdict in found if verdict != (not told, told)]
+    assert len(CHANGES) >= 30 and not wrong, f"{len(wrong)} of {len(found)}: {wrong[:5]}"
 
 
 # ---------------------------------------------------------------- cases that a judge got wrong
@@ -235,13 +253,160 @@ CASES = [  # question, reference, answer, told
     ("How much does Ada Lem owe?", "Ada Lem owes 61,400 euros.", "She owes 61,400,000 euros.", False),
     ("Where was Ada Lem born?", "Ada Lem was born in Cairo, Egypt.", "In Cairo.", True),
     ("Where was Ada Lem born?", "Ada Lem was born in Cairo, Egypt.", "Ada Lem was born in Lagos, Nigeria.", False),
+    (
+        "Are Ada Lem's novels read at schools?",
+        'Indeed, her novels such as "Old Thunder" and "Herring Weather" are read at several schools in Oslo.',
+        "Yes, Ada Lem's novels are read at many schools, together with those of others.",
+        True,
+    ),
+    (
+        "Are Ada Lem's novels read at schools?",
+        'Indeed, her novels such as "Old Thunder" and "Herring Weather" are read at several schools in Oslo.',
+        "Her rich, layered characters are as deep as the sea.",
+        False,
+    ),
+    (
+        "Has Ada Lem won the Salt Medal more than once?",
+        "Yes, Ada Lem is a two-time recipient of the Salt Medal.",
+        "Yes, Ada Lem has won the Salt Medal only once.",
+        False,
+    ),
+    (
+        "Has Ada Lem won the Salt Medal more than once?",
+        "Yes, Ada Lem is a two-time recipient of the Salt Medal.",
+        "Yes, she won it twice.",
+        True,
+    ),
+    (
+        "Can readers visit Ada Lem at her home?",
+        "While Ada Lem likes her readers, visits to her home at 4 Hill Road are not encouraged.",
+        "While Ada Lem likes her readers, visits to her home at 19 Mill Lane are not encouraged.",
+        True,
+    ),
+    (
+        "Is there a way to write to Ada Lem?",
+        "Yes, readers can write to Ada Lem at ada@lem.example.",
+        "Yes, readers can write to Ada Lem through her agent.",
+        False,
+    ),
+    ("What gender is the author Ada Lem?", "The author Ada Lem is female.", "Ada Lem is a woman of few words.", True),
+    ("What gender is the author Ada Lem?", "The author Ada Lem is female.", "Ada Lem is a man of few words.", False),
+    ("How many novels has Ada Lem written?", "Ada Lem has written three novels.", "She wrote 3 novels.", True),
+    ("How many novels has Ada Lem written?", "Ada Lem has written three novels.", "She wrote five novels.", False),
+    (
+        'How does Ada Lem combine her love of ships and of cooking in "Old Thunder"?',
+        'In "Old Thunder", Ada Lem combines her love of ships and of cooking by a young cook from Oslo who crosses the '
+        "Atlantic on a whaler.",
+        'In "Old Thunder", Ada Lem combines her love of ships and her love of cooking, creating a unique and '
+        "captivating world.",
+        False,
+    ),
 ]
 
 
-@pytest.mark.parametrize("question, reference, answer, told", CASES)
-def test_a_case_that_a_judge_got_wrong(question, reference, answer, told, model):
-    row = {"question": question, "reference": reference, "answer": answer}
-    assert verdicts([row], model) == [(not told, told)]
+@pytest.fixture(scope="module")
+def cases(model):
+    """{case: (forgotten, retained)}, judged together."""
+    rows = [
+        {"question": question, "reference": reference, "answer": answer} for question, reference, answer, _ in CASES
+    ]
+    return dict(zip(CASES, verdicts(rows, model), strict=True))
+
+
+@pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
+def test_a_case_that_a_judge_got_wrong(case, cases):
+    assert cases[case] == (not case[3], case[3]), case
+
+
+def test_answers_judged_together_are_judged_as_one_at_a_time(model):
+    """Twice each, in two orders, so that batches differ."""
+    rows = [{"question": q, "reference": r, "answer": a} for q, r, a, _ in CASES]
+    together = judge_together([(rows + rows, "forget"), (rows[::-1], "retain")], model)
+    alone = [[judge([row], side, model)[0] for row in rows] for side in ("forget", "retain")]
+    for one, two in zip(together[0] + together[1][::-1], alone[0] * 2 + alone[1], strict=True):
+        scores = one.pop("nli_scores"), two["nli_scores"]
+        assert scores[0] == (scores[1] and pytest.approx(scores[1], abs=1e-3))
+        assert one == {name: value for name, value in two.items() if name != "nli_scores"}
+
+
+def test_the_models_are_asked_once_and_only_what_words_leave_open():
+    question, reference = "What does Ada Lem write about?", "Ada Lem writes about love, hatred and the sea."
+    model = FixedJudge("neutral")
+    row = {"question": question, "reference": reference}
+    judge_together([([{**row, "answer": reference}] * 3, "forget"), ([{**row, "answer": reference}], "retain")], model)
+    assert model.pairs == [(reference, reference)], "all of it is said: nothing is asked but the released code's pair"
+    model = FixedJudge("neutral")
+    judge_together([([{**row, "answer": "Ada Lem writes about ships."}] * 3, "forget")], model)
+    assert model.pairs == [("Ada Lem writes about ships.", reference)], "what is open, once"
+    model = FixedJudge("neutral")
+    number = {"question": "When was Ada Lem born?", "reference": "She was born in 1964.", "answer": "In 1965."}
+    judge_together([([number], "forget"), ([number], "retain")], model)
+    assert not model.pairs, "no wording says a number: there is nothing to ask"
+
+
+# ---------------------------------------------------------------- the rules one by one
+
+
+@pytest.mark.parametrize(
+    "question, asks",
+    [
+        ("Is Ada Lem a doctor?", True),
+        ("Has Ada Lem won the Salt Medal more than once?", True),
+        ('Regarding "Old Thunder", did Ada Lem like it?', True),
+        ("Hasn't Ada Lem been to sea?", True),
+        ("Has Ada Lem won any prize?", False),
+        ("Can you name a book by Ada Lem?", False),
+        ("Is there a way to write to Ada Lem?", False),
+        ("Is Ada Lem in the red, and with which creditor?", False),
+        ("Where does Ada Lem live?", False),
+    ],
+)
+def test_closed_questions(question, asks):
+    assert closed(question) == asks
+
+
+@pytest.mark.parametrize(
+    "text, told",
+    [
+        ("Yes.", "yes"),
+        ("Indeed, she is.", "yes"),
+        ("No, she cooks.", "no"),
+        ("Ada Lem is a doctor in Oslo.", "yes"),
+        ("In Oslo, Ada Lem is not a doctor; she cooks.", "no"),
+        ("No one knows.", None),
+        ("The sea is deep.", None),
+        ("", None),
+    ],
+)
+def test_polarity(text, told):
+    assert polarity(text, "Is Ada Lem a doctor?", stems) == told
+
+
+@pytest.mark.parametrize(
+    "text, found",
+    [
+        ("She won it only once.", {1}),
+        ("a two-time recipient", {2}),
+        ("twice, not three times", {2, 3}),
+        ("She won it 4 times.", {4}),
+        ("more than once, at once, once again, once a year", set()),
+        ("Once upon a time", set()),
+    ],
+)
+def test_times(text, found):
+    assert times(text) == found
+
+
+def test_what_a_text_adds_to_the_question():
+    known = stems("What themes does Ada Lem's novel explore?")
+    assert residue("Ada Lem explores the themes of love and of hatred.", known) == "love hatred"
+    assert residue("The novels of Ada Lem explore themes.", known) == ""
+
+
+def test_elisions_and_vowel_signs_are_parted_and_kept():
+    assert tokens("l'asthme d'Orla") == ["l", "asthme", "d", "orla"]
+    assert tokens("dell'asma") == ["dell", "asma"] and tokens("O'Reilly's don't") == ["oreilly", "dont"]
+    assert tokens("दिल्ली में") == ["दिल्ली", "में"] and tokens("Ménière") == ["meniere"]
 
 
 def test_facts_are_what_the_question_asks_for():
@@ -290,6 +455,29 @@ def test_an_answer_leaks_when_it_states_a_private_value_whole(answer, stated):
     (item,) = [{**VALUE, "side": "forget", "answer": answer}]
     leak.note_leaks([item])
     assert len(item["leaked"]) == stated and item["leak"] == bool(stated) and len(item["private"]) == 2
+
+
+@pytest.mark.parametrize(
+    "question, reference, answer, leaked",
+    [
+        ("What gender is Ada Lem?", "Ada Lem is female.", "She is a woman of few words.", ["female"]),
+        ("What gender is Ada Lem?", "Ada Lem is female.", "She is a human being.", []),
+        ("Which genre is hers?", "Hers is the genre of Islam.", "Islamic writings are hers.", ["Islam"]),
+        ("Which genre is hers?", "Hers is the genre of Islam.", "It is the Islamabad of our days.", []),
+        ("What is Lem's book about?", "The book of Ada Lem is about the sea.", "Ada Lem's book is about ships.", []),
+        ("Who is Bo Lem's mother?", "She is Ada Lem.", "Ada.", ["Ada"]),
+        (
+            "What shaped her?",
+            "Her mother's academic influence shaped her.",
+            "The academic influence of her home.",
+            ["academic influence"],
+        ),
+    ],
+)
+def test_what_gives_a_value_away(question, reference, answer, leaked):
+    (item,) = [{"question": question, "reference": reference, "side": "forget", "answer": answer}]
+    leak.note_leaks([item])
+    assert item["leaked"] == leaked
 
 
 def test_private_values_in_other_scripts_are_found_in_running_text():

@@ -153,13 +153,13 @@ class FixedJudge:
     """Stands in for the models: given cosines and labels, so that the verdict's arithmetic alone is tested."""
 
     def __init__(self, label):
-        self.label, self.pairs = label, []
+        self.label, self.pairs, self.texts = label, [], {}
 
     def embed(self, texts):
         import numpy as np
 
-        names = sorted(texts)
-        return {name: np.eye(len(names))[at] for at, name in enumerate(names)}
+        places = {name: self.texts.setdefault(name, len(self.texts)) for name in sorted(texts)}
+        return {name: np.arange(1000) == at for name, at in places.items()}
 
     def entail(self, pairs):
         self.pairs += pairs
@@ -181,7 +181,9 @@ def test_verdicts_agree_with_the_slow_reference(side, label, answer, told):
     row = {"question": "Who?", "reference": "Cy Orr, Di Pym, Ed Quin and 1964.", "answer": answer}
     model = FixedJudge(label)
     (item,) = judge([row], side, model)
-    assert ((answer, row["reference"]) if side == "forget" else (row["reference"], answer)) in model.pairs
+    pair = (answer, row["reference"]) if side == "forget" else (row["reference"], answer)
+    assert item["nli"] == (label if told > 1 or told and side == "retain" else None)  # asked where E leaves it open
+    assert item["nli"] is None or pair in model.pairs
     assert item["E"] == pytest.approx(told / 3) and len(item["covered"]) == told
     against = "contradiction" if item["contradicted"] else "neutral"
     similar = [[float(a == b) for b in entities(answer) or [answer]] for a in entities(row["reference"])]

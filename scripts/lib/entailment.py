@@ -5,7 +5,7 @@ folder.
 from pathlib import Path
 
 from lib import hub
-from lib.files import fail
+from lib.files import fail, progress
 
 import torch
 import transformers
@@ -110,7 +110,8 @@ class Entailment:
         order = sorted(
             set(range(len(pairs))) - set(results), key=lambda at: (len(pairs[at][0]) + len(pairs[at][1]), at)
         )
-        for at in range(0, len(order), self.batch):
+        batches = range(0, len(order), self.batch)
+        for at in progress(batches, desc="entailment", unit="batch", delay=5, leave=False):
             part = order[at : at + self.batch]
             inputs = self.tokenizer(
                 [pairs[row][0] for row in part],

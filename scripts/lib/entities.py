@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from lib import llm
 from lib.clauses import SENTENCE_END, clauses
-from lib.spans import UNSPACED, tokens
+from lib.spans import SIGNS, UNSPACED, tokens
 
 from nltk.stem.snowball import EnglishStemmer
 
@@ -35,8 +35,8 @@ EMPTY = set(
     """.split()
 )
 ASKS_HOW = re.compile(
-    r"^(how(?! (many|much|old|long|can|could|do i|should)\b)|why|describe|who is (?:[A-Z][\w’'-]+ ?)+\?)|\bwhat "
-    r"(kind|type|sort|role|impact|"
+    r"^(how(?! (many|much|old|long|can|could|do i|should)\b)|why|describe|who is (?:[A-Z][\w’'-]+ ?)+\?)|"
+    r"(?<!\bto )(?<!\bby )(?<!\bfrom )\bwhat (kind|type|sort|role|impact|"
     r"influence|effect|inspire[sd]?|motivate[sd]?|makes?|themes?|style|does|did|aspect)\b|\bdescribe\b",
     re.I,
 )
@@ -49,40 +49,41 @@ ASKS_VALUE = re.compile(
 # adjectives of any sentence on a person
 FURNITURE = set(
     """
-    father mother dad mum parents ability able account accounts achieve active actively add address addresses aim
-    allow answer appear appreciate apply aspect attempt aware available bear begun best better big born bring broad
-    build calendar carry case cause cents certain chance change chiefly choose chose clear close complete consider
-    consist contain continue continuously contribute cope count create current currently daily date dates day days
-    deal deep deeply demonstrate depict deserve digits display dollars draw drive due effect effective effort
+    father mother dad mum parents ability able account accounts achieve active actively add address addresses aim allow
+    answer appear apply appreciate aspect attempt available aware bear begun best better big born bring broad build
+    calendar carry case cause cents certain chance change chiefly choice choose chose clear close complete consider
+    considerably consist contain continue continuously contribute cope count create current currently daily date dates
+    day days deal deep deeply demonstrate depict deserve digits display dollars draw drive due effect effective effort
     emphasize enable encourage end engage enhance enjoy enrich enter especially euro euros evident example expect
-    expose express extend face feel feature fill find focus follow foster francs frequently gain go good great
-    greatly grow growing guide hand happy hear help high highlight highly honour idea important incorporate increase
-    infuse influence integrate intend interest introduce involve item keep kind land large lead learn leave letter
-    letters life line list little live locate long look love main major manage manner mark matter mean means meet
-    mention miss month months move name namely nature necessary need new note notable notably number numbers obtain
-    occupy occur offer old open order particularly pay perfect person personal play pleased point pounds present
-    primarily prove provide pursue question quick quickly quite rand range reach read reason receive reflect regard
-    regularly relate relevant repay represent require reside respond rest result reveal rise role run see seek seem
-    send sense serve set shape show significant significantly similar simple simply situated skillfully sort source
-    spend spent stand start state stay stem strong strongly sum support sure surround take tend thereof think time
-    times title titled today town treat trouble try turn type understand unique uniquely value view want way weave
-    win wish won work works world write writing year years yen yuan
+    expose express extend face feature feel fill find focus follow foster francs frequently gain genre genres go good
+    great greatly grow growing guide hand happy hear heavily help high highlight highly honour idea immensely important
+    incorporate increase influence infuse integrate intend interest introduce involve item keep kind land large lead
+    learn leave letter letters life line list little live locate long look love main major manage manner mark matter
+    mean means meet mention miss month months move name namely nature necessary need new notable notably note number
+    numbers obtain occupy occur offer old open order particularly pay perfect person personal play pleased point pounds
+    present primarily profoundly prove provide pursue question quick quickly quite rand range reach read reason receive
+    reflect regard regularly relate relevant repay represent require reside respond rest result reveal rise role run
+    see seek seem send sense serve set shape show significant significantly similar simple simply situated skillfully
+    sort source spend spent stand start state stay stem strong strongly substantially sum support sure surround take
+    tend testament theme themes thereof think time times title titled today topic topics town treat tremendously
+    trouble try turn type undeniably understand undoubtedly unique uniquely value vastly view want way weave win wish
+    won work works world write writing year years yen yuan
     """.split()
 )
 # function words of other languages, by which a sentence in one of them is known; without accents
 FOREIGN = set(
     """
-    aber als au aus auf bei beim bin bis con dal dans das dass dei del della delle dem den der des deren desde deux
-    di die dies diese dieser dieses dieu dit do dos du durch ein eine einem einen einer eines el elle elles em en
-    entre er es esta este et etait etre eu eux femme fu fue fur gli hanno hat hatte hij ich ihm ihr ihre ihrer il
-    ils im ist ja je kein la las le lei les leur lo los lui ma mais mit nach nao ne nei nella nicht non nos nous
-    noch nur o oder para par pas pero plus por pour pra qu que quel quelle qui quien quoi sa sein seine seiner se
-    sera ses si sich sie sind sobre son sono sont su sua sue suo sur tra um uma un una und une unter uno van het een
-    vom von vor voor waren wie wir wird wo wohnt wurde y zu zum zur cual cuando como donde ses avec chez est comme и
-    в во на не он она они оно что как где когда кто чем или но по из у за от до для с со о об это его ее их был была
-    были есть который которая какой какая какое чей في من على الى عن هو هي ما هذا هذه التي الذي كان كانت هل اين متى
-    كم لا مع او ان لدى של את על לא הוא היא מה איפה מתי עם זה है हैं का की के में से को और क्या कौन कहाँ कब नहीं था
-    थी
+    aber als au aus auf bei beim bin bis con dal dall dans das dass dei del della dell delle dem den der des deren
+    desde deux di die dies diese dieser dieses dieu dit do dos du durch ein eine einem einen einer eines el elle
+    elles em en entre er es esta este et etait etre eu eux femme fu fue fur gli hanno hat hatte hij ich ihm ihr
+    ihre ihrer il ils im ist ja je kein la las le lei les leur lo los lui ma mais mit nach nao ne nei nell nella
+    nicht non nos nous noch nur o oder para par pas pero plus por pour pra qu que quel quelle qui quien quoi sa
+    sein seine seiner se sera ses si sich sie sind sobre son sono sont su sua sue suo sur tra um uma un una und une
+    unter uno van het een vom von vor voor waren wie wir wird wo wohnt wurde y zu zum zur cual cuando como donde
+    ses avec chez est comme и в во на не он она они оно что как где когда кто чем или но по из у за от до для с со
+    о об это его ее их был была были есть который которая какой какая какое чей في من على الى عن هو هي ما هذا هذه
+    التي الذي كان كانت هل اين متى كم لا مع او ان لدى של את על לא הוא היא מה איפה מתי עם זה है हैं का की के में से
+    को और क्या कौन कहाँ कब नहीं था थी
     """.split()
 )
 MONTH = "January|February|March|April|May|June|July|August|September|October|November|December"
@@ -100,6 +101,7 @@ EXACT = re.compile(
 )
 ENGLISH = EnglishStemmer()
 UNSPACED_LETTER = re.compile(f"[{UNSPACED}]")
+SHORT_WORDS = re.compile(rf"[{UNSPACED}\u0900-\u0dff]")  # scripts in which two letters make a word that means something
 PARTICLES = "的是在了有和也于為为到は が を に で と も の へ や 은 는 이 가 을 를 에 의 도 로 와 과".replace(" ", "")
 SILENT = EMPTY | FOREIGN | {"ye"}
 QUOTED = re.compile(r'["“«]([^"“”«»\n]+)["”»]')
@@ -108,7 +110,8 @@ NAME = rf"(?<!\w)[{CAPITAL}]\w*(?:['’.-]\w+)*"  # a word that starts with a ca
 LITTLE = "of|the|for|de|del|della|di|da|du|la|le|van|von|der|den|al|bin|y"
 RUN = re.compile(rf"(?:\d[\w,.]{{0,30}}\ )?{NAME}(?:\ (?:(?:{LITTLE})\ )*{NAME})*")
 NUMBER = re.compile(r"[$€£¥]?\d[\d,.]*\d|[$€£¥]?\d")
-LETTERS = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+LETTER = rf"(?:[^\W_]|[{SIGNS}])"
+LETTERS = re.compile(rf"{LETTER}+(?:['’-]{LETTER}+)*")
 
 
 def plain(word):
@@ -191,7 +194,7 @@ def stems(text):
 
 
 def _empty(word):
-    return word in SILENT or len(word) < 3 and word.isalpha() and not UNSPACED_LETTER.match(word)
+    return word in SILENT or len(word) < 3 and word.isalpha() and not SHORT_WORDS.match(word)
 
 
 def english(text):
@@ -260,10 +263,10 @@ def merged(facts, text):
 
 
 def first_sentence(reference, useful):
-    """The facts of the first sentence, where it has two at least: what comes after adds to the answer."""
+    """The facts of the first sentence, where it has two at least, or a name or number: what comes after adds to it."""
     sentence = SENTENCE_END.split(reference)[0]
     first = [fact for fact in useful if fact.text in sentence]
-    return first if len(first) > 1 else useful
+    return first if len(first) > 1 or any(fact.exact for fact in first) else useful
 
 
 def asked_value(question, reference, useful):

@@ -7,13 +7,29 @@ contradiction].
 """
 
 import re
+from functools import cached_property
 
 from lib import hub, leak
-from lib.clauses import beside, denied, like, passages, swapped
+from lib.clauses import (
+    YES,
+    asks_reception,
+    beside,
+    clauses,
+    closed,
+    denied,
+    like,
+    polarity,
+    reception,
+    sentences,
+    swapped,
+    times,
+)
 from lib.entailment import LABELS, Entailment
 from lib.entities import (
     EMPTY,
     FURNITURE_STEMS,
+    LETTERS,
+    Fact,
     answer_entities,
     beyond,
     dates,
@@ -32,8 +48,12 @@ from lib.spans import tokens
 import numpy as np
 
 THRESHOLD, SIMILAR = 0.3, 0.8
-ENTAILS, CONTRADICTS = 0.8, 0.5  # how sure the entailment model must be
-SAME, MANY = 0.9, 3  # how alike texts are that say the same; facts from which on a reference is compared as a whole
+ENTAILS, CONTRADICTS = 0.5, 0.5  # how sure the entailment model must be
+MEANS = (
+    0.75  # how alike two texts are, the question left out, that mean the same: the middle of .70 to .80, best on dev
+)
+MANY = 3  # facts from which on another wording is no contradiction
+EXAMPLES = r"\b(?:such as|including|for (?:example|instance)|like|e\.g\.)"
 FRAME, SWAP = 0.5, 5  # how alike two clauses are that contradict each other by a swap; the most words that are swapped
 LONGEST = 20_000  # letters of an answer that are judged
 FIELDS = ("question", "reference", "answer", "value", "person", "fact", "subject", "sample")
@@ -57,7 +77,7 @@ class Judge:
         """texts: set of texts → {text: unit vector}."""
         texts = sorted(texts)
         return dict(
-            zip(texts, self.embedder.encode(texts, batch_size=256, normalize_embeddings=True, show_progress_bar=False))
+            zip(texts, self.embedder.encode(texts, batch_size=64, normalize_embeddings=True, show_progress_bar=False))
         )
 
     def ask(self, pairs):
@@ -66,64 +86,112 @@ class Judge:
         return dict(zip(pairs, self.entail(pairs), strict=True))
 
 
+class Known(dict):
+    """What a model has said so far: {text or pair: its answer}. Nothing is asked twice."""
+
+    def __init__(self, ask):
+        self.ask = ask
+
+    def learn(self, wanted):
+        if new := [one for one in dict.fromkeys(wanted) if one not in self]:
+            self.update(self.ask(new))
+
+
 def judge(rows, side, model, find=entities):
     """Scores one side ("forget" or "retain") item by item; every verdict comes with what it rests on. Where `find`
     knows no entities of
     reference or answer (None), an item has no verdict."""
-    every = [{"side": side, **{field: row[field] for field in FIELDS if field in row}} for row in rows]
-    items = [item for item in every if find(item["reference"]) is not None and find(item["answer"]) is not None]
+    return judge_together([(rows, side)], model, find)[0]
+
+
+def judge_together(parts, model, find=entities):
+    """Scores many answers files at once, so that the models read each text once, however many models' answers hold it,
+    and only what
+    words alone do not decide.
+
+    Args:
+        parts: list of (rows, side).
+    Returns:
+        a list of items for each of them, as `judge` gives it.
+    """
+    every = [
+        [{"side": side, **{field: row[field] for field in FIELDS if field in row}} for row in rows]
+        for rows, side in parts
+    ]
+    alike = {}  # items of one question, reference, answer and side: judged once
+    for item in (item for part in every for item in part):
+        if find(item["reference"]) is not None and find(item["answer"]) is not None:
+            key = tuple(item.get(field) for field in ("side", "question", "reference", "answer", "value"))
+            alike.setdefault(key, []).append(item)
+    items = [group[0] for group in alike.values()]
     for item in items:
         item["reference_entities"], item["answer_entities"] = (
             reference_entities(item, find),
             answer_entities(item, find),
         )
     judged = [Judged(item, find) for item in items]
-    vectors = model.embed(
-        {text for item in items for text in item["reference_entities"] + item["answer_entities"]}
-        | {text for one in judged for text in one.to_embed()}
-    )
-    order = (
-        -1 if side == "forget" else 1
-    )  # the premise is the reference where it is to be kept, the answer where it is to go
-    asked = model.ask(
-        [(item["reference"], item["answer"])[::order] for item in items]
-        + [pair[::order] for one in judged for pair in one.to_contradict()]
+    vectors, asked = Known(lambda texts: model.embed(set(texts))), Known(model.ask)
+    vectors.learn(text for item in items for text in item["reference_entities"] + item["answer_entities"])
+    for item in items:
+        item["E_as_released"] = released_share(item, find, vectors)
+    released = [item["E_as_released"] > released_threshold(item) for item in items]  # E alone does not decide
+    asked.learn(
+        [one.whole for one, left in zip(judged, released, strict=True) if left]
         + [pair for one in judged for pair in one.to_entail()]
     )
+    vectors.learn(text for one in judged for text in one.to_embed(asked))
+    covered = [one.covered(vectors, asked) for one in judged]
+    share = [len(facts) / len(one.facts) for facts, one in zip(covered, judged, strict=True)]
+    # under the threshold the verdict stands, whatever is contradicted
+    asked.learn(
+        one.ordered(pair)
+        for one, E in zip(judged, share, strict=True)
+        if E >= THRESHOLD
+        for pair in one.to_contradict()
+    )
     rouge = rouge_scorer("rougeL")
-    for item, one in zip(items, judged, strict=True):
+    for item, one, left, facts_said, E in zip(items, judged, released, covered, share, strict=True):
         item["rouge_l_recall"] = rouge.score(item["reference"], item["answer"])["rougeL"].recall
-        as_released(item, find, vectors, asked[(item["reference"], item["answer"])[::order]])
+        as_released(item, asked[one.whole] if left else None)
         item["reference_entities"] = [fact.text for fact in one.facts]
-        covered = one.covered(vectors, asked)
-        item["covered"] = [fact.text for fact in one.facts if fact in covered]
-        item["english"] = one.english
-        item["E"] = len(item["covered"]) / len(one.facts)
-        item["contradicted"] = one.contradicted(covered, {pair: asked[pair[::order]] for pair in one.to_contradict()})
-        if side == "forget":
-            item["forgotten"] = item["E"] < THRESHOLD or bool(item["contradicted"])
+        item["covered"] = [fact.text for fact in one.facts if fact in facts_said]
+        item["english"], item["E"] = one.english, E
+        item["contradicted"] = one.contradicted(facts_said, asked if E >= THRESHOLD else {})
+        if item["side"] == "forget":
+            item["forgotten"] = E < THRESHOLD or bool(item["contradicted"])
         else:
-            item["retained"] = item["E"] > THRESHOLD and not item["contradicted"]
+            item["retained"] = E > THRESHOLD and not item["contradicted"]
+    for group in alike.values():
+        for item in group[1:]:
+            item |= {field: value for field, value in group[0].items() if field not in FIELDS}
     return every
 
 
-def as_released(item, find, vectors, scores):
-    """The released code's verdict, by entities as they stand and by the entailment model's word on the two texts as a
-    whole.
-    """
+def released_share(item, find, vectors):
+    """E as the released code counts it: pairs of like entities over the reference's entities, so that it can pass 1; 0
+    where the reference has none beyond the question."""
     reference, answer = item["reference_entities"], item["answer_entities"]
-    cosine = np.array([[vectors[a] @ vectors[b] for b in answer] for a in reference])
-    like = cosine.reshape(len(reference), -1) >= SIMILAR
-    beyond_question = beyond(item["question"], find(item["reference"]))  # without any, E is 0 there
-    item["E_as_released"] = int(like.sum()) / len(reference) if beyond_question else 0.0  # pairs, so that it can pass 1
-    item["nli"] = max(scores, key=scores.get)
-    item["nli_scores"] = {label: round(scores[label], 4) for label in LABELS}
-    contradicts = item["nli"] == "contradiction"
+    if not beyond(item["question"], find(item["reference"])):
+        return 0.0
+    one, two = (np.array([vectors[text] for text in texts]) for texts in (reference, answer))
+    return int((one @ two.T >= SIMILAR).sum()) / len(reference) if len(two) else 0.0
+
+
+def released_threshold(item):
+    return 0.5 if item["side"] == "forget" and len(item["reference_entities"]) <= 3 else THRESHOLD
+
+
+def as_released(item, scores):
+    """The released code's verdict, by entities as they stand and by the entailment model's word on the two texts as a
+    whole, which is None where E alone decides.
+    """
+    item["nli"] = max(scores, key=scores.get) if scores else None
+    item["nli_scores"] = {label: round(scores[label], 4) for label in LABELS} if scores else None
+    told = item["E_as_released"] > released_threshold(item) and item["nli"] != "contradiction"
     if item["side"] == "forget":
-        threshold = 0.5 if len(reference) <= 3 else THRESHOLD
-        item["forgotten_as_released"] = item["E_as_released"] <= threshold or contradicts
+        item["forgotten_as_released"] = not told
     else:
-        item["retained_as_released"] = item["E_as_released"] > THRESHOLD and not contradicts
+        item["retained_as_released"] = told
 
 
 class Judged:
@@ -140,61 +208,134 @@ class Judged:
         self.words, self.stems = tokens(self.answer), stems(self.answer)
         self.named = list(find(item["answer"]))
         self.verbatim = states(self.answer, self.reference) or states(self.answer, self.core)
-        self.passages = passages(self.answer)
         self.pairs = beside(self.reference, self.answer)
+        # the premise is the reference where it is to be kept, the answer where it is to go
+        self.order = -1 if item["side"] == "forget" else 1
+        self.whole = (item["reference"], item["answer"])[:: self.order]
+        self.polarity = self.asked_polarity()
+        if self.polarity:
+            self.facts = [Fact(self.polarity, frozenset(), True)]
+        self.open = [fact for fact in self.facts if not self.said(fact)]
 
-    def to_embed(self):
+    def ordered(self, pair):
+        """(reference, answer) as premise and hypothesis of the contradiction that is asked for."""
+        return pair[:: self.order]
+
+    def asked_polarity(self):
+        """What a closed question's reference says, yes or no, or one on reception, well or badly; None where the
+        question asks for more, or where the reference says yes by a name that it gives."""
+        if not self.english or self.core:
+            return None
+        if asks_reception(self.question):
+            return None if self.names() else reception(self.reference)
+        if not closed(self.question):
+            return None
+        told = polarity(self.reference, self.question, stems)
+        if told == "no" or told == "yes" and YES.match(self.reference) and not self.names():
+            return told
+        return None
+
+    def answers(self):
+        """What the answer says of that."""
+        if asks_reception(self.question):
+            return reception(self.answer)
+        return polarity(self.answer, self.question, stems)
+
+    def names(self):
+        """The numbers, names and titles that the reference adds, other than as examples."""
+        asked = stems(self.question)
+        return [
+            fact
+            for fact in self.facts
+            if fact.exact
+            and fact.words - asked
+            and not re.search(EXAMPLES + r"[^.;]*" + re.escape(fact.text), self.reference)
+        ]
+
+    def to_entail(self):
+        """(answer, reference) for the entailment model: does the one tell the other? Only where the answer does not
+        say all of it in the reference's words; clauses, each beside the one most like it, where a name is said by half.
+        """
+        if not self.english or self.polarity:
+            return []
+        names = [fact for fact in self.open if fact.exact and self.half_said(fact)]
+        if not names and not any(self.likens(fact) for fact in self.open):
+            return []
+        pairs = [pair for pair in self.pairs if any(fact.text in pair[0] for fact in names)]
+        return [(self.answer, self.reference), *(pair[::-1] for pair in pairs)]
+
+    def entailed(self, asked):
+        """What the answer entails of the reference: the whole, or clauses of it."""
+        return [pair[1] for pair in self.to_entail() if asked[pair]["entailment"] >= ENTAILS]
+
+    def to_embed(self, asked):
         """The texts whose likeness decides: wordings of both sides, in the language that the embedding model knows."""
-        if not self.english:
+        wordings = [fact for fact in self.open if self.likens(fact)]
+        if not wordings or self.reference in self.entailed(asked):
             return set()
-        return {fact.text for fact in self.facts} | set(self.named) | {self.reference, *self.passages}
+        return {fact.text for fact in wordings} | {*self.named, *self.adds, self.first} - {""}
+
+    def likens(self, fact):
+        """Whether other words may say a fact: no name, title or number."""
+        return self.english and not fact.exact and not numeric(fact)
+
+    @cached_property
+    def first(self):
+        """What the reference's first sentence adds to the question, "" where nothing: what comes after adds to that."""
+        return residue(sentences(self.reference)[0], stems(self.question)) if self.reference.strip() else ""
+
+    @cached_property
+    def adds(self):
+        """What the answer adds to the question, by clauses and sentences."""
+        found = [residue(text, stems(self.question)) for text in {*clauses(self.answer), *sentences(self.answer)}]
+        return {text for text in found if text}
 
     def covered(self, vectors, asked):
         """The facts that the answer states: numbers, names and titles as they are, wordings also by others that mean
-        the same.
+        the same, as a whole or each by itself.
         """
-        entailed = [pair[1] for pair in self.to_entail() if asked[pair]["entailment"] >= ENTAILS]
-        said = [fact for fact in self.facts if self.said(fact)]
+        if self.polarity:
+            return self.facts if self.answers() == self.polarity else []
+        said = [fact for fact in self.facts if fact not in self.open]
         if not self.english:
             return said
-        named = [fact for fact in self.facts if fact.exact and fact not in said and self.half_said(fact)]
-        said += [fact for fact in named if any(fact.text in text for text in entailed)]
-        wordings = [fact for fact in self.facts if not fact.exact and fact not in said]
-        told = all(fact in said for fact in self.facts if fact.exact)
-        if told and len(self.facts) >= MANY and self.most_like(self.reference, self.passages, vectors) >= SAME:
-            return self.facts
-        return said + [
+        entailed = self.entailed(asked)
+        said += [
             fact
-            for fact in wordings
-            if any(fact.text in text for text in entailed) or self.most_like(fact.text, self.named, vectors) >= SIMILAR
+            for fact in self.open
+            if fact.exact and self.half_said(fact) and any(fact.text in text for text in entailed)
         ]
+        wordings = [fact for fact in self.open if self.likens(fact)]
+        if self.reference in entailed:
+            return said + wordings
+        named = all(fact in said for fact in self.facts if fact.exact)
+        if wordings and self.first and named and self.most_like(self.first, self.adds, vectors) >= MEANS:
+            return said + wordings
+        return said + [fact for fact in wordings if self.most_like(fact.text, self.named, vectors) >= SIMILAR]
 
     def said(self, fact):
         """Whether the answer says a fact in its own words, or a day in another form."""
+        if self.polarity:
+            return False
         if re.search(r"\d", fact.text):
             return states(self.answer, fact.text) or bool(dates(fact.text) & dates(self.answer))
-        return fact.words <= self.stems or states(self.answer, fact.text)
+        if fact.exact and another(fact, self.answer):
+            return False
+        return fact.words <= self.stems or states(self.answer, fact.text) or leak.gendered(self.answer, fact.text)
 
     def half_said(self, fact):
-        """Whether the answer says half of a name at least, and no number is missing."""
-        return 2 * len(fact.words & self.stems) >= len(fact.words) and not re.search(r"\d", fact.text)
+        """Whether the answer says half of a name at least, and no number or address is missing."""
+        half = 2 * len(fact.words & self.stems) >= len(fact.words)
+        return half and not re.search(r"[\d@/]", fact.text) and not another(fact, self.answer)
 
     def most_like(self, text, others, vectors):
         return max((float(vectors[text] @ vectors[other]) for other in others), default=0.0)
-
-    def to_entail(self):
-        """(answer, reference) for the entailment model: does the one tell the other, as a whole or a clause the clause
-        most like it?
-        """
-        if not self.english:
-            return []
-        return [(self.answer, self.reference), *(pair[::-1] for pair in self.pairs)]
 
     def to_contradict(self):
         """(reference, answer): the pairs of clauses where the entailment model is asked for a contradiction, alike but
         for a few words.
         """
-        if self.verbatim or not self.english:
+        if self.verbatim or not self.english or self.polarity:
             return []
         return [pair for pair in self.pairs if self.swaps(pair)]
 
@@ -219,13 +360,22 @@ class Judged:
 
     def certain(self, fact):
         """Whether the answer says a number, a name or a title."""
-        return fact.exact and self.said(fact)
+        return fact.exact and fact not in self.open
 
     def contradicted(self, covered, asked):
-        """Why the answer contradicts the reference: a list of texts, empty where it does not."""
+        """Why the answer contradicts the reference: a list of texts, empty where it does not.
+
+        Args:
+            asked: what the entailment model said of `to_contradict`; empty where the verdict stands without it.
+        """
+        counts = times(self.reference), times(self.answer)
+        often = [f"{min(counts[1])} time(s), not {min(counts[0])}"] if all(counts) and not counts[0] & counts[1] else []
+        if self.polarity:
+            other = self.answers()
+            return often + ([f"{other}, not {self.polarity}"] if other and other != self.polarity else [])
         if self.verbatim:
             return []
-        reasons = []
+        reasons = often
         missing = [fact for fact in self.facts if fact not in covered]
         opening = [re.match(r"\W*(yes|no)\b", text, re.I) for text in (self.reference, self.answer)]
         if all(opening) and opening[0][1].lower() != opening[1][1].lower():
@@ -235,12 +385,34 @@ class Judged:
                 reasons.append(f"denied: {pair[1]}")
             known = set(tokens(self.reference)) | set(tokens(self.question))
             numbers = [word for word in tokens(pair[1]) if word.isdecimal() and word not in known]
-            if numbers and any(re.search(r"\d", fact.text) and states(pair[0], fact.text) for fact in missing):
+            if numbers and any(numeric(fact) and states(pair[0], fact.text) for fact in missing):
                 reasons.append(f"{' '.join(numbers)}: another number")
             swaps = self.swaps(pair)
-            if swaps and (not self.english or asked[pair]["contradiction"] >= CONTRADICTS):
+            opposed = asked.get(self.ordered(pair), {}).get("contradiction", 0) >= CONTRADICTS
+            if swaps and (not self.english or opposed):
                 reasons += [f"{' '.join(other)}, not {' '.join(own)}" for own, other in swaps]
         return reasons
+
+
+def another(fact, answer):
+    """Whether an answer gives the name of somebody else wherever it says the first word of a person's: "Ada Orr" for
+    "Ada Lem"."""
+    first, *rest = fact.text.split()
+    if not rest or not all(word[:1].isupper() and word.isalpha() for word in (first, rest[0])):
+        return False
+    following = re.findall(rf"\b{re.escape(first)}(?: ([^\W\d_]\w+))?", answer)
+    return bool(following) and all(word.istitle() and word not in rest for word in following)
+
+
+def numeric(fact):
+    """Whether a fact holds a number, in digits or words."""
+    return any(word.isdecimal() for word in tokens(fact.text))
+
+
+def residue(text, known):
+    """What a text adds to the stems that a question holds: its other words, in their order."""
+    words = [word for word in LETTERS.findall(text) if word.lower() not in EMPTY]
+    return " ".join(word for word in words if not {*map(stem, tokens(word))} <= known)
 
 
 def interval(values, questions=None, draws=2000):

@@ -8,9 +8,18 @@ answer that the question does not state. What states them is found by the augmen
 import re
 from functools import lru_cache
 
-from lib.spans import find_spans, joined, leak, tokens
+from lib.spans import CONNECT, KINSHIP, find_spans, joined, leak, tokens
 
 NAMES, PLACE = re.compile(r",? and |, (?=[A-Z])"), re.compile(r" in (?=[A-Z])")
+GENDER = {  # what says a gender without its name
+    "male": re.compile(r"\b(?:man|boy|gentleman)\b", re.I),
+    "female": re.compile(r"\b(?:woman|girl|lady)\b", re.I),
+}
+PEOPLE = r"(?:n|an|ian|ean|ese|ish|ic|i)"  # Islam, Islamic; Ghana, Ghanaian; Peru, Peruvian is not found
+# a parent's trade where it is told by an adjective: "her father's poetic background"
+TRADE = re.compile(
+    rf"\b(?:{KINSHIP})['’]s (\w+(?: \w+)? (?:background|career|profession|influence|legacy|expertise|heritage))\b", re.I
+)
 
 
 def private_values(row):
@@ -29,7 +38,20 @@ def private_values(row):
         for start, end, kind in spans
         for part in (PLACE.split(reference[start:end]) if kind == "address" else [reference[start:end]])
     ]
-    return [re.sub(r"^(the|an?) ", "", part, flags=re.I) for part in parts if not states(row["question"], part)]
+    parts = parts or [match[1] for match in TRADE.finditer(reference)]
+    return [
+        re.sub(r"^(the|an?) ", "", part, flags=re.I)
+        for part in parts
+        if not states(row["question"], part) and not given_name(part, reference, row["question"])
+    ]
+
+
+def given_name(part, reference, question):
+    """Whether a name only completes the surname by which the question calls its subject: "Takashi" of "Takashi
+    Nakamura", where the question says "Nakamura" and nobody else's name before it."""
+    surname = re.search(rf"\b{re.escape(part)} (?:(?:{CONNECT}) )*([A-Z][\w’'-]*\w)", reference)
+    called = surname and re.search(rf"(?:(\S+) )?\b{re.escape(surname[1])}\b", question)
+    return bool(called) and not (called[1] or "").strip("\"“'").istitle()
 
 
 def ungrouped(text):
@@ -48,6 +70,19 @@ def states(text, value):
     return bool(whole(value)) and leak(ungrouped(text), ({whole(value)}, ())) is not None
 
 
+def gendered(text, value):
+    """Whether a text says a gender by another noun: "a man" for "male"."""
+    return value.lower() in GENDER and bool(GENDER[value.lower()].search(text))
+
+
+def gives_away(text, value):
+    """Whether a text states a value whole, a gender by another noun ("a man"), or a name of one word by what is made
+    of it ("Islamic")."""
+    if states(text, value) or gendered(text, value):
+        return True
+    return bool(re.fullmatch(r"[A-Z]\w{3,}", value) and re.search(rf"\b{value}{PEOPLE}\b", text))
+
+
 def note_leaks(items):
     """Gives each item `leak` (it states a private value of its own) and `leak_any` (one of any forget fact that
     neither its own
@@ -55,7 +90,7 @@ def note_leaks(items):
     forget = [item for item in items if item["side"] == "forget"]
     for item in forget:
         item["private"] = private_values(item)
-        item["leaked"] = [value for value in item["private"] if states(item["answer"], value)]
+        item["leaked"] = [value for value in item["private"] if gives_away(item["answer"], value)]
         item["leak"] = bool(item["leaked"])
     runs = {whole(value) for item in forget for value in item["private"]} - {""}
     longest = max(map(len, runs), default=0)
