@@ -55,6 +55,13 @@ class _Reached(Exception):
     """The block whose states are wanted has been computed."""
 
 
+def blocks_of(model):
+    """A model's blocks, first to last, as one ModuleList; a model where they are not found ends the program."""
+    stacks = (part for part in model.modules() if isinstance(part, torch.nn.ModuleList))
+    blocks = next((part for part in stacks if len(part) == model.config.get_text_config().num_hidden_layers), None)
+    return fail(f"{model.config.model_type}: its blocks were not found") if blocks is None else blocks
+
+
 def answer_states(model, batch, block):
     """Hidden states after a block at the answer tokens: (answer tokens, hidden), float32. Later blocks are not
     computed.
@@ -62,13 +69,9 @@ def answer_states(model, batch, block):
     Args:
         block: its number, from 1.
     """
-    stacks = (part for part in model.modules() if isinstance(part, torch.nn.ModuleList))
-    blocks = next((part for part in stacks if len(part) == model.config.num_hidden_layers), None)
-    if blocks is None or block > len(blocks):
-        fail(
-            f"{model.config.model_type} has no block {block}: "
-            + (f"it has {len(blocks)}" if blocks else "its blocks were not found")
-        )
+    blocks = blocks_of(model)
+    if block > len(blocks):
+        fail(f"{model.config.model_type} has no block {block}: it has {len(blocks)}")
     seen = []
 
     def keep(_, __, output):
