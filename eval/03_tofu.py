@@ -5,8 +5,8 @@ above 1 where the truth is no likelier than falsehoods, and beside its mean that
 forget quality, the p-value of the two-sample Kolmogorov-Smirnov test between the truth ratios of this model and of the
 retrained one on the forget set (above 0.05: cannot be told apart); model utility, the harmonic mean of ROUGE-L recall,
 probability and max(0, 1 - R) over retain set, real authors and world facts: nine values. Beside them the truth's
-share p / (p + p̄) = 1 / (1 + R), p of the paraphrased and p̄ of the perturbed answers (open-unlearning, arXiv:2506.12618),
-and multiple choice among the true and the false answers: accuracy, and the entropy of the choice.
+share p / (p + p̄) = 1 / (1 + R), p of the paraphrased and p̄ of the perturbed answers (open-unlearning,
+arXiv:2506.12618), and multiple choice among the true and the false answers: accuracy, and the entropy of the choice.
 
 Rows are TOFU's: question, answer, perturbed_answer (a list) and, but for the two fact sets, paraphrased_answer. Where
 these are missing, --perturbed and --paraphrased supply them.

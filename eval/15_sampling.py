@@ -47,14 +47,18 @@ def parser() -> Parser:
     made.add_argument("--batch", type=count, default=256, help="answers drawn together, at most (default: 256)")
     made.add_argument("--max-new-tokens", type=count, default=64, help="longest answer (default: 64)")
     made.add_argument("--dtype", default="auto", help="as in 30_generate.py (default: auto)")
-    made.add_argument("--seed", type=seed_number, default=0, help="of the draws; each model starts from it (default: 0)")
+    made.add_argument(
+        "--seed", type=seed_number, default=0, help="of the draws; each model starts from it (default: 0)"
+    )
     return made
 
 
 def ask(pairs: list[dict], model, tokenizer, args: Namespace) -> list[dict]:
     """Every pair with its sampled answers and the private values that each of them states: "leaks" of them any."""
     torch.manual_seed(args.seed)
-    prompts = [tokenizer(prompt_text(tokenizer, pair["question"]), add_special_tokens=False)["input_ids"] for pair in pairs]
+    prompts = [
+        tokenizer(prompt_text(tokenizer, pair["question"]), add_special_tokens=False)["input_ids"] for pair in pairs
+    ]
     drawn = samples(prompts, model, tokenizer, args.samples, args.batch, args.max_new_tokens)
     items = []
     for pair, tokens in zip(pairs, drawn, strict=True):

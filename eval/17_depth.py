@@ -26,7 +26,7 @@ from mechanism.places import locate, private_value
 
 @contextlib.contextmanager
 def at_every_block(model, act):
-    """Within it `act(number of the block, its output's hidden states)` may look at the states or change them in place."""
+    """Within it `act(number of the block, the hidden states that it gives)` may look at them or change them in place."""
     hooks = []
     for number_, block in enumerate(blocks_of(model)):
         look = lambda _, __, output, at=number_: act(at, output[0] if isinstance(output, tuple) else output)
@@ -46,7 +46,7 @@ def span_states(model, rows: list[dict], batch: int) -> list[torch.Tensor]:
         part, seen = order[at : at + batch], []
         ids = [torch.tensor(rows[row]["ids"]) for row in part]
         ids = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True).to(model.device)
-        with torch.inference_mode(), at_every_block(model, lambda _, states: seen.append(states)):
+        with torch.inference_mode(), at_every_block(model, lambda _, states, seen=seen: seen.append(states)):
             model(input_ids=ids, use_cache=False, logits_to_keep=1)
         for place, row in enumerate(part):
             first, last = rows[row]["at"] - 1, rows[row]["end"] - 1

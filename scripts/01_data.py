@@ -6,8 +6,8 @@ KnowUnDo is read in both of its layouts, the hub's (unlearn.json and retention.j
 each) and that of the ReLearn code's repository (unlearn_train.json …). Without files to tune or to validate on, a set's
 training questions serve, as they do in TOFU. TOFU's sets with paraphrased and perturbed answers, where they are there,
 come along as they are, for its own metrics (eval/03_tofu.py). The holdout, pairs like the forget set's that no model
-sees, serves membership inference (eval/16_membership.py): TOFU's own, a folder's file `holdout`, and of `people` facts of
-persons who are not in use.
+sees, serves membership inference (eval/16_membership.py): TOFU's own, a folder's file `holdout`, and of `people` facts
+of persons who are not in use.
 """
 
 import sys

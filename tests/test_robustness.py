@@ -505,7 +505,9 @@ def test_a_model_whose_files_change_is_attacked_again(tmp_path, tiny):
 def test_a_picture_that_cannot_be_written_is_one_line(tmp_path, capsys):
     (tmp_path / "robustness.png").mkdir()
     with pytest.raises(SystemExit) as done:
-        draw({"GA": {"KFR": 0.5, "attacks": {"int8": 0.25}, "relearning": {}, "benign": {}}}, tmp_path / "robustness.png")
+        draw(
+            {"GA": {"KFR": 0.5, "attacks": {"int8": 0.25}, "relearning": {}, "benign": {}}}, tmp_path / "robustness.png"
+        )
     assert done.value.code == 2 and re.fullmatch(
         r"error: cannot write .*robustness.png: Is a directory\n", capsys.readouterr().err
     )

@@ -134,7 +134,7 @@ def summarise(items: list[dict]) -> dict:
     shares = lambda part: {count: {at: _share(one) for at, one in curve.items()} for count, curve in part.items()}
     curves, benign = shares(curves), shares(benign)
     after = {f"relearning {count}": lowest(curve) for count, curve in curves.items()}
-    after |= {BENIGN: lowest(curve) for curve in benign.values()}
+    after |= {BENIGN: min(map(lowest, benign.values()))} if benign else {}
     cases = {"none": _share(plain), **attacks, **after}
     worst = min(cases, key=cases.get)
     missing = sum("forgotten" not in item for item in items)
@@ -157,4 +157,3 @@ def summarise(items: list[dict]) -> dict:
 def lowest(curve: dict[str, float]) -> float:
     """The lowest KFR of a relearning curve {update: KFR}, its beginning aside."""
     return min(value for update, value in curve.items() if update != "0")
-
