@@ -26,7 +26,7 @@ from mechanism.places import locate, private_value
 
 @contextlib.contextmanager
 def at_every_block(model, act):
-    """Within it `act(number of the block, the hidden states that it gives)` may look at them or change them in place."""
+    """Within it `act(number of the block, the states that it gives)` may look at them or change them in place."""
     hooks = []
     for number_, block in enumerate(blocks_of(model)):
         look = lambda _, __, output, at=number_: act(at, output[0] if isinstance(output, tuple) else output)

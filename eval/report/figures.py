@@ -99,8 +99,8 @@ def leak_curves(curves: dict[str, list], rows: list[dict]) -> list[Picture]:
             "leak_at_k.svg",
             "leak@k of every model",
             "Share of the forget questions of which at least one of k answers, sampled at temperature 1, states a "
-            "private value whole. A line that rises shows what greedy decoding hides; the retrained model's, which tells "
-            "what can be guessed, is the target. Bands: 95 % intervals over questions.",
+            "private value whole. A line that rises shows what greedy decoding hides; the retrained model's, which "
+            "tells what can be guessed, is the target. Bands: 95 % intervals over questions.",
         )
     ]
 
