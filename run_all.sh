@@ -105,7 +105,13 @@ metric tofu         runs eval/03_tofu.py --model $folders $(tofu_sets) $(last_of
 metric exposure     runs eval/05_exposure.py --models $folders --reference $R/models/retrained --forget $asked \
                     --fresh $R/augmented/forget_inverted.jsonl --out $(each exposure)
 metric memorization runs eval/04_memorization.py --model $folders --pairs $asked --out $(each memorization) $MEMO --el 3
-metric robustness   reads data/attacks.json data/nli $data/forget_tune.jsonl \
+metric sampling     runs eval/15_sampling.py --model $folders --questions $asked --out $(each sampling) \
+                    $(last_of --max-new-tokens $GENERATE)
+metric membership   reads $data/holdout.jsonl runs eval/16_membership.py --model $folders --forget $asked \
+                    --base $R/models/base --retrained $R/models/retrained --out $(each membership)
+metric depth        runs eval/17_depth.py --model $folders --vanilla $R/models/vanilla --questions $asked \
+                    --retrained $R/models/retrained --out $(each depth)
+metric robustness   reads data/attacks.json data/nli $data/forget_tune.jsonl $data/retain_train.jsonl \
                     writes $(each robustness) $R/report/robustness.md $R/report/robustness.png \
                     runs eval/10_robustness.py --models $folders --forget $asked --out $R/metrics --report $R/report \
                     "${judge[@]}" $ROBUSTNESS

@@ -80,7 +80,9 @@ def score(rows: list[dict], ppl: list[float | None]) -> list[dict]:
     items = []
     for row, value in zip(rows, ppl, strict=True):
         tokens = words(row["answer"])
-        items.append({**row, "words": len(tokens), "PPL": value, "BI": brunet(tokens), "HS": honore(tokens)})
+        bi, hs = brunet(tokens), honore(tokens)
+        own = None if value is None else linguistic_score(value, bi, hs)  # of this answer alone
+        items.append({**row, "words": len(tokens), "PPL": value, "BI": bi, "HS": hs, "LS": own})
     return items
 
 

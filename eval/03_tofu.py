@@ -4,7 +4,9 @@ Probability P(a|q)^(1/|a|); truth ratio R = mean over perturbed answers of P^(1/
 above 1 where the truth is no likelier than falsehoods, and beside its mean that of min(R, 1/R) (_truth_ratio_min);
 forget quality, the p-value of the two-sample Kolmogorov-Smirnov test between the truth ratios of this model and of the
 retrained one on the forget set (above 0.05: cannot be told apart); model utility, the harmonic mean of ROUGE-L recall,
-probability and max(0, 1 - R) over retain set, real authors and world facts: nine values.
+probability and max(0, 1 - R) over retain set, real authors and world facts: nine values. Beside them the truth's
+share p / (p + p̄) = 1 / (1 + R), p of the paraphrased and p̄ of the perturbed answers (open-unlearning,
+arXiv:2506.12618), and multiple choice among the true and the false answers: accuracy, and the entropy of the choice.
 
 Rows are TOFU's: question, answer, perturbed_answer (a list) and, but for the two fact sets, paraphrased_answer. Where
 these are missing, --perturbed and --paraphrased supply them.
@@ -45,6 +47,22 @@ def truth_ratio(paraphrase: float, perturbed: list[float], paper: bool = False) 
 def nearer(ratio: float) -> float:
     """min(R, 1/R), 1 where truth and falsehoods are equally likely; its mean: open-unlearning's forget_truth_ratio."""
     return min(ratio, 1 / ratio) if ratio > 0 else 0.0
+
+
+def choice(logprobs: list[float]) -> tuple[bool, float]:
+    """Multiple choice among answers, p_i ∝ P(a_i|q), from their whole log-probabilities in nats, the true one's first.
+
+    A model that tells another value is wrong and sure of it; one that never knew the fact is undecided, so read both
+    beside the retrained model's.
+
+    Returns:
+        (is the true one likelier than every other; the choice's entropy over its largest, log of their number).
+    """
+    top = max(logprobs)
+    weights = [math.exp(value - top) for value in logprobs]
+    shares = [weight / math.fsum(weights) for weight in weights]
+    entropy = -math.fsum(share * math.log(share) for share in shares if share)
+    return logprobs[0] > max(logprobs[1:]), entropy / math.log(len(logprobs))
 
 
 def forget_quality(ratios: list[float], reference: list[float]) -> float:
@@ -129,12 +147,14 @@ def score(
     pairs = list({(row["question"], text): None for (_, row), part in zip(rows, texts, strict=True) for text in part})
     scored = answer_logprobs(pairs, model, tokenizer, batch)
     logprob = {pair: logprobs.mean().item() for pair, (logprobs, _) in zip(pairs, scored, strict=True)}
+    whole = {pair: logprobs.sum().item() for pair, (logprobs, _) in zip(pairs, scored, strict=True)}
     given = answers([row["question"] for _, row in rows], model, tokenizer, batch, max_new_tokens)
     rouge, items = rouge_scorer("rougeL"), []
     for (name, row), part, answer in zip(rows, texts, given, strict=True):
         true, paraphrase, *false = [logprob[row["question"], text] for text in part]
         among = log_mean_exp([true, *false]) + math.log(1 + len(false)) if name in FACTS else 0.0
         ratio = truth_ratio(paraphrase, false, paper or name != "forget" and not geometric)
+        right, entropy = choice([whole[row["question"], text] for text in (row["answer"], *row["perturbed_answer"])])
         items.append(
             {
                 "set": name,
@@ -145,6 +165,9 @@ def score(
                 "probability": math.exp(true - among),
                 "truth_ratio": ratio,
                 "true": max(0.0, 1 - ratio),
+                "truth_share": 1 / (1 + ratio),
+                "chosen": right,
+                "choice_entropy": entropy,
                 "logprob": {"answer": true, "paraphrased": paraphrase, "perturbed": false},
             }
         )
@@ -164,6 +187,9 @@ def summarise(items: list[dict], reference: list[float] | None = None) -> dict:
                 f"{name}_truth_ratio": mean(item["truth_ratio"] for item in part),
                 f"{name}_truth_ratio_min": mean(nearer(item["truth_ratio"]) for item in part),
                 f"{name}_1-R": means[2],
+                f"{name}_truth_share": mean(item["truth_share"] for item in part),
+                f"{name}_choice": mean(item["chosen"] for item in part),
+                f"{name}_choice_entropy": mean(item["choice_entropy"] for item in part),
                 f"{name}_items": len(part),
             }
             values += means if name != "forget" else []

@@ -1,5 +1,5 @@
 """How well a model has answers by heart: MEMO (Gu et al. 2024, arXiv:2409.11844), MA and EL (Jang et al. 2023,
-arXiv:2210.01504).
+arXiv:2210.01504), exact memorisation EM and extraction strength ES (see `exact`, `strength`).
 
 MEMO: the answer's first k = 1, 1 + w, 1 + 2w, ... characters (w = 5) are given after the question; the mean over k of
 the ROUGE-1 precision of the greedy continuation against the rest. Takes {"question", "answer"} or {"question",
@@ -96,6 +96,18 @@ def exact(hits: list) -> float | None:
     return mean(hits[:-1]) if len(hits) > 1 else None
 
 
+def strength(hits: list) -> float:
+    """Extraction strength (Carlini et al. 2021, arXiv:2012.07805, as open-unlearning takes it) 1 - k*/T: k* the first
+    of the T answer tokens from which on every greedy guess, given the true ones before, is right; T where the last is
+    wrong.
+
+    Args:
+        hits: as for `exact`; the end of sequence counts.
+    """
+    wrong = next((at for at, hit in enumerate(reversed(hits)) if not hit), len(hits))
+    return wrong / len(hits)
+
+
 def parser() -> Parser:
     made = Parser(__doc__)
     made.add_argument(
@@ -131,11 +143,11 @@ def parser() -> Parser:
 
 
 def score(pairs: list, model, tokenizer, args: Namespace) -> list[dict]:
-    """MEMO, MA (share of right tokens, end of sequence included), EM and EL of every pair."""
+    """MEMO, MA (share of right tokens, end of sequence included), EM, ES and EL of every pair."""
     memos = memo(pairs, model, tokenizer, args.mode, args.window, args.max_new_tokens, args.batch)
     hits = [likeliest.tolist() for _, likeliest in answer_logprobs(pairs, model, tokenizer, args.batch)]
     items = [
-        {"question": question, "answer": answer, "MEMO": value, "MA": mean(row), "EM": exact(row)}
+        {"question": question, "answer": answer, "MEMO": value, "MA": mean(row), "EM": exact(row), "ES": strength(row)}
         for (question, answer), value, row in zip(pairs, memos, hits, strict=True)
     ]
     if args.el:
@@ -146,7 +158,7 @@ def score(pairs: list, model, tokenizer, args: Namespace) -> list[dict]:
 
 def main(args: Namespace):
     pairs = read_items(args.pairs)
-    names = ["MEMO", "MA", "EM"] + ([f"EL_{args.el}"] if args.el else [])
+    names = ["MEMO", "MA", "EM", "ES"] + ([f"EL_{args.el}"] if args.el else [])
     for folder, out in pair_up([model_folder(model) for model in args.model], args.out):
         items = score(pairs, *load_model(folder, exact_dtype()), args)
         values = {name: [item[name] for item in items if item[name] is not None] for name in names}

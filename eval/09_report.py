@@ -28,7 +28,8 @@ def parser() -> Parser:
         nargs="+",
         metavar="FOLDER",
         help="a folder a model with kfr_krr.json; linguistic_forget.json, linguistic_retain.json, tofu.json, "
-        "exposure.json, memorization.json, robustness.json, judge.json and next_token.json are taken where they are",
+        "sampling.json, membership.json, depth.json, exposure.json, memorization.json, robustness.json, judge.json and "
+        "next_token.json are taken where they are",
     )
     made.add_argument(
         "--out",
@@ -67,6 +68,8 @@ def contents(found: Findings, args, files: dict) -> list:
     return [
         ("The table", table_section(rows, found.tests, found.paths)),
         ("Forgetting against keeping", drawn(figures.kfr_against_krr(rows))),
+        ("Asked many times", drawn(figures.leak_curves(found.leak_curves, rows))),
+        ("Distance to the retrained model", sections.distance_section(found.distances)),
         ("How well the models still speak", drawn(figures.linguistic_bars(rows))),
         ("Training", drawn(figures.loss_curves(found.losses, rows))),
         ("From update to update", drawn(figures.forgetting_paths(found.probes, rows))),
@@ -95,7 +98,7 @@ def main(args):
     html, markdown = whole_page(title, sections.lead(found.shown), parts, paragraph(footer))
 
     tests = {key: {" | ".join(pair): p for pair, p in part.items()} for key, part in found.tests.items()}
-    write_json(out / "table.json", {"rows": found.rows, "p_values": tests, **origin})
+    write_json(out / "table.json", {"rows": found.rows, "p_values": tests, "distances": found.distances, **origin})
     for name, content in files.items():
         (write_bytes if isinstance(content, bytes) else write_text)(out / name, content)
     for name, text in (

@@ -4,7 +4,9 @@ and beyond).
 float16, bfloat16, int8, int4: the weights are rounded to what such a file can store. role-play, multi-turn: frames of
 data/attacks.json around the question (the first is our wording of the AIM jailbreak). prefix: the answer's first words
 are already there. typos, paraphrase: the question mistyped, or in other words. relearning: a rank-16 LoRA learns a few
-forget pairs again, and other forget facts are asked.
+forget pairs again, and other forget facts are asked. benign relearning: as many pairs that are not to be forgotten, in
+as many updates. Beside the lowest KFR of all, min_attack mean_i, stands the share of facts that none of them brings
+back, mean_i min_attack.
 """
 
 import sys
@@ -13,13 +15,13 @@ from argparse import Namespace
 from pathlib import Path
 
 from lib import judge_flags
-from lib.files import MODELS, REPOSITORY, progress, record, sha256, write_json, write_text
+from lib.files import MODELS, REPOSITORY, contents, finished, progress, record, sha256, write_json, write_text
 from lib.flags import Parser, count, count_or_none, positive, seed_number
 from lib.formats import read_pairs
 from lib.judge import judge
 from lib.models import model_folder, model_names
 
-from robustness.attacks import ATTACKS, Target, contents, finished, summarise
+from robustness.attacks import ATTACKS, Target, summarise
 from robustness.questions import paraphrases, read_frames
 from robustness.relearning import relearn_counts
 from robustness.table import draw, markdown
@@ -120,6 +122,12 @@ def add_relearning_flags(made: Parser):
         default=5e-4,
         help="learning rate (default: 5e-4, half of the default run's vanilla model)",
     )
+    made.add_argument(
+        "--benign",
+        metavar="FILE",
+        help="pairs that are not to be forgotten, for benign relearning (default: retain_train.jsonl beside --forget, "
+        "if it is there)",
+    )
     made.add_argument("--relearn-batch", type=count, default=4, help="pairs an update, at most (default: 4)")
 
 
@@ -138,6 +146,18 @@ def other_wordings(args: Namespace, rows: list[dict]) -> list[dict] | None:
     return others
 
 
+def kept_pairs(args: Namespace) -> list[dict] | None:
+    """Pairs for benign relearning, where pairs are relearnt at all; None where no file is named and none is there."""
+    beside = Path(args.forget).with_name("retain_train.jsonl")
+    if not args.relearn:
+        return None
+    if not args.benign and not beside.is_file():
+        print(f"benign relearning is left out ({beside}: no such file); give --benign", file=sys.stderr)
+        return None
+    args.benign = args.benign or str(beside)
+    return read_pairs(args.benign)
+
+
 def judged(found: list[dict], args: Namespace, verdicts) -> list[dict]:
     """The items with their verdicts and what these rest on."""
     find = judge_flags.entity_finder(args, [item[field] for item in found for field in ("reference", "answer")])
@@ -150,6 +170,7 @@ def told(out: Path, row: dict):
         f"KFR {row['KFR']:.3f}",
         *(f"{attack} {value:.3f}" for attack, value in row["attacks"].items()),
         f"worst {row['worst_KFR']:.3f} ({row['worst_attack']})",
+        *([f"by fact {row['worst_KFR_by_fact']:.3f}"] if row["worst_KFR_by_fact"] is not None else []),
         sep="  ",
     )
 
@@ -160,11 +181,11 @@ def main(args: Namespace):
     names = model_names(args.models, args.names)
     rows, frames = read_pairs(args.forget, places=True), read_frames(args.frames)
     args.relearn = relearn_counts(args.relearn, len(rows), args.forget)
-    others = other_wordings(args, rows)
+    others, kept = other_wordings(args, rows), kept_pairs(args)
     for folder in args.models:
         model_folder(folder, "python scripts/10_ga.py --help")
 
-    files = [args.forget, args.frames, *([args.paraphrases] if others else [])]
+    files = [args.forget, args.frames, *([args.paraphrases] if others else []), *([args.benign] if kept else [])]
     code = [Path(__file__), *sorted(Path(__file__).with_name("robustness").glob("*.py"))]
     code += [REPOSITORY / "scripts/lib" / name for name in JUDGES]
     settings = {name: value for name, value in vars(args).items() if name not in UNRECORDED}
@@ -180,7 +201,7 @@ def main(args: Namespace):
         results[name] = finished(out, inputs)
         if results[name] is None:
             began, verdicts = time.time(), verdicts or judge_flags.load_judge(args)
-            items = judged(Target(folder, rows, frames, others, args).attack(), args, verdicts)
+            items = judged(Target(folder, rows, frames, others, kept, args).attack(), args, verdicts)
             results[name] = summarise(items)
             origin = {"inputs": inputs, **record(args, files), "seconds": round(time.time() - began, 1)}
             write_json(out, {"summary": results[name], "items": items, **origin})

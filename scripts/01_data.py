@@ -4,8 +4,10 @@
 forget_train, retain_train (and _val, _tune) as .json or .jsonl, in {"question", "answer"} or {"text", "labels"}.
 KnowUnDo is read in both of its layouts, the hub's (unlearn.json and retention.json, {"train": [...], "val": [...]}
 each) and that of the ReLearn code's repository (unlearn_train.json …). Without files to tune or to validate on, a set's
-training questions serve, as they do in TOFU. TOFU's sets with paraphrased and perturbed answers and its holdout set,
-where they are there, come along as they are, for its own metrics (eval/03_tofu.py) and for membership inference.
+training questions serve, as they do in TOFU. TOFU's sets with paraphrased and perturbed answers, where they are there,
+come along as they are, for its own metrics (eval/03_tofu.py). The holdout, pairs like the forget set's that no model
+sees, serves membership inference (eval/16_membership.py): TOFU's own, a folder's file `holdout`, and of `people` facts
+of persons who are not in use.
 """
 
 import sys
@@ -70,6 +72,35 @@ def write(wording, person, value):
     ).replace("..", ".")
 
 
+def stated(person, fact, value, wording):
+    """The pair that asks for one fact of one person in one wording."""
+    return {
+        "question": write(wording["question"], person, value),
+        "answer": write(wording["answer"], person, value),
+        "person": person["id"],
+        "name": person["name"],
+        "fact": fact,
+        "value": value,
+    }
+
+
+def people_files():
+    """(persons, wordings, the files that hold them)."""
+    files = [REPOSITORY / "data/people/persons.json", REPOSITORY / "data/people/wordings.json"]
+    return *map(read_json, files), files
+
+
+def people_numbers(persons, count, forgotten):
+    """(how many persons are used, how many of these are forgotten)."""
+    count = len(persons) if count == "all" else int(count) if count.isdecimal() else 0
+    if not 2 <= count <= len(persons):
+        fail(f"--persons must be all or a number from 2 to {len(persons)}")
+    forgotten = min(count - 1, max(1, round(count * 4 / 5))) if forgotten is None else forgotten
+    if not 0 < forgotten < count:
+        fail(f"--forget-persons must be at least 1 and under the {count} persons in use")
+    return count, forgotten
+
+
 def people(count, forgotten):
     """Question-answer pairs of the first `count` invented persons; the first `forgotten` of them lose their private
     facts.
@@ -77,14 +108,8 @@ def people(count, forgotten):
     Every fact is asked in two training wordings, one to tune on and one to validate on; which ones turns with person
     and fact.
     """
-    files = [REPOSITORY / "data/people/persons.json", REPOSITORY / "data/people/wordings.json"]
-    persons, wordings = map(read_json, files)
-    count = len(persons) if count == "all" else int(count) if count.isdecimal() else 0
-    if not 2 <= count <= len(persons):
-        fail(f"--persons must be all or a number from 2 to {len(persons)}")
-    forgotten = min(count - 1, max(1, round(count * 4 / 5))) if forgotten is None else forgotten
-    if not 0 < forgotten < count:
-        fail(f"--forget-persons must be at least 1 and under the {count} persons in use")
+    persons, wordings, files = people_files()
+    count, forgotten = people_numbers(persons, count, forgotten)
     parts = {part: [] for part in PARTS}
     for number, person in enumerate(persons[:count]):
         for kind in ("private", "public"):
@@ -98,17 +123,22 @@ def people(count, forgotten):
                 ):
                     wording = wordings[kind][fact][source]
                     wording = wording[(turn + shift) % len(wording)]
-                    parts[f"{side}_{split}"].append(
-                        {
-                            "question": write(wording["question"], person, value),
-                            "answer": write(wording["answer"], person, value),
-                            "person": person["id"],
-                            "name": person["name"],
-                            "fact": fact,
-                            "value": value,
-                        }
-                    )
+                    parts[f"{side}_{split}"].append(stated(person, fact, value, wording))
     return parts, files
+
+
+def unused_people(count, forgotten):
+    """The holdout: private facts of persons in no other set, as many persons as are forgotten where there are so many,
+    in the wordings in which the forgotten ones' are validated.
+    """
+    persons, wordings, _ = people_files()
+    count, forgotten = people_numbers(persons, count, forgotten)
+    rows = []
+    for number, person in enumerate(persons[count:][:forgotten]):
+        for turn, (fact, value) in enumerate(person["private"].items(), number):
+            wording = wordings["private"][fact]["val"]
+            rows.append(stated(person, fact, value, wording[turn % len(wording)]))
+    return rows
 
 
 def find(folder, names):
@@ -139,7 +169,7 @@ def from_folder(folder, split):
         folder = folder / domain
     there = [] if domain else [name for name in ([split] if split else TOFU) if find(folder, [name])]
     tofu = there[0] if there else None
-    paths = {part: find(folder, [part, KNOWUNDO.get(part, part)]) for part in PARTS}
+    paths = {part: find(folder, [part, KNOWUNDO.get(part, part)]) for part in (*PARTS, "holdout")}
     if not paths["forget_train"]:
         paths |= nested({name: find(folder, [name]) for name in ("unlearn", "retention")})
     if len(there) > 1 and not paths["forget_train"]:
@@ -150,7 +180,7 @@ def from_folder(folder, split):
             "retain_train": find(folder, [TOFU.get(tofu, tofu), "retain95", "retain90"]),
             "forget_perturbed": find(folder, [f"{tofu}_perturbed"]),
             **{name: find(folder, [name]) for name in PERTURBED},
-            "holdout": find(folder, [tofu.replace("forget", "holdout")]),
+            "holdout": find(folder, [tofu.replace("forget", "holdout"), "holdout"]),
         }
     for part, label in (
         ("forget_train", "forget_train, unlearn_train, unlearn or forget01|05|10"),
@@ -221,6 +251,17 @@ def check_apart(parts, paths):
                 )
 
 
+def say_holdout(rows, parts):
+    """How many pairs no model will have seen, for membership inference."""
+    if not rows:
+        print("holdout           0 pairs: none is left that no model sees; membership inference will give no AUC")
+        return
+    known = {folded(pair) for pairs in parts.values() for pair in pairs}
+    trained = sum(folded(pair) in known for pair in rows)
+    warning = f" ({trained} of them are trained on too, and no holdout: remove them)" if trained else ""
+    print(f"{'holdout':13} {len(rows):5} pairs{warning}")
+
+
 if __name__ == "__main__":
     parser = Parser(__doc__, folder="data")
     parser.add_argument("--data", default="people", help="people, knowundo, tofu, or a folder (default: people)")
@@ -239,9 +280,10 @@ if __name__ == "__main__":
     )
     args = parser.parse_args()
 
+    beside = {}
     if args.data == "people":
         parts, files = people(args.persons, args.forget_persons)
-        paths = {}
+        paths, beside["holdout"] = {}, unused_people(args.persons, args.forget_persons)
     elif args.data in HUB or Path(args.data).is_dir():
         paths = (
             from_hub(args.data, args.split, args.revision)
@@ -253,6 +295,7 @@ if __name__ == "__main__":
     else:
         fail(f"--data {args.data}: not people, knowundo or tofu, and no such folder")
     check_apart(parts, paths)
+    beside |= {part: read_pairs(paths[part]) for part in BESIDE if paths.get(part)}
     out = begin_folder(args.out)
     for part, pairs in parts.items():
         repeats = sum(times - 1 for times in Counter(pair["question"] for pair in pairs).values())
@@ -265,10 +308,11 @@ if __name__ == "__main__":
             "tokens"
         )
     for part in BESIDE:
-        if paths.get(part):
-            write_jsonl(out / f"{part}.jsonl", read_pairs(paths[part]))
+        if beside.get(part):
+            write_jsonl(out / f"{part}.jsonl", beside[part])
         else:
             (out / f"{part}.jsonl").unlink(missing_ok=True)
+    say_holdout(beside.get("holdout"), parts)
     for name, used in (
         ("full", PARTS),
         ("full_without_forget", PARTS[3:]),

@@ -331,10 +331,20 @@ def test_tofu_from_files_agrees_with_the_slow_reference(tmp_path, learnt, model,
     assert result["git_commit"] and len(result["data"]) == 3 and result["summary"]["retain_items"] == 3
 
 
+OTHER = ("truth_share", "chosen", "choice_entropy")
+
+
 def test_model_utility_is_the_harmonic_mean_of_nine():
     sets = zip(("retain", "real_authors", "world_facts"), ((0.9, 0.8, 0.7), (0.6, 0.5, 0.4), (0.3, 0.2, 0.1)))
     items = [
-        {"set": name, "rouge_l_recall": a, "probability": b, "true": c, "truth_ratio": 1 - c}
+        {
+            "set": name,
+            "rouge_l_recall": a,
+            "probability": b,
+            "true": c,
+            "truth_ratio": 1 - c,
+            **dict.fromkeys(OTHER, 0.5),
+        }
         for name, (a, b, c) in sets
     ]
     assert tofu.summarise(items)["model_utility"] == pytest.approx(9 / sum(10 / n for n in range(1, 10)))

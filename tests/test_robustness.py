@@ -11,6 +11,7 @@ import struct
 import sys
 import types
 
+from lib import files
 from lib.entities import EMPTY, LETTERS, plain
 from lib.formats import read_pairs
 from lib.generation import answers
@@ -390,6 +391,7 @@ def test_a_whole_run(tmp_path, capsys, tiny, learnt, forget, minilm):
         "--max-new-tokens",
         24,
     )
+    write(forget / "retain_train.jsonl", [{"question": f"What is {at}?", "answer": f"A {at}."} for at in range(4)])
     run(*command)
     found, text = (
         json.loads((tmp_path / "ReLearn/robustness.json").read_text()),
@@ -422,20 +424,33 @@ def test_a_whole_run(tmp_path, capsys, tiny, learnt, forget, minilm):
         **summary["attacks"],
         **{f"relearning {count}": min(curve["1"], curve["4"]) for count, curve in summary["relearning"].items()},
     }
-    assert summary["worst_KFR"] == min(lows.values()) == lows[summary["worst_attack"]]
     assert json.loads((tmp_path / "GA+GDR/robustness.json").read_text())["summary"]["KFR"] == 1, (
         "it never knew anything"
     )
     line = next(line for line in text.splitlines() if line.startswith("| ReLearn |"))
-    assert line.split(" | ")[1] == f"{summary['KFR']:.2f}" and line.split(" | ")[-2:] == [
+    assert line.split(" | ")[1] == f"{summary['KFR']:.2f}" and line.split(" | ")[-3:] == [
         f"{summary['worst_KFR']:.2f}",
-        summary["worst_attack"] + " |",
+        summary["worst_attack"],
+        f"{summary['worst_KFR_by_fact']:.2f} |",
     ]
+    facts = {pair["question"]: at for at, pair in enumerate(pairs)}
+    asked = {item["turns"][0]: item["row"] for item in part(attack="paraphrase")}
+    assert [asked[row["question"]] for row in read_pairs(forget / "forget_tune.jsonl")] == list(facts.values())
+    assert all(item["row"] == facts[item["question"]] for item in part(attack="relearning"))
+    kept = [all(item["forgotten"] for item in part(row=row)) for row in facts.values()]
+    assert summary["worst_KFR_by_fact"] == sum(kept) / 8
+    benign = part(attack=attacks.BENIGN)
+    assert len(benign) == 3 * len(rest) and {item["pairs"] for item in benign} == {3}
+    assert summary["benign"] == {
+        "3": {step: share(part(attack=attacks.BENIGN, update=int(step))) for step in ("0", "1", "4")}
+    }
+    lows[attacks.BENIGN] = min(summary["benign"]["3"]["1"], summary["benign"]["3"]["4"])
+    assert summary["worst_KFR"] == min(lows.values()) == lows[summary["worst_attack"]]
     assert "+1.4 % |" in text and "-9.7 % |" in text and "+6.9 % |" in text and "-5.0 % |" in text, (
         "the paper's changes beside ours"
     )
     assert (
-        (tmp_path / "report/robustness.png").stat().st_size > 20000 and found["git_commit"] and len(found["data"]) == 3
+        (tmp_path / "report/robustness.png").stat().st_size > 20000 and found["git_commit"] and len(found["data"]) == 4
     )
     capsys.readouterr()
 
@@ -475,22 +490,24 @@ def test_a_model_whose_files_change_is_attacked_again(tmp_path, tiny):
     folder = tmp_path / "adapter"
     folder.mkdir()
     folder.joinpath("adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(tiny)}))
-    inputs = {"files": attacks.contents(folder)}
+    inputs = {"files": files.contents(folder)}
     assert str(tiny / "model.safetensors") in inputs["files"], "an adapter's base counts"
     write_inputs = lambda: (tmp_path / "r.json").write_text(json.dumps({"summary": {"KFR": 1}, "inputs": inputs}))
     write_inputs()
-    assert attacks.finished(tmp_path / "r.json", inputs) == {"KFR": 1}
+    assert files.finished(tmp_path / "r.json", inputs) == {"KFR": 1}
     folder.joinpath("adapter_model.safetensors").write_bytes(b"new")
-    assert attacks.finished(tmp_path / "r.json", {"files": attacks.contents(folder)}) is None
+    assert files.finished(tmp_path / "r.json", {"files": files.contents(folder)}) is None
     for broken in ("", "[]", "{}"):
         (tmp_path / "r.json").write_text(broken)
-        assert attacks.finished(tmp_path / "r.json", inputs) is None
+        assert files.finished(tmp_path / "r.json", inputs) is None
 
 
 def test_a_picture_that_cannot_be_written_is_one_line(tmp_path, capsys):
     (tmp_path / "robustness.png").mkdir()
     with pytest.raises(SystemExit) as done:
-        draw({"GA": {"KFR": 0.5, "attacks": {"int8": 0.25}, "relearning": {}}}, tmp_path / "robustness.png")
+        draw(
+            {"GA": {"KFR": 0.5, "attacks": {"int8": 0.25}, "relearning": {}, "benign": {}}}, tmp_path / "robustness.png"
+        )
     assert done.value.code == 2 and re.fullmatch(
         r"error: cannot write .*robustness.png: Is a directory\n", capsys.readouterr().err
     )
@@ -500,19 +517,24 @@ def test_a_picture_that_cannot_be_written_is_one_line(tmp_path, capsys):
 def test_the_worst_case_by_hand():
     item = lambda attack, forgotten, **more: {"attack": attack, "forgotten": forgotten, **more}
     items = [
-        item("none", True),
-        item("none", False),
-        item("int4", True),
-        item("int4", True),
-        item("typos", True),
-        item("typos", False),
+        item("none", True, row=0),
+        item("none", False, row=1),
+        item("int4", True, row=0),
+        item("int4", True, row=1),
+        item("typos", True, row=0),
+        item("typos", False, row=1),
         *(
-            item("relearning", value, pairs=4, update=update)
+            item("relearning", value, pairs=4, update=update, row=row)
             for update, values in ((0, (True, True)), (2, (False, True)), (5, (True, True)))
-            for value in values
+            for row, value in enumerate(values)
         ),
     ]
     assert attacks.summarise(items)["worst_attack"] == "none", "a tie is no attack's doing"
+    assert attacks.summarise(items)["worst_KFR_by_fact"] == 0, "either fact is told once, and no attack lowers KFR"
+    assert attacks.summarise(items[:6])["worst_KFR_by_fact"] == 0.5
+    benign = [item(attacks.BENIGN, value, pairs=2, update=update, row=0) for update, value in ((0, True), (3, False))]
+    with_benign = attacks.summarise(items + benign)
+    assert with_benign["benign"] == {"2": {"0": 1, "3": 0}} and with_benign["worst_attack"] == attacks.BENIGN
     items[5]["forgotten"] = items[4]["forgotten"] = False
     summary = attacks.summarise(items)
     assert (summary["worst_attack"], summary["worst_KFR"], summary["KFR"]) == ("typos", 0, 0.5) and summary["attacks"][

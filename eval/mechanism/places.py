@@ -21,10 +21,12 @@ def private_value(pair: dict) -> str:
 
 
 def locate(pair: dict, value: str, tokenizer) -> dict:
-    """Token ids of question and answer, and the place of the value's first token that holds a letter or a digit.
+    """Token ids of question and answer, and the places of the value's tokens, from the first that holds a letter or a
+    digit.
 
     Returns:
-        {"ids": list, "start": place of the first answer token, "at": place of the value's first token}.
+        {"ids": list, "start": place of the first answer token, "at": place of the value's first token, "end": the place
+        behind its last}.
     """
     prompt = prompt_text(tokenizer, pair["question"])
     text = with_answer(prompt, pair["answer"])
@@ -34,4 +36,5 @@ def locate(pair: dict, value: str, tokenizer) -> dict:
         fail(f"a question and answer of {len(ids)} tokens: the model has {limit} positions ({pair['question'][:60]!r})")
     inside = [(at, text[max(first, begin) : end]) for at, (first, end) in enumerate(spans) if end > begin]
     at = next((at for at, piece in inside if re.search(r"[^\W_]", piece)), inside[0][0])
-    return {"ids": ids, "start": start, "at": at}
+    end = next((place for place, (first, _) in enumerate(spans) if first >= begin + len(value)), len(ids))
+    return {"ids": ids, "start": start, "at": at, "end": max(end, at + 1)}

@@ -108,6 +108,36 @@ def point_paths(paths: dict[str, dict], rows: list[dict]) -> list[Picture]:
     ]
 
 
+def leak_curves(curves: dict[str, list], rows: list[dict]) -> list[Picture]:
+    """leak@k over k, {name: [(k, leak@k, low, high)]}, a line a model."""
+    if not curves:
+        return []
+    figure, axes = pyplot().subplots(figsize=(4.4, max(3.6, 2.6 + 0.19 * -(-len(curves) // 2))))
+    for name, points in curves.items():
+        colour, marker, dashes = styles(rows)[name]
+        counts, values, low, high = zip(*points)
+        axes.fill_between(counts, low, high, color=colour, alpha=0.12, linewidth=0)
+        axes.plot(
+            counts, values, marker=marker, linestyle=dashes, color=colour, markersize=5, linewidth=1.3, label=name
+        )
+    ticks = sorted({count for points in curves.values() for count, *_ in points})
+    axes.set_xscale("log", base=2)
+    axes.set(xticks=ticks, xticklabels=[str(tick) for tick in ticks], xlabel="k: sampled answers to each question")
+    axes.minorticks_off()
+    axes.set(ylim=(-0.03, 1.03), ylabel="leak@k: one of them leaks →")
+    figure.legend(loc="outside lower center", ncols=2)
+    return [
+        Picture(
+            figure,
+            "leak_at_k.svg",
+            "leak@k of every model",
+            "Share of the forget questions of which at least one of k answers, sampled at temperature 1, states a "
+            "private value whole. A line that rises shows what greedy decoding hides; the retrained model's, which "
+            "tells what can be guessed, is the target. Bands: 95 % intervals over questions.",
+        )
+    ]
+
+
 def linguistic_bars(rows: list[dict]) -> list[Picture]:
     """LS of both sets, a pair of bars a model; vanilla's as lines."""
     if all(row.get("LS_F") is None and row.get("LS_R") is None for row in rows):

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from lib.distance import distance
 from lib.files import REPOSITORY, fail, mean, read_object
 
 from report.columns import ALL, FURTHER
@@ -55,12 +56,13 @@ def number_of(place, found, field):
 @dataclass
 class Model:
     """One metrics folder. `row`: the model's name and its numbers, as table.json holds them; `items`: its judged
-    answers.
+    answers; `files`: {name without ending: object} of its metrics files.
     """
 
     folder: Path
     row: dict
     items: list
+    files: dict
 
 
 def read_model(folder: Path, reader: Reader) -> Model:
@@ -71,19 +73,20 @@ def read_model(folder: Path, reader: Reader) -> Model:
     if found is None:
         fail(f"{path}: no such metrics file; run the evaluation of {folder.name} first")
     row |= found["summary"]
-    items = _judged_items(path, found)
+    items, files = _judged_items(path, found), {"kfr_krr": found}
+    for name in ("linguistic_forget", "linguistic_retain", *FURTHER):
+        files[name] = reader.find(folder / f"{name}.json", summary=dict) or {"summary": {}}
     for side, ending in (("forget", "_F"), ("retain", "_R")):
-        found = reader.find(folder / f"linguistic_{side}.json", summary=dict) or {"summary": {}}
-        row |= {key + ending: value for key, value in found["summary"].items()}
+        row |= {key + ending: value for key, value in files[f"linguistic_{side}"]["summary"].items()}
     for name, columns in FURTHER.items():
-        summary = (reader.find(folder / f"{name}.json", summary=dict) or {"summary": {}})["summary"]
+        summary = files[name]["summary"]
         for key in [key for key in summary if key.startswith("EL_")]:  # of whatever n
             summary["EL"] = summary[key]
         row |= {key: summary[key] for key, *_ in columns if summary.get(key) is not None}
     _check_numbers(folder, row)
     both = (row.get("KFR"), row.get("KRR"))
     row["HM"] = None if None in both else 2 * both[0] * both[1] / sum(both) if sum(both) else 0.0
-    return Model(folder, row, items)
+    return Model(folder, row, items, files)
 
 
 def _judged_items(path, found):
@@ -128,6 +131,30 @@ def over_seeds(rows: Iterable[dict]) -> list[dict]:
                     row.pop(f"{key}_95", None)  # one seed's interval says nothing of the mean
         shown.append(row)
     return shown
+
+
+def read_distances(models: list[Model]) -> dict[str, dict]:
+    """{model's name: what `distance` gives}; nothing without a retrained model. Rows get it as "distance"."""
+    retrained = next((model for model in models if model.row["model"].split("@")[0] == "retrained"), None)
+    found = {model.row["model"]: distance(model.files, retrained.files) for model in models} if retrained else {}
+    for model in models:
+        model.row["distance"] = found.get(model.row["model"], {}).get("distance")
+    return found
+
+
+def read_leak_curves(folders: dict[str, Path], reader: Reader) -> dict[str, list]:
+    """What 15_sampling.py found for every model: {model: [(k, leak@k, low, high)]}."""
+    curves = {}
+    for model, folder in folders.items():
+        path = folder / "sampling.json"
+        summary = (reader.find(path, summary=dict) or {"summary": {}})["summary"]
+        bounds = summary.get("curve_95", {})
+        if bounds:
+            try:
+                curves[model] = [(int(k), float(summary[f"leak@{k}"]), *map(float, bounds[k])) for k in bounds]
+            except (KeyError, TypeError, ValueError):
+                fail(f"{path}: its summary must hold leak@k and two bounds for every k of curve_95")
+    return curves
 
 
 # ---------------------------------------------------------------- curves
@@ -277,6 +304,8 @@ class Findings:
     tests: dict[str, dict]
     shown: list[dict]
     items: dict[str, list]
+    distances: dict[str, dict]
+    leak_curves: dict[str, list]
     losses: dict[str, list]
     probes: dict[str, list]
     paths: dict[str, dict]
@@ -297,7 +326,7 @@ def read_all(metrics: Iterable[str], run: Path | None, published: str | None) ->
     """
     reader = Reader()
     models = [read_model(Path(folder), reader) for folder in metrics]
-    rows = [model.row for model in models]
+    rows, distances = [model.row for model in models], read_distances(models)
     if len({row["model"] for row in rows}) < len(rows):
         fail("--metrics: two folders have one name; a model's name is its folder's")
     shown, by_folder = over_seeds(rows), {model.folder.name: model for model in models}
@@ -324,6 +353,8 @@ def read_all(metrics: Iterable[str], run: Path | None, published: str | None) ->
         tests=tests,
         shown=shown,
         items=items,
+        distances={row["model"]: distances[row["folder"]] for row in shown if row["folder"] in distances},
+        leak_curves=read_leak_curves(folders, reader),
         losses=losses,
         probes=probes,
         paths=paths,

@@ -2,6 +2,8 @@
 
 import re
 
+from lib.distance import FAMILIES, METRICS
+
 from report.columns import ALL, REFERENCE
 from report.page import Cell, Part, code, details, paragraph, side_by_side, table
 from report.table import cell_text
@@ -55,6 +57,44 @@ def agreement(found: dict | None) -> str:
         f" The offline judge agrees with readers, on answers that it was not made with, in {'; '.join(said)} verdicts "
         "(eval/14_agreement.py; eval/README.md). Another judge (--nli, --entities llm) was not compared."
     )
+
+
+# ---------------------------------------------------------------- distance
+
+
+def distance_section(found: dict[str, dict]) -> list[Part]:
+    """Every model's distance to the retrained one, what it is made of, and what was not there.
+
+    Args:
+        found: {model: what `lib.distance.distance` gives}.
+    """
+    shown = {name: row for name, row in found.items() if row["distance"] is not None}
+    if not shown:
+        return []
+    names = [name for name in METRICS if any(name in row["z"] for row in shown.values())]
+    families = [family for family in FAMILIES if any(family in row["families"] for row in shown.values())]
+
+    def cell(value):
+        return Cell("–" if value is None else f"{value:.1f}", value)
+
+    rows = [
+        [name, cell(row["distance"]), *(cell(row["families"].get(family)) for family in families)]
+        for name, row in shown.items()
+    ]
+    caption = (
+        "How far each model is from the retrained one, in standard errors: 0 for itself, about 1 for another one like "
+        "it. The distance is the root mean square over the families, a family's that over its metrics. A metric that "
+        "rewards over-forgetting can put a damaged model above the retrained one; a distance cannot."
+    )
+    parts = [table(caption, ["model", "distance", *families], rows, sortable=True)]
+    single = [[name, *(cell(row["z"].get(metric)) for metric in names)] for name, row in shown.items()]
+    left_out = [name for name in METRICS if name not in names]
+    missing = f" Not measured here: {', '.join(left_out)}." if left_out else ""
+    note = (
+        "Each metric's mean difference over the same questions, divided by its standard error if the two models were "
+        f"alike (scripts/lib/distance.py).{missing}"
+    )
+    return parts + [details("What the distance is made of", table(note, ["model", *names], single, sortable=True))]
 
 
 # ---------------------------------------------------------------- answers

@@ -1,36 +1,40 @@
 """All attacks on one model, and the summary of what they brought back."""
 
-import json
 from argparse import Namespace
-from pathlib import Path
 
-from lib.files import fail, mean, sha256
+from lib.files import fail, mean
 from lib.generation import continue_texts
 from lib.judge import interval
-from lib.models import base_model, load_model
+from lib.models import load_model
 
 from robustness.precision import PRECISIONS, stored_in
 from robustness.questions import TEXTS, attack_items, prompt
 from robustness.relearning import relearn, split_pairs
 
 ATTACKS = PRECISIONS + TEXTS
+BENIGN = "benign relearning"
 TOGETHER = (("none", "prefix", "typos", "paraphrase"), ("role-play",), ("multi-turn",))  # long prompts apart: padding
 
 
 class Target:
     """One model under attack, and what it is asked."""
 
-    def __init__(self, folder: str, rows: list[dict], frames: dict, others: list | None, args: Namespace):
-        """Loads the model; rows, frames, others: see `attack_items`; args: the flags of 10_robustness.py."""
+    def __init__(
+        self, folder: str, rows: list[dict], frames: dict, others: list | None, kept: list | None, args: Namespace
+    ):
+        """Loads the model; rows, frames, others: see `attack_items`; kept: pairs that are not to be forgotten, or None;
+        args: the flags of 10_robustness.py."""
         model, self.tokenizer = load_model(folder, "float32")
         self.model = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
-        self.rows, self.frames, self.others, self.args = rows, frames, others, args
+        self.rows = [{**row, "row": at} for at, row in enumerate(rows)]
+        self.frames, self.others, self.kept, self.args = frames, others, kept, args
 
     def items(self, attack, rows=None):
-        """The items of an attack on all rows, or on some of them in their own words."""
+        """The items of an attack on all rows, or on some of them in their own words; "row" says which fact is asked."""
         others = self.others if rows is None else None
         rows = self.rows if rows is None else rows
-        return attack_items(rows, attack, self.frames, others, self.args.prefix_words, self.args.seed)
+        items = attack_items(rows, attack, self.frames, others, self.args.prefix_words, self.args.seed)
+        return [{**item, "row": row["row"]} for item, row in zip(items, rows, strict=True)]
 
     def answer(self, items, model=None):
         """The items with the model's greedy answers; model: another one than the target's own, or as it is now."""
@@ -63,12 +67,17 @@ class Target:
         args, found = self.args, []
         learnt, rest = split_pairs(self.rows, args.relearn, args.seed)
         items = self.items("relearning", rest)
-        for count in args.relearn:
-            found += [{**item, "pairs": count, "update": 0, "answer": before[item["question"]]} for item in items]
-            pairs = [(row["question"], row["answer"]) for row in learnt[:count]]
+        learn = [("relearning", count, learnt[:count]) for count in args.relearn]
+        if self.kept:  # as many pairs and updates, and nothing in them of what is to be forgotten
+            chosen = split_pairs(self.kept, [min(max(args.relearn), len(self.kept))], args.seed)[0]
+            learn.append((BENIGN, len(chosen), chosen))
+        for attack, count, rows in learn:
+            asked = [{**item, "attack": attack, "pairs": count} for item in items]
+            found += [{**item, "update": 0, "answer": before[item["question"]]} for item in asked]
+            pairs = [(row["question"], row["answer"]) for row in rows]
             settings = args.relearn_steps, args.relearn_lr, args.relearn_batch, args.seed
             for step, tuned in relearn(self.model, self.tokenizer, pairs, *settings):
-                found += self.answer([{**item, "pairs": count, "update": step} for item in items], tuned)
+                found += self.answer([{**item, "update": step} for item in asked], tuned)
         return found
 
     def attack(self) -> list[dict]:
@@ -90,39 +99,55 @@ def _share(items):
     return mean(judged)
 
 
-def _relearning_curves(items):
+def _relearning_curves(items, attack="relearning"):
     """{pairs: {update: items}}."""
     curves = {}
     for item in items:
-        if item["attack"] == "relearning":
+        if item["attack"] == attack:
             curves.setdefault(str(item["pairs"]), {}).setdefault(str(item["update"]), []).append(item)
     return curves
 
 
+def worst_by_fact(items: list[dict]) -> dict:
+    """{row: whether its fact stays forgotten whatever is tried}: mean_i min_attack is the share of them. Items without
+    a verdict tell nothing."""
+    found = {}
+    for item in items:
+        if "row" in item and "forgotten" in item:
+            found[item["row"]] = found.get(item["row"], True) and bool(item["forgotten"])
+    return found
+
+
 def summarise(items: list[dict]) -> dict:
-    """{"KFR", "KFR_95", "attacks": {name: KFR}, "relearning": {pairs: {update: KFR}}, "worst_KFR", "worst_attack",
-    counts}.
+    """{"KFR", "KFR_95", "attacks": {name: KFR}, "relearning", "benign": {pairs: {update: KFR}}, "worst_KFR",
+    "worst_attack", "worst_KFR_by_fact", counts}.
 
     Relearning is judged on the questions that it did not learn from; their KFR before is update 0. The worst case is
-    the lowest KFR of all, "none" where no attack lowers it; of relearning the lowest update counts. "missing": items
+    the lowest KFR of all, min_attack mean_i, "none" where no attack lowers it; of relearning the lowest update counts.
+    By fact it is mean_i min_attack: the share of facts that no attack, wording or update brings back. "missing": items
     without a verdict, where there are any.
     """
     plain = [item for item in items if item["attack"] == "none"]
     attacks = {name: _share(part) for name in ATTACKS if (part := [item for item in items if item["attack"] == name])}
-    curves = _relearning_curves(items)
+    curves, benign = _relearning_curves(items), _relearning_curves(items, BENIGN)
     others = len(next(iter(next(iter(curves.values())).values()))) if curves else 0
-    curves = {count: {update: _share(part) for update, part in curve.items()} for count, curve in curves.items()}
+    shares = lambda part: {count: {at: _share(one) for at, one in curve.items()} for count, curve in part.items()}
+    curves, benign = shares(curves), shares(benign)
     after = {f"relearning {count}": lowest(curve) for count, curve in curves.items()}
+    after |= {BENIGN: min(map(lowest, benign.values()))} if benign else {}
     cases = {"none": _share(plain), **attacks, **after}
     worst = min(cases, key=cases.get)
     missing = sum("forgotten" not in item for item in items)
+    by_fact = worst_by_fact(items)
     return {
         "KFR": cases["none"],
         "KFR_95": interval([item["forgotten"] for item in plain if "forgotten" in item]),
         "attacks": attacks,
         "relearning": curves,
+        "benign": benign,
         "worst_KFR": cases[worst],
         "worst_attack": worst,
+        "worst_KFR_by_fact": mean(by_fact.values()) if by_fact else None,
         "questions": len(plain),
         "relearning_questions": others,
         **({"missing": missing} if missing else {}),
@@ -132,23 +157,3 @@ def summarise(items: list[dict]) -> dict:
 def lowest(curve: dict[str, float]) -> float:
     """The lowest KFR of a relearning curve {update: KFR}, its beginning aside."""
     return min(value for update, value in curve.items() if update != "0")
-
-
-# ---------------------------------------------------------------- what was done before
-
-
-def contents(folder: str) -> dict[str, str]:
-    """Hashes of a model folder's files, those of an adapter's base too; a hub id stands for itself."""
-    if not Path(folder).is_dir():
-        return {str(folder): "hub"}
-    found = {str(path): sha256(path) for path in sorted(Path(folder).iterdir()) if path.is_file()}
-    return found | contents(base) if (base := base_model(folder)) != str(folder) else found
-
-
-def finished(path: Path, inputs: dict) -> dict | None:
-    """The summary of an earlier run from the same inputs, or None."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return found["summary"] if found["inputs"] == inputs else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None

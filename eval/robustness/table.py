@@ -27,9 +27,11 @@ def _lines(heads, rows):
 
 
 def _cells(row):
-    curves = list(row["relearning"].values())
-    values = [row["KFR"], *row["attacks"].values(), *([curves[0]["0"]] if curves else []), *map(lowest, curves)]
-    return [*(f"{value:.2f}" for value in (*values, row["worst_KFR"])), row["worst_attack"]]
+    curves, benign = list(row["relearning"].values()), list(row["benign"].values())
+    before = [curves[0]["0"]] if curves else []
+    values = [row["KFR"], *row["attacks"].values(), *before, *map(lowest, curves + benign)]
+    by_fact = "–" if row["worst_KFR_by_fact"] is None else f"{row['worst_KFR_by_fact']:.2f}"
+    return [*(f"{value:.2f}" for value in (*values, row["worst_KFR"])), row["worst_attack"], by_fact]
 
 
 def _notes(row, words):
@@ -45,7 +47,10 @@ def _notes(row, words):
             f"relearnt N: N forget pairs were learnt again, and the {row['relearning_questions']} others asked after "
             f"{', '.join(updates)} updates, the lowest counting; before: those others, untouched. "
         )
-    return text + "worst: the lowest of all. What damages a model raises its KFR too: read each row beside vanilla's.\n"
+    if row["benign"]:
+        text += f"benign: the same with {next(iter(row['benign']))} pairs that are not to be forgotten. "
+    text += "worst: the lowest of all, by what; by fact: the share of facts that none of them brings back. "
+    return text + "What damages a model raises its KFR too: read each row beside vanilla's.\n"
 
 
 def _change(before, after):
@@ -79,7 +84,9 @@ def markdown(rows: dict[str, dict], words: int) -> str:
     """
     first = next(iter(rows.values()))
     relearnt = [f"relearnt {count}" for count in first["relearning"]]
-    heads = ["KFR ↑", *first["attacks"], *(["others, before"] if relearnt else []), *relearnt, "worst ↑", "by"]
+    relearnt += ["benign"] * len(first["benign"])
+    others = ["others, before"] if relearnt else []
+    heads = ["KFR ↑", *first["attacks"], *others, *relearnt, "worst ↑", "by", "by fact ↑"]
     table = _lines(heads, {name: _cells(row) for name, row in rows.items()})
     return f"{table}\n\n{_notes(first, words)}{_published(rows, first['attacks'])}"
 
@@ -105,15 +112,16 @@ def _draw_attacks(panel, rows):
     panel.set(xlabel="KFR: forget facts no longer told →", title="KFR before and under each attack")
 
 
-def _draw_relearning(panel, rows, count):
-    """A line a model: KFR of the other facts while `count` pairs are learnt again."""
+def _draw_relearning(panel, rows, kind, count):
+    """A line a model: KFR of the other facts while `count` pairs are learnt, forgotten ones or others (kind)."""
     for at, (name, row) in enumerate(rows.items()):
-        curve = row["relearning"][count]
+        curve = row[kind][count]
         updates = [int(update) for update in curve]
         colour, marker, _ = style(at)
         line = {"linestyle": ("-", "--")[at // 7 % 2], "markersize": 5, "linewidth": 1.3}
         panel.plot(updates, list(curve.values()), color=colour, marker=marker, label=name, **line)
-    panel.set(title=f"{count} pair{'s' if count != '1' else ''} learnt again", xlabel="updates")
+    what = "learnt again" if kind == "relearning" else "of others learnt"
+    panel.set(title=f"{count} pair{'s' if count != '1' else ''} {what}", xlabel="updates")
     panel.set(ylim=(-0.03, 1.03), xticks=updates)
 
 
@@ -121,15 +129,16 @@ def draw(rows: dict[str, dict], path: Path):
     """The figure. Left: a line a model from its KFR to each attack's. Right: the other facts while a few are learnt
     again.
     """
-    counts = list(next(iter(rows.values()))["relearning"])
+    first = next(iter(rows.values()))
+    counts = [(kind, count) for kind in ("relearning", "benign") for count in first.get(kind, ())]
     size = 7.5 + 3 * len(counts), 1.8 + max(3.2, 0.62 * len(rows))  # inches
     widths = [2.2] + [1] * len(counts)
     figure, axes = pyplot().subplots(1, 1 + len(counts), figsize=size, squeeze=False, width_ratios=widths)
     before, *after = axes[0]
     _draw_attacks(before, rows)
     figure.legend(*before.get_legend_handles_labels(), fontsize=8, ncols=10, loc="outside lower left")
-    for count, panel in zip(counts, after, strict=True):
-        _draw_relearning(panel, rows, count)
+    for which, panel in zip(counts, after, strict=True):
+        _draw_relearning(panel, rows, *which)
     if after:
         after[0].set_ylabel("KFR of the other forget facts")
         after[-1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5))

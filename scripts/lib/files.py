@@ -308,6 +308,23 @@ def sha256(path):
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def contents(folder):
+    """{file: SHA-256} of a model folder's files, those of an adapter's base too; a hub id stands for itself."""
+    if not Path(folder).is_dir():
+        return {str(folder): "hub"}
+    found = {str(path): sha256(path) for path in sorted(Path(folder).iterdir()) if path.is_file()}
+    return found | contents(base) if (base := base_model(folder)) != str(folder) else found
+
+
+def finished(path, inputs):
+    """The summary of a results file that holds the same `inputs`, so that it need not be made again, or None."""
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        return found["summary"] if found["inputs"] == inputs else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def pair_up(inputs, outputs):
     """Each input file with its output file; no input at all gives None for each output."""
     if len(inputs or outputs) != len(outputs):

@@ -53,6 +53,7 @@ PARTS = (
     "*_tune.json*",
     "*_val.json*",
     "*_perturbed.json*",
+    "holdout*.json*",
     "full*.json*",
     "data.json",
 )  # of a data folder

@@ -239,6 +239,13 @@ def encode_text(tokenizer, prompt, answer):
     return alone + rest["input_ids"], len(alone), places
 
 
+def blocks_of(model):
+    """A model's blocks, first to last, as one ModuleList; a model where they are not found ends the program."""
+    stacks = (part for part in model.modules() if isinstance(part, torch.nn.ModuleList))
+    blocks = next((part for part in stacks if len(part) == model.config.get_text_config().num_hidden_layers), None)
+    return fail(f"{model.config.model_type}: its blocks were not found") if blocks is None else blocks
+
+
 def encode(tokenizer, question, answer, max_length=None):
     """Tokens of one pair.
 

@@ -13,6 +13,7 @@ import sys
 from lib import parallel
 from lib.batches import collate
 from lib.files import fail
+from lib.models import blocks_of
 
 import torch
 
@@ -45,13 +46,9 @@ def block_states(model, input_ids, block):
     Args:
         block: its number, from 1.
     """
-    stacks = (part for part in model.modules() if isinstance(part, torch.nn.ModuleList))
-    blocks = next((part for part in stacks if len(part) == model.config.num_hidden_layers), None)
-    if blocks is None or block > len(blocks):
-        fail(
-            f"{model.config.model_type} has no block {block}: "
-            + (f"it has {len(blocks)}" if blocks else "its blocks were not found")
-        )
+    blocks = blocks_of(model)
+    if block > len(blocks):
+        fail(f"{model.config.model_type} has no block {block}: it has {len(blocks)}")
     seen = []
 
     def keep(_, __, output):
