@@ -52,17 +52,19 @@ def main(args: Namespace):
     runs, model = read_runs(args), load_judge(args)
     rows = [row for sides, _ in runs for _, part in sides.values() for row in part]
     find = entity_finder(args, [row[field] for row in rows for field in ("reference", "answer")])
+    foreign = total = 0
     for sides, out in progress(runs, desc="KFR and KRR", unit="model"):
         items = [item for side, (_, part) in sides.items() for item in judge(part, side, model, find)]
         summary = summarise(items, args.as_released)
-        if foreign := summary.get("not_english"):
-            print(
-                f"{out}: {foreign} of {len(items)} items are not in English, which alone the models know: their KFR "
-                "and KRR rest on numbers, names and words said again, not on wordings that mean the same",
-                file=sys.stderr,
-            )
+        foreign, total = foreign + summary.get("not_english", 0), total + len(items)
         write_results(out, summary, items, args, [path for path, _ in sides.values()])
         print(out, *(f"{name} {value:.3f}" for name, value in summary.items() if isinstance(value, float)), sep="  ")
+    if foreign:
+        print(
+            f"{foreign} of {total} items are not in English, which alone the models know: their KFR and KRR rest on "
+            "numbers, names and words said again, not on wordings that mean the same",
+            file=sys.stderr,
+        )
 
 
 if __name__ == "__main__":

@@ -35,6 +35,10 @@ COLUMNS = (
     Column("KRR_as_released", "KRR rel.", ".2f", "KRR likewise"),
 )
 FURTHER = {  # metrics file that may be there: its columns
+    "kfr_krr": (  # of documents alone
+        Column("verbatim_F", "verbatim F ↓", ".2f", "share of a passage's rest that comes back given its beginning"),
+        Column("verbatim_R", "verbatim R ↑", ".2f", "likewise, retain set"),
+    ),
     "tofu": (
         Column(
             "forget_quality",

@@ -243,8 +243,8 @@ class Findings:
     """All that the report shows. Keys of dicts are the names of the rows shown.
 
     rows: a dict a metrics folder; tests: see comparison.compare; shown: a dict a line of the table; items: judged
-    answers; losses, probes, first_tokens: see their readers; counts: pairs of each data file; augmented: what the
-    augmented forget set consists of; published: a table of data/published.json; agreement: of the judge with readers;
+    answers; losses, probes, first_tokens: see their readers; counts: pairs of each data file; foreign: how many of them
+    are not in English; augmented: what the augmented forget set consists of; published: a table of data/published.json; agreement: of the judge with readers;
     records: by command; files: paths of
     all that was read.
     """
@@ -257,6 +257,7 @@ class Findings:
     probes: dict[str, list]
     first_tokens: dict
     counts: dict | None
+    foreign: dict | None
     augmented: dict | None
     published: dict | None
     agreement: dict | None
@@ -279,9 +280,9 @@ def read_all(metrics: Iterable[str], run: Path | None, published: str | None) ->
     folders = {row["model"]: by_folder[row["folder"]].folder for row in shown}
     losses, probes = read_training(run, folders, reader)
     first_tokens = read_first_tokens(folders, reader)
-    counts = augmented = None
+    counts = augmented = foreign = None
     if run and (found := reader.find(run / "data/data.json", counts=dict)):
-        counts = found["counts"]
+        counts, foreign = found["counts"], found.get("not_english")
     if run and (found := reader.find(run / "augmented/forget_augmented.json", summary=dict)):
         augmented = found["summary"]
     table = read_published(published, reader) if published else None
@@ -302,6 +303,7 @@ def read_all(metrics: Iterable[str], run: Path | None, published: str | None) ->
         probes=probes,
         first_tokens=first_tokens,
         counts=counts,
+        foreign=foreign,
         augmented=augmented,
         published=table,
         agreement=agreement,

@@ -25,6 +25,7 @@ from lib.entities import (
     stems,
 )
 from lib.files import fail, mean
+from lib.formats import given_of
 from lib.leak import states
 from lib.rouge import rouge_scorer
 from lib.spans import tokens
@@ -68,10 +69,17 @@ class Judge:
 
 def judge(rows, side, model, find=entities):
     """Scores one side ("forget" or "retain") item by item; every verdict comes with what it rests on. Where `find`
-    knows no entities of
-    reference or answer (None), an item has no verdict."""
+    knows no entities of reference or answer (None), an item has no verdict. A passage that is gone on with has
+    `verbatim`, the share of its rest that comes back in order (ROUGE-L recall), and a verdict only where there are no
+    questions."""
     every = [{"side": side, **{field: row[field] for field in FIELDS if field in row}} for row in rows]
-    items = [item for item in every if find(item["reference"]) is not None and find(item["answer"]) is not None]
+    rouge = rouge_scorer("rougeL")
+    recall = lambda item: rouge.score(item["reference"], item["answer"])["rougeL"].recall
+    for item in every:
+        if given_of(item["question"]) is not None:
+            item["verbatim"] = recall(item)
+    asked = [item for item in every if "verbatim" not in item] or every
+    items = [item for item in asked if find(item["reference"]) is not None and find(item["answer"]) is not None]
     for item in items:
         item["reference_entities"], item["answer_entities"] = (
             reference_entities(item, find),
@@ -90,9 +98,8 @@ def judge(rows, side, model, find=entities):
         + [pair[::order] for one in judged for pair in one.to_contradict()]
         + [pair for one in judged for pair in one.to_entail()]
     )
-    rouge = rouge_scorer("rougeL")
     for item, one in zip(items, judged, strict=True):
-        item["rouge_l_recall"] = rouge.score(item["reference"], item["answer"])["rougeL"].recall
+        item["rouge_l_recall"] = recall(item)
         as_released(item, find, vectors, asked[(item["reference"], item["answer"])[::order]])
         item["reference_entities"] = [fact.text for fact in one.facts]
         covered = one.covered(vectors, asked)
@@ -264,6 +271,9 @@ def summarise(items, released):
     summary = {}
     for side, name, verdict in (("forget", "KFR", "forgotten"), ("retain", "KRR", "retained")):
         every = [item for item in items if item["side"] == side]
+        if passages := [item["verbatim"] for item in every if "verbatim" in item]:
+            summary[f"verbatim_{side[0].upper()}"] = mean(passages)
+        every = [item for item in every if "verbatim" not in item] or every
         part = [item for item in every if verdict in item]
         if every and not part:
             fail(

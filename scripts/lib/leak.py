@@ -68,6 +68,7 @@ def note_leaks(items):
 def summary(items):
     """Shares over all forget answers, and for `leak_any` over all answers; nothing without a forget side."""
     forget = [item for item in items if item["side"] == "forget"]
+    forget = [item for item in forget if "verbatim" not in item] or forget  # passages only where nothing is asked
     if not forget:
         return {}
     mean = lambda found: sum(found) / len(found)

@@ -326,7 +326,10 @@ class Plan:
                     args["persons"], int(args["forget_persons"]) if args.get("forget_persons") else None
                 )[0]
             else:
-                found = prepare.load(prepare.from_folder(Path(name), args.get("split")))
+                columns = prepare.columns_of(args["columns"])
+                found = prepare.load(
+                    prepare.from_folder(Path(name), args.get("split")), columns, args["words"], args["overlap"]
+                )
             once = lambda names: list(
                 {(pair["question"], pair["answer"]): pair for part in names for pair in found[part]}.values()
             )
