@@ -55,12 +55,13 @@ def number_of(place, found, field):
 @dataclass
 class Model:
     """One metrics folder. `row`: the model's name and its numbers, as table.json holds them; `items`: its judged
-    answers.
+    answers; `passages`: what it went on with.
     """
 
     folder: Path
     row: dict
     items: list
+    passages: list
 
 
 def read_model(folder: Path, reader: Reader) -> Model:
@@ -71,7 +72,7 @@ def read_model(folder: Path, reader: Reader) -> Model:
     if found is None:
         fail(f"{path}: no such metrics file; run the evaluation of {folder.name} first")
     row |= found["summary"]
-    items = _judged_items(path, found)
+    items, passages = _judged_items(path, found), [item for item in found.get("items") or [] if "verbatim" in item]
     for side, ending in (("forget", "_F"), ("retain", "_R")):
         found = reader.find(folder / f"linguistic_{side}.json", summary=dict) or {"summary": {}}
         row |= {key + ending: value for key, value in found["summary"].items()}
@@ -83,7 +84,7 @@ def read_model(folder: Path, reader: Reader) -> Model:
     _check_numbers(folder, row)
     both = (row.get("KFR"), row.get("KRR"))
     row["HM"] = None if None in both else 2 * both[0] * both[1] / sum(both) if sum(both) else 0.0
-    return Model(folder, row, items)
+    return Model(folder, row, items, passages)
 
 
 def _judged_items(path, found):
@@ -243,16 +244,17 @@ class Findings:
     """All that the report shows. Keys of dicts are the names of the rows shown.
 
     rows: a dict a metrics folder; tests: see comparison.compare; shown: a dict a line of the table; items: judged
-    answers; losses, probes, first_tokens: see their readers; counts: pairs of each data file; foreign: how many of them
-    are not in English; augmented: what the augmented forget set consists of; published: a table of data/published.json; agreement: of the judge with readers;
-    records: by command; files: paths of
-    all that was read.
+    answers; passages: those that were gone on with; losses, probes, first_tokens: see their readers; counts: pairs of
+    each data file; foreign: how many of them are not in English; augmented: what the augmented forget set consists of;
+    published: a table of data/published.json; agreement: of the judge with readers; records: by command; files: paths
+    of all that was read.
     """
 
     rows: list[dict]
     tests: dict[str, dict]
     shown: list[dict]
     items: dict[str, list]
+    passages: dict[str, list]
     losses: dict[str, list]
     probes: dict[str, list]
     first_tokens: dict
@@ -299,6 +301,7 @@ def read_all(metrics: Iterable[str], run: Path | None, published: str | None) ->
         tests=tests,
         shown=shown,
         items=items,
+        passages={row["model"]: by_folder[row["folder"]].passages for row in shown},
         losses=losses,
         probes=probes,
         first_tokens=first_tokens,

@@ -98,8 +98,8 @@ def _conversation(place, row, field):
     if order != ["user", "assistant"] * (len(order) // 2) or not order:
         found = ", ".join(role for role, _ in turns)
         fail(
-            f'{place}: the turns of "{field}" must be user, assistant, user, assistant and so on, after a system turn or '
-            f"none, and end with the assistant's, which is the answer (found: {found})"
+            f'{place}: the turns of "{field}" must be user, assistant, user, assistant and so on, after a system turn '
+            f"or none, and end with the assistant's, which is the answer (found: {found})"
         )
     question = "\n".join(f"[[{role}]] {text}" for role, text in turns[:-1])
     return question if len(turns) > 2 else turns[0][1], turns[-1][1]
