@@ -248,6 +248,17 @@ def not_english(parts):
     return {part: count for part, count in found.items() if count}
 
 
+def learnt(parts, used):
+    """The pairs of some parts, each once: what vanilla and retrained learn. A passage is known by its whole text."""
+    once = {}
+    for part in used:
+        for pair in parts[part]:
+            given = given_of(pair["question"])
+            whole = (pair["question"], pair["answer"]) if given is None else "".join(f"{given}{pair['answer']}".split())
+            once.setdefault(whole, pair)
+    return list(once.values())
+
+
 def folded(pair):
     """A pair without what makes no other pair: case, the form of accents, blanks, signs at the end."""
     fold = lambda text: " ".join(unicodedata.normalize("NFKC", text).casefold().split()).rstrip(".!?… ")
@@ -342,8 +353,7 @@ if __name__ == "__main__":
         ("full", PARTS),
         ("full_without_forget", PARTS[3:]),
     ):  # what the vanilla and the retrained model learn
-        once = {(pair["question"], pair["answer"]): pair for part in used for pair in parts[part]}
-        write_jsonl(out / f"{name}.jsonl", once.values())
+        write_jsonl(out / f"{name}.jsonl", learnt(parts, used))
     origin = {"source": HUB[args.data], "revision": FROM_HUB.get(HUB[args.data])} if args.data in HUB else {}
     counts = {part: len(pairs) for part, pairs in parts.items()}
     longest = {part: max(len(pair["answer"].split()) for pair in pairs) for part, pairs in parts.items()}

@@ -330,11 +330,11 @@ class Plan:
                 found = prepare.load(
                     prepare.from_folder(Path(name), args.get("split")), columns, args["words"], args["overlap"]
                 )
-            once = lambda names: list(
-                {(pair["question"], pair["answer"]): pair for part in names for pair in found[part]}.values()
-            )
             parts = {part: measured(pairs) for part, pairs in found.items()}
-            parts |= {"full": measured(once(prepare.PARTS)), "full_without_forget": measured(once(prepare.PARTS[3:]))}
+            parts |= {
+                name: measured(prepare.learnt(found, used))
+                for name, used in (("full", prepare.PARTS), ("full_without_forget", prepare.PARTS[3:]))
+            }
         self.pairs |= {f"{args['out']}/{part}.jsonl": pairs for part, pairs in parts.items()}
         count = {part: pairs.count for part, pairs in parts.items()}
         return {
