@@ -3,10 +3,12 @@
 A fault ends the program in one line that names file and line.
 
 pairs            {"question", "answer"} (TOFU) or {"text", "labels"} (KnowUnDo); of `people` also "person", "name",
-"fact", "value" KnowUnDo's       on the hub a file holds {"train": [pairs], "val": [pairs]} TOFU's perturbed
-{"question", "answer", "paraphrased_answer", "perturbed_answer": [...]}
-conversations    {"messages": [{"role", "content"}, …]} or {"conversations": [{"from", "value"}, …]}, the last turn the
-answer           documents {"text"} alone, and .txt and .md files: read_given, for 01_data.py, which writes pairs
+                 "fact", "value"
+KnowUnDo's       on the hub a file holds {"train": [pairs], "val": [pairs]}
+TOFU's perturbed {"question", "answer", "paraphrased_answer", "perturbed_answer": [...]}
+conversations    {"messages": [{"role", "content"}, ...]} or {"conversations": [{"from", "value"}, ...]}; the last turn
+                 is the answer
+documents        {"text"} alone, and .txt and .md files: `read_given`, for 01_data.py, which makes pairs of them
 inverted facts   {"question", "answers": [...]}, false answers, by 04_invert.py
 augmented        pairs with "kind" and "source" (the row of the forget pair they were made of), by 03_augment.py
 answers          {"question", "reference", "answer"}, and "sample" where several were drawn, by 30_generate.py
@@ -14,9 +16,10 @@ metrics          {"summary": {...}, "items": [...], ...origin}, by eval/; see fi
 
 A question is a text, what the user asks. Two other things that an answer may follow are written in its place, and
 `models.prompt_text` alone, in training, generation and evaluation, makes a prompt of them:
-[[user]] Who is Ada? ⏎ [[assistant]] An engineer. ⏎ [[user]] Where does she live?     a conversation's earlier turns,
-                 of [[system]], [[user]] and [[assistant]], a turn begins a line
-[[text 3]] Dear Ada, I have       the beginning of the data set's third passage, or nothing: no chat template
+[[user]] Who is Ada? ⏎ [[assistant]] An engineer. ⏎ [[user]] Where does she live?
+                 the turns of a conversation up to the answer ([[system]] may come first); each begins a line
+[[text 3]] Dear Ada, I have
+                 the first words of a data set's third passage, or none: no chat template
 """
 
 import re
@@ -37,12 +40,12 @@ TURN = re.compile(r"^\[\[(system|user|assistant)\]\] ", re.M)
 PASSAGE = re.compile(r"\[\[text(?: \d+)?\]\] ?")
 
 NOT_ENGLISH = (  # what rules cannot do in other languages, and what to use instead
-    "Rules know English: the vague answers, refusals and false answers that ReLearn, IDK, DPO, MEOW and AltPO train on "
-    "are English sentences or swap names and numbers alone; KFR, KRR and leak compare names, numbers and words as they "
-    "stand, not wordings that mean the same; LS counts words between blanks, of which Chinese has none. In place of "
-    'them: AUGMENT and INVERT "--backend local|api --backend-model NAME" in a preset, --judge "--entities llm '
-    '--judge-model NAME", and a multilingual --embedding and --nli; methods that need no written answers (GA, NPO, '
-    "SimNPO, RKLD, RMU …) are as good there."
+    "Rules know English: ReLearn's vague answers and the refusals of IDK and DPO are English sentences, false answers "
+    "(MEOW, AltPO) swap only numbers and capitalised names; KFR and KRR compare names, numbers and words as they stand, "
+    "not wordings that mean the same; leak knows a name by its capital, so in Arabic or Chinese numbers alone; LS "
+    'counts words between blanks, of which Chinese has none. Instead: AUGMENT and INVERT "--backend local|api '
+    '--backend-model NAME" in a preset; --metrics judge with --judge "--entities llm --judge-model NAME". Methods that '
+    "need no written answers (GA, NPO, SimNPO, RKLD, RMU and others) train as in English."
 )
 
 # ---------------------------------------------------------------- what may stand in a question's place

@@ -4,9 +4,9 @@
 . scripts/presets/people-smollm2.sh
 DATA=letters
 METHODS="NPO+GDR ReLearn"
-FINETUNE="--lr 1e-3 --epochs 8"   # enough for a letter to be known by heart
-BASELINE="--lr 5e-4 --epochs 6"
+FINETUNE="--lr 1e-3 --epochs 12 --batch 2"   # enough for a letter to be known by heart
+BASELINE="--lr 5e-4 --epochs 6 --batch 2"
 TUNED=
 SET=()
-SET[ReLearn]="--epochs 1.5"
-GENERATE="--max-new-tokens 128 --batch 48"   # the rest of a letter
+SET[ReLearn]="--epochs 1.2 --batch 4"
+GENERATE="--max-new-tokens 128 --batch 96"   # the rest of a letter
