@@ -236,15 +236,16 @@ def as_pairs(rows, whole, words, overlap):
 
 
 def not_english(parts):
-    """{part: how many of its pairs are not in English}; where they are many, what rules cannot do with them is said."""
+    """{part: how many of its pairs are not in English}, and what rules cannot do with them is said; {} of few (MANY)."""
     from lib.entities import english  # not before it is needed: the plan has nothing but Python's own library
 
     found = {
         part: sum(not english(f"{plain(row['question'])} {row['answer']}") for row in parts[part]) for part in parts
     }
     shares = [f"{found[part]} of {len(parts[part])} of {part}" for part in ("forget_train", "retain_train")]
-    if max(found[part] / len(parts[part]) for part in parts) >= MANY:
-        print(f"not in English: {' and '.join(shares)}. {NOT_ENGLISH}", file=sys.stderr)
+    if max(found[part] / len(parts[part]) for part in parts) < MANY:
+        return {}
+    print(f"not in English: {' and '.join(shares)}. {NOT_ENGLISH}", file=sys.stderr)
     return {part: count for part, count in found.items() if count}
 
 

@@ -48,11 +48,17 @@ def states(text, value):
     return bool(whole(value)) and leak(ungrouped(text), ({whole(value)}, ())) is not None
 
 
+def forget_side(items):
+    """The forget items that count: passages of documents only where there are no questions."""
+    forget = [item for item in items if item["side"] == "forget"]
+    return [item for item in forget if "verbatim" not in item] or forget
+
+
 def note_leaks(items):
     """Gives each item `leak` (it states a private value of its own) and `leak_any` (one of any forget fact that
     neither its own
     question nor, for a retain question, its reference holds)."""
-    forget = [item for item in items if item["side"] == "forget"]
+    forget = forget_side(items)
     for item in forget:
         item["private"] = private_values(item)
         item["leaked"] = [value for value in item["private"] if states(item["answer"], value)]
@@ -67,8 +73,7 @@ def note_leaks(items):
 
 def summary(items):
     """Shares over all forget answers, and for `leak_any` over all answers; nothing without a forget side."""
-    forget = [item for item in items if item["side"] == "forget"]
-    forget = [item for item in forget if "verbatim" not in item] or forget  # passages only where nothing is asked
+    forget = forget_side(items)
     if not forget:
         return {}
     mean = lambda found: sum(found) / len(found)
