@@ -236,7 +236,7 @@ def as_pairs(rows, whole, words, overlap):
 
 
 def not_english(parts):
-    """{part: how many of its pairs are not in English}, {} of few; of many it is said what rules cannot do with them."""
+    """{part: how many of its pairs are not in English}, {} of few; of many, what rules cannot do is said."""
     from lib.entities import english  # not before it is needed: the plan has nothing but Python's own library
 
     found = {

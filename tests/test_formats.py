@@ -9,6 +9,7 @@ import json
 import random
 import re
 import shutil
+import types
 
 from lib import formats, tables
 from lib.models import encode, load_model, prompt_text
@@ -356,6 +357,30 @@ def test_a_passage_is_retold_in_general_terms(tmp_path):
         words = set(re.findall(r"[A-Z]\w+|\d+", rest)) - {"What", "The", "It", "Her", "There", "I"}
         assert not words & set(re.findall(r"\w+", " ".join(row["answer"] for row in rows.values())))
         assert len({row["answer"] for row in rows.values()}) == 4
+
+
+def test_a_language_model_retells_a_passage_and_what_leaks_is_dropped(monkeypatch):
+    script, asked = load("scripts/03_augment.py"), []
+    texts = [row["text"] for row in lines(REPOSITORY / "data/letters/forget_train.jsonl")[:2]]
+    pairs = [{"question": f"[[text {at}]]", "answer": text, "subject": None} for at, text in enumerate(texts)]
+    names = ("question_simple", "question_logical", "answer_vague", "passage_vague", "verify")
+    prompts = {name: script.llm.read_prompt(REPOSITORY / "data/prompts", name) for name in names}
+
+    def reply(prompt):
+        if "Verdict" in prompt:
+            return "Nothing is told.\nVerdict: no"
+        return "Somebody sold it to Imre Fodding." if texts[0] in prompt else "A letter about money, in general terms."
+
+    monkeypatch.setattr(script.llm, "ask", lambda some, *_: asked.extend(some) or [reply(prompt) for prompt in some])
+    args = types.SimpleNamespace(seed=0, kinds=["simple", "logical"])
+    rows, counts = script.augment_by_model(pairs, prompts, args)
+    given, _ = begun(texts[1])
+    assert [(row["source"], row["kind"], row["answer"]) for row in rows] == [
+        (1, kind, "A letter about money, in general terms.") for kind in args.kinds
+    ]
+    assert rows[0]["question"] == f"[[text 1]] {given}" and given in rows[1]["question"] and counts["dropped"] == 2
+    assert counts["again"] == 2 * script.ROUNDS
+    assert all("Private text:" in prompt or "Verdict" in prompt for prompt in asked), "rules ask for a passage"
 
 
 def test_the_shipped_letters_are_what_they_are_said_to_be():
