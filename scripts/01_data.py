@@ -2,9 +2,9 @@
 
 --data people (ours, shipped), knowundo or tofu (from the hub), a folder with copies of either, data/letters (ours), or
 a folder with your own forget_train, retain_train (and _val, _tune, holdout): .json, .jsonl, .csv, .tsv, .txt, .md, each
-also as .gz, .parquet or .arrow; in pieces (forget_train-1.csv) or as a folder of files (forget_train/), one that `datasets` saved to
-disk too. Rows are {"question", "answer"}, {"text", "labels"}, conversations ({"messages"} or {"conversations"}: the last
-turn is the answer) or documents, {"text"} alone; --columns says what a file calls these.
+also as .gz, .parquet or .arrow; in pieces (forget_train-1.csv) or as a folder of files (forget_train/), one that
+`datasets` saved to disk too. Rows are {"question", "answer"}, {"text", "labels"}, conversations ({"messages"} or
+{"conversations"}: the last turn is the answer) or documents, {"text"} alone; --columns says what a file calls these.
 A document is cut into passages, which are learnt and unlearned as text; what is asked about one is how it goes on after
 its first quarter. Where forget_val or retain_val holds questions and no document, the training passages join them.
 KnowUnDo is read in both of its layouts, the hub's (unlearn.json and retention.json, {"train": [...], "val": [...]}
@@ -23,7 +23,7 @@ from lib.flags import Parser, count, count_or_none
 from lib.formats import NOT_ENGLISH, columns_of, given_of, plain, read_given, read_pairs
 from lib.hub import download
 from lib.passages import OVERLAP, WORDS, asked, passages
-from lib.tables import files_of, part_of
+from lib.tables import SUFFIXES, files_of, part_of
 from lib.tables import kind as format_of
 
 PARTS = (
@@ -162,8 +162,8 @@ def from_folder(folder, split):
     ):
         if not paths[part]:
             odd = [path.name for path in sorted(folder.glob(f"{part}.*")) if not format_of(path)]
-            fail(f"{folder}: holds no {label} (.json, .jsonl, .csv, .tsv, .txt, .md, each also as .gz, .parquet, .arrow)"
-                 + (f"; {odd[0]} is in a format that is not read" if odd else ""))  # fmt: skip
+            hint = f"; {odd[0]} is in a format that is not read" if odd else ""
+            fail(f"{folder}: holds no {label} ({', '.join(SUFFIXES)}, .gz of texts){hint}")
     return paths
 
 
