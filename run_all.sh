@@ -15,7 +15,7 @@ data=$R/data asked=$data/forget_val.jsonl vague=$R/augmented/forget_augmented
 # ---- models and data
 step models  runs scripts/00_models.py --model "$MODEL" --chat-template "$TEMPLATE" --out $R/models/base $MODEL_FLAGS
 step minilm  runs scripts/00_models.py --model "$EMBEDDING" --out $R/models/minilm
-step data    reads data/people runs scripts/01_data.py --data "$DATA" --persons "$PERSONS" --out $data $DATA_FLAGS
+step data    reads data/people runs scripts/01_data.py --data "$DATA" --persons "$PERSONS" --out $data "${data_flags[@]}"
 
 # ---- vanilla knows everything; retrained never saw what is to be forgotten
 fine_tuned() {  # NAME FILE MODEL FLAGS...: made here of the base model, unless a published MODEL is given

@@ -54,17 +54,19 @@ def main(args: Namespace):
     find = entity_finder(args, [row[field] for row in rows for field in ("reference", "answer")])
     parts = [(part, side) for sides, _ in runs for side, (_, part) in sides.items()]
     judged = iter(judge_together(parts, model, find))
+    foreign = total = 0
     for sides, out in runs:
         items = [item for _ in sides for item in next(judged)]
         summary = summarise(items, args.as_released)
-        if foreign := summary.get("not_english"):
-            print(
-                f"{out}: {foreign} of {len(items)} items are not in English, which alone the models know: their KFR "
-                "and KRR rest on numbers, names and words said again, not on wordings that mean the same",
-                file=sys.stderr,
-            )
+        foreign, total = foreign + summary.get("not_english", 0), total + len(items)
         write_results(out, summary, items, args, [path for path, _ in sides.values()])
         print(out, *(f"{name} {value:.3f}" for name, value in summary.items() if isinstance(value, float)), sep="  ")
+    if foreign:
+        print(
+            f"{foreign} of {total} items are not in English, which alone the models know: their KFR and KRR rest on "
+            "numbers, names and words said again, not on wordings that mean the same",
+            file=sys.stderr,
+        )
 
 
 if __name__ == "__main__":

@@ -78,8 +78,9 @@ def contents(found: Findings, args, files: dict) -> list:
             [*drawn(figures.point_paths(found.paths, rows)), *points_section(found.paths)],
         ),
         ("Answers side by side", sections.answers_section(found.items, args.questions)),
+        ("Passages continued", sections.continuations_section(found.passages, args.questions)),
         ("The first word", sections.first_tokens_section(found.first_tokens)),
-        ("Data", sections.data_section(found.counts, found.augmented)),
+        ("Data", sections.data_section(found.counts, found.augmented, found.foreign)),
         ("Published and measured", sections.published_section(rows, args.published, found.published)),
         ("How to make it again", sections.repetition_section(found.records, args.preset, args.command)),
     ]

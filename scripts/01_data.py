@@ -1,7 +1,12 @@
 """Prepares the data: forget and retain pairs to train on, to tune settings on and to validate on, as JSON Lines.
 
---data people (ours, shipped), knowundo or tofu (from the hub), a folder with copies of either or with your own
-forget_train, retain_train (and _val, _tune) as .json or .jsonl, in {"question", "answer"} or {"text", "labels"}.
+--data people (ours, shipped), knowundo or tofu (from the hub), a folder with copies of either, data/letters (ours), or
+a folder with your own forget_train, retain_train (and _val, _tune, holdout): .json, .jsonl, .csv, .tsv, .txt, .md, each
+also as .gz, .parquet or .arrow; in pieces (forget_train-1.csv) or as a folder of files (forget_train/), one that
+`datasets` saved to disk too. Rows are {"question", "answer"}, {"text", "labels"}, conversations ({"messages"} or
+{"conversations"}: the last turn is the answer) or documents, {"text"} alone; --columns says what a file calls these.
+A document is cut into passages, which are learnt and unlearned as text; what is asked about one is how it goes on after
+its first quarter. Where forget_val or retain_val holds questions and no document, the training passages join them.
 KnowUnDo is read in both of its layouts, the hub's (unlearn.json and retention.json, {"train": [...], "val": [...]}
 each) and that of the ReLearn code's repository (unlearn_train.json …). Without files to tune or to validate on, a set's
 training questions serve, as they do in TOFU. TOFU's sets with paraphrased and perturbed answers, where they are there,
@@ -16,9 +21,12 @@ from collections import Counter
 from pathlib import Path
 
 from lib.files import FROM_HUB, REPOSITORY, begin_folder, end_folder, fail, read_json, record, write_json, write_jsonl
-from lib.flags import Parser, count
-from lib.formats import read_pairs
+from lib.flags import Parser, count, count_or_none
+from lib.formats import NOT_ENGLISH, columns_of, given_of, plain, read_given, read_pairs
 from lib.hub import download
+from lib.passages import OVERLAP, WORDS, asked, passages
+from lib.tables import SUFFIXES, files_of, part_of
+from lib.tables import kind as format_of
 
 PARTS = (
     "forget_train",
@@ -45,6 +53,7 @@ TOFU = {"forget01": "retain99", "forget05": "retain95", "forget10": "retain90"}
 PERTURBED = ("retain_perturbed", "real_authors_perturbed", "world_facts_perturbed")  # TOFU's; and the forget split's
 BESIDE = ("forget_perturbed", *PERTURBED, "holdout")  # come along as they are, where they are there
 HUB = {"knowundo": "zjunlp/KnowUnDo", "tofu": "locuslab/TOFU"}
+MANY = 0.1  # share of pairs in other languages from which on it is said what rules cannot do there
 LONG = 350  # words: about 512 tokens, which training keeps of a pair
 PRONOUNS = {"she": ("she", "her", "her"), "he": ("he", "him", "his"), "they": ("they", "them", "their")}
 
@@ -142,13 +151,8 @@ def unused_people(count, forgotten):
 
 
 def find(folder, names):
-    """The first of the files `names` (.json or .jsonl) that the folder holds, or None; both of one name are refused."""
-    for name in names:
-        there = [path for path in (folder / f"{name}.json", folder / f"{name}.jsonl") if path.is_file()]
-        if len(there) > 1:
-            fail(f"{there[0]} and {there[1].name}: remove one of them; which one counts would be a guess")
-        if there:
-            return there[0]
+    """What holds the first of the parts `names` in a folder (tables.part_of), or None."""
+    return next(filter(None, (part_of(folder, name) for name in names)), None)
 
 
 def nested(paths):
@@ -187,7 +191,9 @@ def from_folder(folder, split):
         ("retain_train", f"retain_train, retention_train, retention or {TOFU.get(tofu, 'retain99|95|90')}"),
     ):
         if not paths[part]:
-            fail(f"{folder}: holds no {label} (.json or .jsonl)")
+            odd = [path.name for path in sorted(folder.glob(f"{part}.*")) if not format_of(path)]
+            hint = f"; {odd[0]} is in a format that is not read" if odd else ""
+            fail(f"{folder}: holds no {label} ({', '.join(SUFFIXES)}, .gz of texts){hint}")
     return paths
 
 
@@ -219,35 +225,88 @@ def from_hub(name, split, revision):
     return found
 
 
-def load(paths):
-    """Reads the parts; where there are none to validate or to tune on, the training pairs serve."""
-    parts = {}
+def load(paths, columns=None, words=WORDS, overlap=OVERLAP, places=None):
+    """Reads the parts; where there are none to validate or to tune on, the training pairs serve.
+
+    Args:
+        paths: {part: a path, a list of paths, or (path, split)}. columns: as of read_given. words,
+        overlap: of passages. places: a dict that is filled with {part: where each pair stands}.
+    Returns:
+        {part: pairs}. Documents become passages: whole ones to train on; in other parts, beginnings to be gone on with.
+    """
+    given = {}
+    for part in filter(paths.get, PARTS):
+        if isinstance(paths[part], tuple):
+            rows = read_pairs(paths[part][0], split=paths[part][1], places=True)
+            given[part] = [(row.pop("place"), row) for row in rows]
+        else:
+            given[part] = read_given(paths[part], columns)
+    parts, places = {}, {} if places is None else places
     for part in PARTS:
-        if paths.get(part):
-            path, split = paths[part] if isinstance(paths[part], tuple) else (paths[part], None)
-            parts[part] = read_pairs(path, split=split)
-    for part in PARTS:
-        parts.setdefault(part, parts[f"{part.split('_')[0]}_train"])
-    return {part: parts[part] for part in PARTS}
+        train = given[f"{part.split('_')[0]}_train"]
+        rows = given.get(part, train)
+        if not any("text" in row for _, row in rows):
+            rows = rows + [(place, row) for place, row in train if "text" in row]
+        made = as_pairs(rows, part.endswith("_train"), words, overlap)
+        places[part], parts[part] = [place for place, _ in made], [row for _, row in made]
+    return parts
+
+
+def as_pairs(rows, whole, words, overlap):
+    """Rows of (place, pair or document), documents as their passages, `whole` or to be gone on with."""
+    made, number = [], 0
+    for place, row in rows:
+        own = {name: value for name, value in row.items() if name != "text"}
+        for text in passages(row["text"], words, overlap) if "text" in row else ():
+            number += 1
+            made.append((place, own | asked(place, text, number, whole)))
+        if "text" not in row:
+            made.append((place, row))
+    return made
+
+
+def not_english(parts):
+    """{part: how many of its pairs are not in English}, {} of few; of many, what rules cannot do is said."""
+    from lib.entities import english  # not before it is needed: the plan has nothing but Python's own library
+
+    found = {
+        part: sum(not english(f"{plain(row['question'])} {row['answer']}") for row in parts[part]) for part in parts
+    }
+    shares = [f"{found[part]} of {len(parts[part])} of {part}" for part in ("forget_train", "retain_train")]
+    if max(found[part] / len(parts[part]) for part in parts) < MANY:
+        return {}
+    print(f"not in English: {' and '.join(shares)}. {NOT_ENGLISH}", file=sys.stderr)
+    return {part: count for part, count in found.items() if count}
+
+
+def learnt(parts, used):
+    """The pairs of some parts, each once: what vanilla and retrained learn. A passage is known by its whole text."""
+    once = {}
+    for part in used:
+        for pair in parts[part]:
+            given = given_of(pair["question"])
+            whole = (pair["question"], pair["answer"]) if given is None else "".join(f"{given}{pair['answer']}".split())
+            once.setdefault(whole, pair)
+    return list(once.values())
 
 
 def folded(pair):
     """A pair without what makes no other pair: case, the form of accents, blanks, signs at the end."""
-    plain = lambda text: " ".join(unicodedata.normalize("NFKC", text).casefold().split()).rstrip(".!?… ")
-    return plain(pair["question"]), plain(pair["answer"])
+    fold = lambda text: " ".join(unicodedata.normalize("NFKC", text).casefold().split()).rstrip(".!?… ")
+    return fold(plain(pair["question"])), fold(pair["answer"])
 
 
-def check_apart(parts, paths):
+def check_apart(parts, places):
     """A pair both to forget and to keep would make every number meaningless."""
-    file = lambda part: " ".join(map(str, paths[part])) if isinstance(paths.get(part), tuple) else paths.get(part)
-    where = lambda part, row: f"{file(part) or part} (pair {row + 1})"
+    where = lambda part, row: places[part][row] if part in places else f"{part} (pair {row + 1})"
     seen = {folded(pair): (part, row) for part in reversed(PARTS[:3]) for row, pair in enumerate(parts[part])}
     for part in PARTS[3:]:
         for row, pair in enumerate(parts[part]):
             if match := seen.get(folded(pair)):
+                text = plain(pair["question"]) or pair["answer"]
                 fail(
                     f"{where(part, row)}: this pair is to be retained, and to be forgotten in {where(*match)}: "
-                    f"remove one of them ({pair['question'][:70]!r})"
+                    f"remove one of them ({text[:70]!r})"
                 )
 
 
@@ -265,6 +324,19 @@ def say_holdout(rows, parts):
 if __name__ == "__main__":
     parser = Parser(__doc__, folder="data")
     parser.add_argument("--data", default="people", help="people, knowundo, tofu, or a folder (default: people)")
+    parser.add_argument(
+        "--columns",
+        default="",
+        metavar="NAME=COLUMN,…",
+        help="a folder: what its files call question, answer, text, messages, as question=prompt,answer=completion",
+    )
+    parser.add_argument("--words", type=count, default=WORDS, help=f"words of a passage at most (default: {WORDS})")
+    parser.add_argument(
+        "--overlap",
+        type=count_or_none,
+        default=OVERLAP,
+        help=f"words that two passages of a document share (default: {OVERLAP})",
+    )
     parser.add_argument("--out", required=True, help="folder to write the parts and data.json to")
     parser.add_argument("--persons", default="5", help="people: how many persons, or all (default: 5)")
     parser.add_argument(
@@ -279,7 +351,12 @@ if __name__ == "__main__":
         "--revision", help="hub commit, branch or tag to take (default: the commit pinned in lib/hub.py, else main)"
     )
     args = parser.parse_args()
+    if args.overlap >= args.words:
+        fail(f"--overlap {args.overlap}: must be under --words {args.words}")
 
+    columns, places = columns_of(args.columns), {}
+    if columns and not Path(args.data).is_dir():
+        fail(f"--columns names the columns of a folder's files, and --data {args.data} is none")
     beside = {}
     if args.data == "people":
         parts, files = people(args.persons, args.forget_persons)
@@ -290,16 +367,22 @@ if __name__ == "__main__":
             if args.data in HUB
             else from_folder(Path(args.data), args.split)
         )
-        parts = load(paths)
-        files = list(dict.fromkeys(path[0] if isinstance(path, tuple) else path for path in paths.values() if path))
+        parts = load(paths, columns, args.words, args.overlap, places)
+        files = [path[0] if isinstance(path, tuple) else path for path in paths.values() if path]
+        files = list(dict.fromkeys(file for path in files for file in files_of(path)))
     else:
         fail(f"--data {args.data}: not people, knowundo or tofu, and no such folder")
-    check_apart(parts, paths)
-    beside |= {part: read_pairs(paths[part]) for part in BESIDE if paths.get(part)}
+    check_apart(parts, places)
+    for part in BESIDE:
+        if paths.get(part):
+            rows = as_pairs(read_given(paths[part], columns), False, args.words, args.overlap)
+            beside[part] = [row for _, row in rows]
     out = begin_folder(args.out)
     for part, pairs in parts.items():
         repeats = sum(times - 1 for times in Counter(pair["question"] for pair in pairs).values())
-        print(f"{part:13} {len(pairs):5} pairs" + (f" ({repeats} repeated questions)" if repeats else ""))
+        texts = sum(given_of(pair["question"]) is not None for pair in pairs)
+        notes = [f"{texts} passages of documents"] * bool(texts) + [f"{repeats} repeated questions"] * bool(repeats)
+        print(f"{part:13} {len(pairs):5} pairs" + (f" ({', '.join(notes)})" if notes else ""))
         write_jsonl(out / f"{part}.jsonl", pairs)
     answers = [pair["answer"] for pairs in parts.values() for pair in pairs]
     if long := sum(len(answer.split()) > LONG for answer in answers):
@@ -317,10 +400,11 @@ if __name__ == "__main__":
         ("full", PARTS),
         ("full_without_forget", PARTS[3:]),
     ):  # what the vanilla and the retrained model learn
-        once = {(pair["question"], pair["answer"]): pair for part in used for pair in parts[part]}
-        write_jsonl(out / f"{name}.jsonl", once.values())
+        write_jsonl(out / f"{name}.jsonl", learnt(parts, used))
     origin = {"source": HUB[args.data], "revision": FROM_HUB.get(HUB[args.data])} if args.data in HUB else {}
     counts = {part: len(pairs) for part, pairs in parts.items()}
     longest = {part: max(len(pair["answer"].split()) for pair in pairs) for part, pairs in parts.items()}
-    write_json(out / "data.json", {"counts": counts, "longest_answer_words": longest, **origin, **record(args, files)})
+    foreign = not_english(parts) if args.data != "people" else {}
+    about = {"counts": counts, "longest_answer_words": longest, **({"not_english": foreign} if foreign else {})}
+    write_json(out / "data.json", {**about, **origin, **record(args, files)})
     end_folder(out)

@@ -6,6 +6,9 @@ language model.
 is written
    again, at most 3 rounds, then dropped and counted; with a language model it must also pass a chain-of-thought yes or
    no.
+   A passage of a document is asked for by its beginning, as it stands, in haste, and in questions about it; the answer
+   is a retelling in general terms. Rules do not know what a passage is about, so that theirs fit any; a language model
+   keeps its kind and its tone (data/prompts/passage_vague.txt).
 4. Sentence completion: answers cut at 25 % of their words.  5. Generic pairs, 1:1: ours, or WikiQA's and an
 instruction set's.
 """
@@ -13,15 +16,18 @@ instruction set's.
 import itertools
 import random
 import re
+import sys
 from collections import Counter
 from pathlib import Path
 
 from lib import llm
-from lib.files import REPOSITORY, fail, read_json, read_rows, record, write_json, write_jsonl
+from lib.files import REPOSITORY, fail, read_json, record, write_json, write_jsonl
 from lib.flags import Parser, number, seed_number, share
-from lib.formats import read_pairs
+from lib.formats import given_of, last_turn, read_pairs
 from lib.hub import download
+from lib.passages import begun
 from lib.spans import QUOTED, find_subjects, leak, secrets, tokens
+from lib.tables import rows as table_rows
 
 KINDS = ("simple", "contextual", "noise", "logical")
 ROUNDS = 3
@@ -58,6 +64,18 @@ def fill(wording, pair):
     )
 
 
+def passage_question(pair, kind, frames, rng):
+    """What asks for a passage: its first words, to be gone on with, as they are or in haste, or a question about it."""
+    given, _ = begun(pair["answer"])
+    if kind == "noise":
+        given = noisy({"question": given, "subject": None}, rng).rstrip("? ")
+    return (
+        f"{pair['question']} {given}"
+        if kind in ("simple", "noise")
+        else rng.choice(frames[kind]).replace("{beginning}", given)
+    )
+
+
 def augment(pairs, wordings, rng, kinds=KINDS):
     """Steps 1 to 3 by rules.
 
@@ -70,7 +88,21 @@ def augment(pairs, wordings, rng, kinds=KINDS):
     """
     topics = [(re.compile(topic["match"], re.I), topic) for topic in wordings["topics"]]
     secret, rows, counts, drawn = secrets(pairs, strict=True), [], Counter(), {}
+    retellings = itertools.cycle(rng.sample(wordings["passage"]["answers"], len(wordings["passage"]["answers"])))
     for source, pair in enumerate(pairs):
+        if given_of(pair["question"]) is not None:
+            own = secrets([pair])[pair["subject"]]
+            for kind in kinds:
+                question = passage_question(pair, kind, wordings["passage"], rng)
+                for _ in range(1 + ROUNDS):
+                    answer = next(retellings)
+                    if not leak(answer, own):
+                        rows.append({"question": question, "answer": answer, "kind": kind, "source": source})
+                        break
+                    counts["again"] += 1
+                else:
+                    counts["dropped"] += 1
+            continue
         other = wordings["fallback" if pair["subject"] else "no_subject"]
         topic = next(
             (
@@ -143,6 +175,8 @@ def augment_by_model(pairs, prompts, args):
         """What the pair's answer gives away: its values, or every rare word of one that has none."""
         pair = pairs[source]
         found = secrets([pair])[pair["subject"]]
+        if given_of(pair["question"]) is not None:
+            return found
         return found if any(found) else secrets([pair], strict=True)[pair["subject"]]
 
     def verified(written, draw):
@@ -160,7 +194,14 @@ def augment_by_model(pairs, prompts, args):
         return [passed and verdict(next(replies)) == "no" for passed in exact]
 
     jobs = [(source, kind) for source in range(len(pairs)) for kind in args.kinds]
-    questions = write(jobs, lambda source, kind: question_prompt(prompts, kind, pairs[source]), keeps_quiet)
+    frames = read_json(REPOSITORY / "data/augmentation.json")["passage"]
+    questions = {
+        (source, kind): passage_question(pairs[source], kind, frames, random.Random(f"{args.seed} {source} {kind}"))
+        for source, kind in jobs
+        if given_of(pairs[source]["question"]) is not None
+    }
+    asked = [job for job in jobs if job not in questions]
+    questions |= write(asked, lambda source, kind: question_prompt(prompts, kind, pairs[source]), keeps_quiet)
     answers = write(
         list(questions), lambda source, kind: answer_prompt(prompts, questions[source, kind], pairs[source]), verified
     )
@@ -176,6 +217,8 @@ def question_prompt(prompts, kind, pair):
 
 
 def answer_prompt(prompts, question, pair):
+    if given_of(pair["question"]) is not None:
+        return llm.fill_prompt(prompts["passage_vague"], passage=pair["answer"])
     return llm.fill_prompt(prompts["answer_vague"], question=question, answer=pair["answer"])
 
 
@@ -192,7 +235,7 @@ def first_round(pairs, prompts, kinds):
         for pair in pairs
         for kind in kinds
         for prompt in (
-            question_prompt(prompts, kind, pair),
+            *([question_prompt(prompts, kind, pair)] if given_of(pair["question"]) is None else []),
             answer_prompt(prompts, f"{kind}: {pair['question']}", pair),
             verify(prompts, f"{kind}: {pair['question']}", pair["answer"], pair["answer"]),
         )
@@ -249,30 +292,13 @@ def generic_files(given):
     return files
 
 
-def published_rows(path):
-    """List of (row number, object) of a file in JSON or Parquet."""
-    if path.suffix != ".parquet":
-        return list(read_rows(path))
-    try:
-        import pyarrow.parquet
-
-        return list(enumerate(pyarrow.parquet.read_table(path).to_pylist(), 1))
-    except ImportError:
-        fail(
-            f"{path}: reading it needs the package pyarrow: pip install pyarrow; or give a copy of it in JSON Lines "
-            f"as --generic"
-        )
-    except ValueError as error:  # what pyarrow raises for a file that is none of its own
-        fail(f"{path}: not a Parquet file ({str(error).splitlines()[0]})")
-
-
 def generic_pairs(path):
     """A file's question-answer pairs, by the fields of its rows: WikiQA's {"question", "answer", "label"}, of which
     those labelled 1
     answer; an instruction set's {"instruction", "context", "response"}, of which those without a context count; or
     plain pairs, as
     they are. Answers of the first two have at most LONGEST words."""
-    rows = published_rows(path)
+    rows = list(table_rows(path))
     first = rows[0][1] if rows and isinstance(rows[0][1], dict) else {}
     if type(first.get("label")) is int:
         fields, kind, wanted = ("question", "answer", "label"), int, 1
@@ -335,19 +361,36 @@ if __name__ == "__main__":
     source = Path(args.data) / "forget_train.jsonl"
     pairs, files = read_pairs(source), generic_files(args.generic)
     generic = [pair for file in files for pair in generic_pairs(file)]
-    pairs = [{**pair, "subject": subject} for pair, subject in zip(pairs, find_subjects(pairs), strict=True)]
+    subjects = find_subjects(pairs)  # a conversation's may be named in its earlier turns, which stay as they are
+    pairs = [
+        {**pair, "subject": subject, **dict(zip(("before", "question"), last_turn(pair["question"]), strict=True))}
+        for pair, subject in zip(pairs, subjects, strict=True)
+    ]
+    texts = sum(given_of(pair["question"]) is not None for pair in pairs)
+    if texts and args.backend == "rules":
+        print(
+            f"{texts} of {len(pairs)} pairs are passages of documents: rules retell all of them in the same general "
+            "terms; for retellings that keep a passage's kind and tone, --backend local or api",
+            file=sys.stderr,
+        )
     rng = random.Random(args.seed)
     if args.backend == "rules":
         rows, counts = augment(pairs, read_json(REPOSITORY / "data/augmentation.json"), rng, args.kinds)
     else:
         prompts = {
             name: llm.read_prompt(args.prompts, name)
-            for name in (*(f"question_{kind}" for kind in args.kinds), "answer_vague", "verify")
+            for name in (
+                *(f"question_{kind}" for kind in args.kinds),
+                "answer_vague",
+                "verify",
+                *["passage_vague"][:texts],
+            )
         }
         llm.estimate(first_round(pairs, prompts, args.kinds), args, (args.seed, 0))
         rows, counts = augment_by_model(pairs, prompts, args)
     if not rows:
         fail(f"{source}: no vague answer passed the check, so nothing can be learnt in place of the forget set")
+    rows = [{**row, "question": pairs[row["source"]]["before"] + row["question"]} for row in rows]
     completed = completions(rng.sample(rows, round(args.completion_share * len(rows))), args.completion)
     wanted = round(args.generic_ratio * (len(rows) + len(completed)))
     drawn = [pair for _ in range(-(-wanted // len(generic))) for pair in rng.sample(generic, len(generic))][:wanted]

@@ -13,16 +13,20 @@ usage() {
   cat <<END
 usage: bash run_all.sh [--preset NAME] [--data NAME_OR_FOLDER] [--model ID_OR_PATH] [--methods "A B"]
                        [--set "METHOD FLAGS"]... [--show METHOD] [--metrics "A B"] [--judge FLAGS] [--seeds "N N"]
-                       [--persons N|all] [--vanilla ID_OR_PATH|none] [--retrained ID_OR_PATH|none]
+                       [--columns NAME=COLUMN,...] [--persons N|all] [--vanilla ID_OR_PATH|none]
+                       [--retrained ID_OR_PATH|none]
                        [--tune "RATE RATE ..."] [--tuned NAME_OR_FILE|none] [--select K] [--run NAME] [--force STEP]
                        [--jobs N]
                        [--plan[=FLAGS]] [--rehearse]
 
   --preset NAME    values for a model and a data set (default: people-smollm2), one of
                    $(wrapped $presets)
-  --data X         people, knowundo, tofu, or a folder with forget_train and retain_train (and forget_val, retain_val,
-                   forget_tune, retain_tune: without them the training questions serve), .json or .jsonl, of
-                   {"question", "answer"} or {"text", "labels"}; folders count from where run_all.sh is
+  --data X         people, letters, knowundo, tofu, or a folder with forget_train and retain_train (and forget_val,
+                   retain_val, forget_tune, retain_tune: without them the training questions serve): .json, .jsonl, .csv,
+                   .tsv, .parquet, .txt or .md, gzipped or not, in pieces or a folder each; rows of {"question",
+                   "answer"}, {"text", "labels"}, conversations ({"messages"}) or documents ({"text"} alone); folders
+                   count from where run_all.sh is
+  --columns X      what a folder's files call these: question=prompt,answer=completion
   --model X        smollm2, tiny-random, a hub id or a model folder
   --methods "A B"  the preset's (default), all, or some of
                    $(wrapped "${methods[@]}")
@@ -99,7 +103,7 @@ read_flags() {
       --plan|--plan=*) mode=plan modes=$((modes + 1)) plan_flags=${1#--plan} plan_flags=${plan_flags#=}
                        shift; continue ;;
       --rehearse) mode=rehearse modes=$((modes + 1)); as_given+=" $1"; shift; continue ;;
-      --preset|--data|--model|--vanilla|--retrained|--methods|--persons|--metrics|--judge|--set|--show) ;;
+      --preset|--data|--columns|--model|--vanilla|--retrained|--methods|--persons|--metrics|--judge|--set|--show) ;;
       --run|--force|--tune|--tuned|--select|--seeds|--jobs) ;;
       *) fail "unknown argument $1 (see --help)" ;;
     esac
@@ -162,10 +166,15 @@ read_names() {  # what the flags name, else the preset
   VANILLA=$(path "${given[vanilla]:-$VANILLA}") RETRAINED=$(path "${given[retrained]:-$RETRAINED}")
   if [ "$VANILLA" = none ]; then VANILLA=; fi
   if [ "$RETRAINED" = none ]; then RETRAINED=; fi
+  columns=(${given[columns]:+--columns "${given[columns]}"})  # a name may hold blanks
+  data_flags=($DATA_FLAGS "${columns[@]}")
   METHODS=${given[methods]:-$METHODS} METRICS=${given[metrics]:-$METRICS}
   METHODS=$(echo ${METHODS//,/ }) METRICS=$(echo ${METRICS//,/ })
-  case $DATA in people|knowundo|tofu) ;; *)
-    [ -d "$DATA" ] || fail "--data $DATA: not people, knowundo or tofu, and no such folder" ;; esac
+  case $DATA in
+    people|knowundo|tofu) ;;
+    letters) DATA=data/letters ;;
+    *) [ -d "$DATA" ] || fail "--data $DATA: not people, letters, knowundo or tofu, and no such folder" ;;
+  esac
 }
 
 path() { if [[ $1 == -* ]]; then echo "./$1"; else echo "$1"; fi; }  # a folder's name is never a flag

@@ -120,8 +120,7 @@ GOOD = '{"question": "Who?", "answer": "Me."}\n'
         (
             GOOD,
             GOOD,
-            r"retain_train.jsonl \(pair 1\): this pair is to be retained, and to be forgotten in "
-            r".*forget_train.jsonl \(pair 1\)",
+            r"retain_train.jsonl:1: this pair is to be retained, and to be forgotten in .*forget_train.jsonl:1: remove",
         ),
         (GOOD, None, r"holds no retain_train"),
         (None, GOOD, r"holds no forget_train"),

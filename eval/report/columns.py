@@ -42,6 +42,10 @@ COLUMNS = (
 )
 AUC = "chance that a forget answer is likelier than one no model saw; the retrained model's is the aim"
 FURTHER = {  # metrics file that may be there: its columns
+    "kfr_krr": (  # of documents alone
+        Column("verbatim_F", "verbatim F ↓", ".2f", "share of a passage's rest that comes back given its beginning"),
+        Column("verbatim_R", "verbatim R ↑", ".2f", "likewise, retain set"),
+    ),
     "tofu": (
         Column(
             "forget_quality",

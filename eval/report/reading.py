@@ -56,12 +56,13 @@ def number_of(place, found, field):
 @dataclass
 class Model:
     """One metrics folder. `row`: the model's name and its numbers, as table.json holds them; `items`: its judged
-    answers; `files`: {name without ending: object} of its metrics files.
+    answers; `passages`: what it went on with; `files`: {name without ending: object} of its metrics files.
     """
 
     folder: Path
     row: dict
     items: list
+    passages: list
     files: dict
 
 
@@ -73,7 +74,8 @@ def read_model(folder: Path, reader: Reader) -> Model:
     if found is None:
         fail(f"{path}: no such metrics file; run the evaluation of {folder.name} first")
     row |= found["summary"]
-    items, files = _judged_items(path, found), {"kfr_krr": found}
+    items, passages = _judged_items(path, found), [item for item in found.get("items") or [] if "verbatim" in item]
+    files = {"kfr_krr": found}
     for name in ("linguistic_forget", "linguistic_retain", *FURTHER):
         files[name] = reader.find(folder / f"{name}.json", summary=dict) or {"summary": {}}
     for side, ending in (("forget", "_F"), ("retain", "_R")):
@@ -86,7 +88,7 @@ def read_model(folder: Path, reader: Reader) -> Model:
     _check_numbers(folder, row)
     both = (row.get("KFR"), row.get("KRR"))
     row["HM"] = None if None in both else 2 * both[0] * both[1] / sum(both) if sum(both) else 0.0
-    return Model(folder, row, items, files)
+    return Model(folder, row, items, passages, files)
 
 
 def _judged_items(path, found):
@@ -293,17 +295,17 @@ class Findings:
     """All that the report shows. Keys of dicts are the names of the rows shown.
 
     rows: a dict a metrics folder; tests: see comparison.compare; shown: a dict a line of the table; items: judged
-    answers; losses, probes, paths, first_tokens: see their readers; counts: pairs of each data file; augmented:
-    what the augmented forget set consists of; published: a table of data/published.json; agreement: of the judge with
-    readers;
-    records: by command; files: paths of
-    all that was read.
+    answers; passages: those that were gone on with; losses, probes, paths, first_tokens: see their readers; counts:
+    pairs of each data file; foreign: how many of them are not in English; augmented: what the augmented forget set
+    consists of; published: a table of data/published.json; agreement: of the judge with readers; records: by command;
+    files: paths of all that was read.
     """
 
     rows: list[dict]
     tests: dict[str, dict]
     shown: list[dict]
     items: dict[str, list]
+    passages: dict[str, list]
     distances: dict[str, dict]
     leak_curves: dict[str, list]
     losses: dict[str, list]
@@ -311,6 +313,7 @@ class Findings:
     paths: dict[str, dict]
     first_tokens: dict
     counts: dict | None
+    foreign: dict | None
     augmented: dict | None
     published: dict | None
     agreement: dict | None
@@ -334,9 +337,9 @@ def read_all(metrics: Iterable[str], run: Path | None, published: str | None) ->
     losses, probes = read_training(run, folders, reader)
     paths = read_paths(run, [row["model"] for row in rows], reader)
     first_tokens = read_first_tokens(folders, reader)
-    counts = augmented = None
+    counts = augmented = foreign = None
     if run and (found := reader.find(run / "data/data.json", counts=dict)):
-        counts = found["counts"]
+        counts, foreign = found["counts"], found.get("not_english")
     if run and (found := reader.find(run / "augmented/forget_augmented.json", summary=dict)):
         augmented = found["summary"]
     table = read_published(published, reader) if published else None
@@ -353,6 +356,7 @@ def read_all(metrics: Iterable[str], run: Path | None, published: str | None) ->
         tests=tests,
         shown=shown,
         items=items,
+        passages={row["model"]: by_folder[row["folder"]].passages for row in shown},
         distances={row["model"]: distances[row["folder"]] for row in shown if row["folder"] in distances},
         leak_curves=read_leak_curves(folders, reader),
         losses=losses,
@@ -360,6 +364,7 @@ def read_all(metrics: Iterable[str], run: Path | None, published: str | None) ->
         paths=paths,
         first_tokens=first_tokens,
         counts=counts,
+        foreign=foreign,
         augmented=augmented,
         published=table,
         agreement=agreement,

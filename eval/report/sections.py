@@ -3,6 +3,7 @@
 import re
 
 from lib.distance import FAMILIES, METRICS
+from lib.formats import NOT_ENGLISH
 
 from report.columns import ALL, REFERENCE
 from report.page import Cell, Part, code, details, paragraph, side_by_side, table
@@ -186,6 +187,37 @@ def answers_section(items: dict[str, list], count: int) -> list[Part]:
     return parts
 
 
+def continuations_section(passages: dict[str, list], count: int) -> list[Part]:
+    """Passages with how every model goes on after their beginnings: `count` of the forget set, two thirds as many of
+    the retain set.
+
+    Args:
+        passages: by model its items with `verbatim`.
+    """
+    parts = []
+    for side, number in (("forget", count), ("retain", round(count * 2 / 3))):
+        questions = {}
+        for model, items in passages.items():
+            for item in items:
+                if item["side"] == side:
+                    questions.setdefault((item["question"], item["reference"]), {})[model] = item
+        for (question, reference), found in list(questions.items())[:number]:
+            rows = []
+            for model, item in found.items():
+                comes_back = item["verbatim"]
+                told = f"{comes_back:.2f} comes back"
+                rows.append((model, told, (comes_back < 0.5) == (side == "forget"), "", [(item["answer"], False)]))
+            parts.append(side_by_side(question, reference, SIDES[side][1], rows))
+    return parts and [
+        paragraph(
+            "The beginning of a passage, how it goes on in truth, and how each model goes on, greedily: first passages "
+            "that should be forgotten, then ones that should stay. The number is the share of the rest's words that "
+            "come back in their order (ROUGE-L recall)."
+        ),
+        *parts,
+    ]
+
+
 # ---------------------------------------------------------------- first tokens, data
 
 
@@ -214,9 +246,14 @@ def first_tokens_section(questions: dict) -> list[Part]:
     ]
 
 
-def data_section(counts: dict | None, augmented: dict | None) -> list[Part]:
-    """How many pairs each set holds, and what the augmented forget set consists of."""
+def data_section(counts: dict | None, augmented: dict | None, foreign: dict | None = None) -> list[Part]:
+    """How many pairs each set holds, what the augmented forget set consists of, and, of pairs that are not in English
+    (`foreign`: how many of each set), what the numbers say of them.
+    """
     parts = []
+    if foreign:
+        shares = ", ".join(f"{count} of {(counts or {}).get(name)} of {name}" for name, count in foreign.items())
+        parts.append(paragraph(f"Not in English: {shares}. {NOT_ENGLISH}"))
     if counts is not None:
         parts.append(
             table(

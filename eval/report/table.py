@@ -1,7 +1,7 @@
 """The table: a row a model; the best and the worst of the unlearned ones marked."""
 
 from report import comparison
-from report.columns import ALL, COLUMNS
+from report.columns import ALL, COLUMNS, FURTHER
 from report.page import Cell, Part, details, table
 
 
@@ -53,15 +53,16 @@ def short_table(rows: list[dict], tests: dict, paths: dict[str, dict] | None = N
         tests: what `comparison.compare` found. paths: see reading.read_paths.
     """
     best = {key: comparison.best(rows, key, p_values) for key, p_values in tests.items()}
-    headings = [column.heading for column in COLUMNS]
-    lines = ["| model | " + " | ".join(headings) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
+    shown = (*COLUMNS, *(one for one in FURTHER["kfr_krr"] if any(row.get(one.key) is not None for row in rows)))
+    headings = [column.heading for column in shown]
+    lines = ["| model | " + " | ".join(headings) + " |", "|---" * (len(shown) + 1) + "|"]
     for row in rows:
         cells = [row["model"]]
-        for key, _, form, _ in COLUMNS:
+        for key, _, form, _ in shown:
             text = cell_text(row, key, form)
             cells.append(f"**{text}**" if row["model"] in best.get(key, ()) else text)
         lines.append("| " + " | ".join(cells) + " |")
-    notes = "; ".join(f"{column.heading.rstrip(' ↑↓')}: {column.meaning}" for column in COLUMNS)
+    notes = "; ".join(f"{column.heading.rstrip(' ↑↓')}: {column.meaning}" for column in shown)
     holm = f"(p ≥ {comparison.LEVEL} after Holm's correction)"
     bold = f"Bold: unlearned models that no paired test tells apart from the highest {holm}"
     foot = f" {budget(paths)}" if paths else ""

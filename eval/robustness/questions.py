@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lib.entities import beyond, entities
 from lib.files import fail, read_object
-from lib.formats import text_of, texts_of
+from lib.formats import plain, text_of, texts_of
 from lib.models import prompt_text, with_answer
 from lib.wordings import other_wordings
 
@@ -117,7 +117,7 @@ def attack_items(rows: list[dict], attack: str, frames: dict, others: list | Non
         elif attack == "paraphrase":
             item |= {"question": other["question"], "reference": other["answer"], "turns": [other["question"]]}
         elif attack in frames:
-            item["turns"] = [turn.replace("{question}", question) for turn in frames[attack]]
+            item["turns"] = [turn.replace("{question}", plain(question)) for turn in frames[attack]]
         elif attack == "prefix":
             item["given"], item["reference"] = beginning(row, words)
             item["question"] = f"{question} {item['given']}".strip()

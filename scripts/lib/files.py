@@ -4,6 +4,7 @@ What the rows of each kind of file hold is in formats.py.
 """
 
 import contextlib
+import gzip
 import hashlib
 import json
 import math
@@ -14,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from importlib import metadata
 from pathlib import Path
 
@@ -62,11 +64,17 @@ def report_faults():
 
 
 def read_text(path):
-    """A UTF-8 text file's content, without a byte order mark; a file that is not there ends the program."""
+    """A UTF-8 text file's content, without a byte order mark, gzipped (.gz) or not; a file that is not there ends the
+    program.
+    """
     try:
+        if str(path).lower().endswith(".gz"):
+            return gzip.decompress(Path(path).read_bytes()).decode("utf-8-sig")
         return Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         fail(f"{path}: not UTF-8 text ({error})")
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        fail(f"{path}: not a whole gzip file ({error})")
     except FileNotFoundError:
         fail(f"{path}: no such file")
     except OSError as error:
@@ -89,16 +97,18 @@ def _decoded(path, line, decode, text, *at):
 
 
 def read_rows(path):
-    """Yields (line number, value) of a JSON Lines file, or of a JSON file that holds lists, the values of one after
-    those of another.
+    """Yields (line number, value) of a JSON Lines file; of a JSON file that holds lists, the values of one after those
+    of another; of a JSON file that is one object with one list of objects in it, under whatever key, the list's.
     """
     text = read_text(path)
-    if not text.lstrip().startswith("["):
+    start = text.lstrip()[:1]
+    at = _list_inside(path, text) if start == "{" else None
+    if start != "[" and at is None:
         for line, row in enumerate(text.split("\n"), 1):
             if row.strip():
                 yield line, _decoded(path, line, json.loads, row)
         return
-    decode, at, inside, seen, line = json.JSONDecoder().raw_decode, 0, False, 0, 1
+    decode, at, inside, seen, line, alone = json.JSONDecoder().raw_decode, at or 0, False, 0, 1, at is not None
     while True:
         while at < len(text) and text[at] in (" \t\r\n," if inside else " \t\r\n"):
             at += 1
@@ -107,6 +117,8 @@ def read_rows(path):
             return fail(f"{path}:{line}: the list is not closed by ]") if inside else None
         if inside and text[at] == "]" or not inside and text[at] == "[":
             inside, at = not inside, at + 1
+            if alone and not inside:
+                return None
         elif inside:
             try:
                 row, at = decode(text, at)
@@ -119,6 +131,39 @@ def read_rows(path):
             yield line, row
         else:
             fail(f"{path}:{line}: text after the list's ]: one object a line, or lists alone, are read")
+
+
+OF_A_ROW = {"messages", "conversations", "question", "answer", "text", "labels"}  # an object with these is itself a row
+
+
+def _list_inside(path, text):
+    """Where the list begins that an object, which is all of a file, holds rows in; None where the file is none such.
+
+    An object on a line of its own with other things than lists of objects in it is a row of JSON Lines.
+    """
+    first = text.lstrip().split("\n", 1)[0]
+    try:
+        whole = json.loads(text)
+    except json.JSONDecodeError as error:
+        with contextlib.suppress(ValueError, RecursionError):
+            json.loads(first)
+            return None  # JSON Lines, whose first row is whole
+        return fail(f"{path}:{error.lineno}: not valid JSON ({error.msg})")
+    except (RecursionError, ValueError):
+        return None  # told line by line
+    lists = [key for key, value in whole.items() if value and isinstance(value, list) and isinstance(value[0], dict)]
+    if not lists or OF_A_ROW & set(whole):
+        return None
+    if len(lists) > 1:
+        fail(f"{path}: holds several lists of rows, {', '.join(map(repr, lists))}: keep one of them in the file")
+    decode, at = json.JSONDecoder().raw_decode, text.index("{") + 1
+    while True:  # its keys and values, up to the list
+        at = re.compile(r"[\s,]*").match(text, at).end()
+        key, at = decode(text, at)
+        at = re.compile(r"[\s:]*").match(text, at).end()
+        if key == lists[0]:
+            return at
+        _, at = decode(text, at)
 
 
 def read_json(path):

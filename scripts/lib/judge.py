@@ -41,6 +41,7 @@ from lib.entities import (
     stems,
 )
 from lib.files import fail, mean
+from lib.formats import given_of
 from lib.leak import states
 from lib.rouge import rouge_scorer
 from lib.spans import tokens
@@ -118,11 +119,17 @@ def judge_together(parts, model, find=entities):
         [{"side": side, **{field: row[field] for field in FIELDS if field in row}} for row in rows]
         for rows, side in parts
     ]
+    rouge = rouge_scorer("rougeL")
+    recall = lambda item: rouge.score(item["reference"], item["answer"])["rougeL"].recall
     alike = {}  # items of one question, reference, answer and side: judged once
-    for item in (item for part in every for item in part):
-        if find(item["reference"]) is not None and find(item["answer"]) is not None:
-            key = tuple(item.get(field) for field in ("side", "question", "reference", "answer", "value"))
-            alike.setdefault(key, []).append(item)
+    for part in every:
+        for item in part:
+            if given_of(item["question"]) is not None:
+                item["verbatim"] = recall(item)
+        for item in [item for item in part if "verbatim" not in item] or part:
+            if find(item["reference"]) is not None and find(item["answer"]) is not None:
+                key = tuple(item.get(field) for field in ("side", "question", "reference", "answer", "value"))
+                alike.setdefault(key, []).append(item)
     items = [group[0] for group in alike.values()]
     for item in items:
         item["reference_entities"], item["answer_entities"] = (
@@ -149,9 +156,8 @@ def judge_together(parts, model, find=entities):
         if E >= THRESHOLD
         for pair in one.to_contradict()
     )
-    rouge = rouge_scorer("rougeL")
     for item, one, left, facts_said, E in zip(items, judged, released, covered, share, strict=True):
-        item["rouge_l_recall"] = rouge.score(item["reference"], item["answer"])["rougeL"].recall
+        item["rouge_l_recall"] = recall(item)
         as_released(item, asked[one.whole] if left else None)
         item["reference_entities"] = [fact.text for fact in one.facts]
         item["covered"] = [fact.text for fact in one.facts if fact in facts_said]
@@ -436,6 +442,9 @@ def summarise(items, released):
     summary = {}
     for side, name, verdict in (("forget", "KFR", "forgotten"), ("retain", "KRR", "retained")):
         every = [item for item in items if item["side"] == side]
+        if passages := [item["verbatim"] for item in every if "verbatim" in item]:
+            summary[f"verbatim_{side[0].upper()}"] = mean(passages)
+        every = [item for item in every if "verbatim" not in item] or every
         part = [item for item in every if verdict in item]
         if every and not part:
             fail(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lib import hub, lora, parallel
 from lib.files import base_model, fail, read_object, writing
+from lib.formats import given_of, turns_of
 
 import jinja2
 import torch
@@ -203,10 +204,21 @@ def prompt_text(tokenizer, *turns):
     """What stands before the answer, in the format that the model's folder carries.
 
     Args:
-        turns: a question, or what user and assistant say by turns.
+        turns: a question, or what user and assistant say by turns. A question may be a conversation, whose system text
+        opens the user's first turn, or the beginning of a passage, which no format surrounds (formats.py).
     """
-    messages = [{"role": ("user", "assistant")[at % 2], "content": turn} for at, turn in enumerate(turns)]
-    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    if len(turns) == 1 and (given := given_of(turns[0])) is not None:
+        return (tokenizer.bos_token or tokenizer.eos_token) + (given and f" {given}")  # the blank of `with_answer`
+    said = turns_of(turns[0]) if len(turns) == 1 else [(("user", "assistant")[at % 2], t) for at, t in enumerate(turns)]
+    if said[0][0] == "system":
+        said = [("user", f"{said[0][1]}\n\n{said[1][1]}"), *said[2:]]
+    messages = [{"role": role, "content": text} for role, text in said]
+    try:
+        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    except jinja2.TemplateError as error:
+        if len(turns) > 1 or len(said) == 1:
+            raise
+        fail(f"the model's chat template takes no conversation ({error}): {said[-1][1][:60]!r}")
 
 
 def with_answer(prompt, answer):

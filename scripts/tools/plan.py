@@ -338,12 +338,15 @@ class Plan:
                     args["persons"], int(args["forget_persons"]) if args.get("forget_persons") else None
                 )[0]
             else:
-                found = prepare.load(prepare.from_folder(Path(name), args.get("split")))
-            once = lambda names: list(
-                {(pair["question"], pair["answer"]): pair for part in names for pair in found[part]}.values()
-            )
+                columns = prepare.columns_of(args["columns"])
+                found = prepare.load(
+                    prepare.from_folder(Path(name), args.get("split")), columns, args["words"], args["overlap"]
+                )
             parts = {part: measured(pairs) for part, pairs in found.items()}
-            parts |= {"full": measured(once(prepare.PARTS)), "full_without_forget": measured(once(prepare.PARTS[3:]))}
+            parts |= {
+                name: measured(prepare.learnt(found, used))
+                for name, used in (("full", prepare.PARTS), ("full_without_forget", prepare.PARTS[3:]))
+            }
         self.pairs |= {f"{args['out']}/{part}.jsonl": pairs for part, pairs in parts.items()}
         count = {part: pairs.count for part, pairs in parts.items()}
         return {
