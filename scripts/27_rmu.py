@@ -8,7 +8,7 @@ and learn.
 
 from lib.flags import arguments, count_or_none, positive
 from lib.likelihood import answer_states
-from lib.reference import weights_of
+from lib.reference import start_of, weights_of
 from lib.trainer import start
 
 import torch
@@ -41,7 +41,7 @@ if __name__ == "__main__":
     for forget, retain in trainer:
         loss = rmu_loss(answer_states(model, forget, block), vector, forget)
         if args.retain == "states":
-            with torch.no_grad(), weights_of(model, None):
+            with torch.no_grad(), weights_of(model, start_of(model)):
                 vanilla = answer_states(model, retain, block)
             loss = loss + args.retain_weight * rmu_loss(answer_states(model, retain, block), vanilla, retain)
         loss.backward()

@@ -2,7 +2,7 @@
 
 Greedy by default; the papers sample with --temperature 0.7 --top-p 0.9 --top-k 5 and average three runs: --samples 3
 writes the answers of three, with the seeds --seed, + 1 and + 2, one run below the other, so that means over all lines
-are the averages. A question's "person", "fact", "subject" and "value" come along.
+are the averages. A question's "person", "fact", "subject", "value" and "request" come along.
 """
 
 from pathlib import Path
@@ -66,7 +66,11 @@ if __name__ == "__main__":
                     "reference": pair["answer"],
                     "answer": row,
                     **({"sample": sample} if args.samples > 1 else {}),
-                    **{field: pair[field] for field in ("person", "fact", "subject", "value") if field in pair},
+                    **{
+                        field: pair[field]
+                        for field in ("person", "fact", "subject", "value", "request")
+                        if field in pair
+                    },
                 }
                 for pair, row in zip(pairs[path], rows, strict=True)
             ]

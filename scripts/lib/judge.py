@@ -36,7 +36,7 @@ ENTAILS, CONTRADICTS = 0.8, 0.5  # how sure the entailment model must be
 SAME, MANY = 0.9, 3  # how alike texts are that say the same; facts from which on a reference is compared as a whole
 FRAME, SWAP = 0.5, 5  # how alike two clauses are that contradict each other by a swap; the most words that are swapped
 LONGEST = 20_000  # letters of an answer that are judged
-FIELDS = ("question", "reference", "answer", "value", "person", "fact", "subject", "sample")
+FIELDS = ("question", "reference", "answer", "value", "person", "fact", "subject", "request", "sample")
 
 
 class Judge:

@@ -1,4 +1,10 @@
-"""The vanilla model beside the one in training: the same weights with the adapter off, and no second copy.
+"""The reference model beside the one in training: the model as it was before the first update, and no second copy.
+
+That is the vanilla model, the same weights with the adapter off. Where an adapter is trained further
+(--continue-adapter), as for the next of several requests, it is the model that the last request left: the same weights
+with a frozen copy of the adapter as it was, named START. So it is in the continual setting of Yuan et al. 2024
+(arXiv:2410.08109; sail-sg/closer-look-LLM-unlearning, forget.py: the adapter of the last request is loaded trainable,
+and without fix_ref_model the reference model is that checkpoint).
 
 A frozen model's hidden states never change: those before the answer tokens of a training set are computed once and
 kept in memory (hidden size × answer tokens: 9 MB for 4,000 tokens of SmolLM2-135M in float32, 33 MB of Llama-2-7b in
@@ -11,6 +17,13 @@ import sys
 from lib.batches import collate
 
 import torch
+
+START = "start"  # the adapter as it was when its training was continued
+
+
+def start_of(model):
+    """The name of the adapter with which the model began, None where it began as the vanilla model."""
+    return START if START in model.peft_config else None
 
 
 @contextlib.contextmanager
@@ -86,7 +99,7 @@ class FrozenModel:
                 logits_of(self.model, states[first]).float(), logits.float(), atol=1e-3, rtol=1e-3
             ):
                 print(
-                    f"{self.model.config.model_type}: its logits are not its output layer's; the vanilla model is "
+                    f"{self.model.config.model_type}: its logits are not its output layer's; the reference model is "
                     f"computed whole each "
                     "time",
                     file=sys.stderr,
@@ -115,8 +128,8 @@ class FrozenModel:
 
 
 def reference(function, model, batch, adapter=None):
-    """`function(model, batch)` under the vanilla model, or with the name of a loaded `adapter` under that one; without
-    gradient.
+    """`function(model, batch)` under the model as it began (see above), or with the name of a loaded `adapter` under
+    that one; without gradient.
 
     Args:
         function: one of likelihood.py's, all of which start from `answer_logits`.
@@ -124,6 +137,6 @@ def reference(function, model, batch, adapter=None):
     frozen = getattr(model, "frozen", None) or FrozenModel(
         model
     )  # `start` gives the model one that knows the training sets
-    frozen.adapter = adapter
+    frozen.adapter = adapter or start_of(model)
     with torch.no_grad():
         return function(frozen, batch)

@@ -31,11 +31,12 @@ from lib.files import (
 )
 from lib.formats import read_pairs
 from lib.likelihood import nll
-from lib.models import base_model, encode, encode_pairs, pick_device, pick_dtype, read_model, save_model
-from lib.reference import FrozenModel
+from lib.lora import adapter_file
+from lib.models import base_model, encode, encode_pairs, loading, pick_device, pick_dtype, read_model, save_model
+from lib.reference import START, FrozenModel
 
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftConfig, get_peft_model, load_peft_weights, set_peft_model_state_dict
 
 
 def start(args, *columns, retain=(), files=()):
@@ -88,16 +89,28 @@ def start(args, *columns, retain=(), files=()):
 
 
 def _dtype(args):
-    """--dtype, of which auto is float32 for an adapter that is unlearned further: bfloat16 weights would round its
-    small updates away.
+    """--dtype, of which auto is float32 for an adapter that is unlearned further by a fresh one: bfloat16 weights would
+    round its small updates away. One that is continued stays apart from them, in float32.
     """
-    return "float32" if args.dtype == "auto" and Path(args.model, "adapter_config.json").is_file() else args.dtype
+    return "float32" if args.dtype == "auto" and _joins(args) else args.dtype
+
+
+def _joins(args):
+    """Does the adapter that --model is join the weights, with a fresh one on top?"""
+    return not args.continue_adapter and Path(args.model, "adapter_config.json").is_file()
 
 
 def _adapted(args):
-    """(the model that training starts from with a fresh LoRA adapter, in host memory; tokenizer)."""
+    """(the model that training starts from with a fresh LoRA adapter, in host memory; tokenizer). With
+    --continue-adapter it is the folder's, and a frozen copy of it the reference.
+    """
     torch.manual_seed(args.seed)
-    model, tokenizer = read_model(args.model, _dtype(args))
+    if args.continue_adapter:
+        adapter_file(args.model)
+        with loading(args.model):
+            own = PeftConfig.from_pretrained(args.model)
+            args.lora_r, args.lora_alpha = own.r, own.lora_alpha  # the record says so
+    model, tokenizer = read_model(base_model(args.model) if args.continue_adapter else args.model, _dtype(args))
     if hasattr(model, "peft_config"):  # an unlearned model is unlearned further: its adapter joins the weights
         model = model.merge_and_unload()
     settings = LoraConfig(
@@ -109,7 +122,13 @@ def _adapted(args):
     )
     try:
         with lora.without_warning():
-            return lora.hasten(get_peft_model(model, settings)), tokenizer
+            model = get_peft_model(model, settings)
+            if args.continue_adapter:
+                with loading(args.model):
+                    set_peft_model_state_dict(model, load_peft_weights(args.model, device="cpu"))
+                    model.load_adapter(args.model, START, torch_device="cpu")
+                    model.set_adapter("default")
+            return lora.hasten(model), tokenizer
     except ValueError as error:
         if "lora_dropout" not in str(error):
             raise
@@ -378,9 +397,7 @@ class Trainer:
             return
         begin_folder(self.partial)
         model = self.model
-        merge = (
-            merge or Path(self.args.model, "adapter_config.json").is_file()
-        )  # an adapter stands on the weights that it was trained on
+        merge = merge or _joins(self.args)  # an adapter stands on the weights that it was trained on
         if merge and parallel.sharded(model):  # the frozen weights are those on disk: read whole once more
             model, _ = _adapted(self.args)
             for parameter, trained in zip(
