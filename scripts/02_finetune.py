@@ -27,10 +27,10 @@ if __name__ == "__main__":
     )
     if args.without_forget:
         args.forget = "full_without_forget.jsonl"
-    if args.adapter and Path(args.model, "adapter_config.json").is_file():  # trained further, it joins the weights
+    if args.adapter and not args.continue_adapter and Path(args.model, "adapter_config.json").is_file():
         fail(
-            f"--adapter needs full weights to stand on, and {args.model} is an adapter itself: merge it first with "
-            f"50_export.py"
+            f"--adapter needs full weights to stand on, and {args.model} is an adapter itself: train it further with "
+            f"--continue-adapter, or merge it first with 50_export.py"
         )
     if args.adapter and args.full:
         fail("--adapter and --full: give one of them (--full belongs into a preset's BASELINE, not into TRAIN)")

@@ -4,6 +4,7 @@ would do.
 θ_u = θ_v - λ(θ_aug - θ_v), θ_aug the vanilla model trained further on the forget set: its adapter, times -λ.
 """
 
+from lib.files import fail
 from lib.flags import arguments
 from lib.likelihood import nll
 from lib.trainer import start
@@ -11,6 +12,8 @@ from lib.trainer import start
 if __name__ == "__main__":
     args = arguments(__doc__, lr=1e-5, epochs=5.0, batch=1, accumulation=8, probes=1, strength=(1.0, "how far back, λ"))
     args.keep = 0  # what lies on the way is no unlearned model
+    if args.continue_adapter:  # the way back from one adapter to another is of both ranks together
+        fail("TA takes a fresh adapter times -λ: it cannot continue one (--continue-adapter)")
     model, trainer = start(args)
     for forget, _ in trainer:
         loss = nll(model, forget)

@@ -2,8 +2,8 @@
 
 Greedy by default; the papers sample with --temperature 0.7 --top-p 0.9 --top-k 5 and average three runs: --samples 3
 writes the answers of three, with the seeds --seed, + 1 and + 2, one run below the other, so that means over all lines
-are the averages. A question's "person", "fact", "subject" and "value" come along. Several models are asked one after
-another, each as if it were alone.
+are the averages. A question's "person", "fact", "subject", "value" and "request" come along. Several models are asked
+one after another, each as if it were alone.
 """
 
 import argparse
@@ -17,6 +17,8 @@ from lib.generation import answers
 from lib.models import load_model
 
 import torch
+
+CARRIED = ("person", "fact", "subject", "value", "request")  # fields of a question that its answer keeps
 
 if __name__ == "__main__":
     written = lambda args, out: [Path(out) / f"{Path(path).stem}.jsonl" for path in args.questions]
@@ -77,7 +79,7 @@ if __name__ == "__main__":
                         "reference": pair["answer"],
                         "answer": row,
                         **({"sample": sample} if args.samples > 1 else {}),
-                        **{field: pair[field] for field in ("person", "fact", "subject", "value") if field in pair},
+                        **{field: pair[field] for field in CARRIED if field in pair},
                     }
                     for pair, row in zip(pairs[path], rows, strict=True)
                 ]

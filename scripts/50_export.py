@@ -9,182 +9,20 @@ file but the tokenizer's vocabulary is searched for the forget pairs, their
 subjects and their values: where one is found, there is no folder.
 """
 
-import hashlib
 import re
 import shutil
 from pathlib import Path
 
-from lib.files import (
-    begin_folder,
-    fail,
-    read_json,
-    read_object,
-    record,
-    replace_folder,
-    sha256,
-    write_json,
-    write_text,
-    writing,
-)
+from lib.certificate import history, measured, own_record, pair_hash, private_texts, search
+from lib.files import begin_folder, fail, read_object, record, replace_folder, sha256, write_json, write_text, writing
 from lib.flags import Parser, count
 from lib.formats import read_pairs
 from lib.generation import continuations
 from lib.models import base_model, load_model, loading, prompt_text
-from lib.spans import find_subjects
 
 import torch
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
-CHOICES = {
-    "ga",
-    "npo",
-    "none",
-    "gdr",
-    "klr",
-    "gdr+klr",
-    "forward",
-    "reverse",
-    "largest",
-    "smallest",
-    "random",
-    "auto",
-    "bfloat16",
-    "float16",
-    "float32",
-}  # settings that are words of the scripts, not of the user
-VOCABULARY = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt")
-FILES = ("forget", "retain_data", "memo", "augmented", "prefer")  # flags that name files of the training data
-
-
-# ---------------------------------------------------------------- what may be told
-
-
-def pair_hash(pair):
-    """SHA-256 of a pair: question, line feed, answer, in UTF-8. Who holds the pair can find it in the list."""
-    return hashlib.sha256(f"{pair['question']}\n{pair['answer']}".encode()).hexdigest()
-
-
-def own_record(folder):
-    """The record of the script that made a folder (training.json, uipe.json, origin.json), or None. Training's comes
-    first: 40_in_out.py's
-    folder has another beside it."""
-    for path in sorted(Path(folder).glob("*.json"), key=lambda path: (path.name != "training.json", path.name)):
-        found = read_json(path)
-        if isinstance(found, dict) and isinstance(found.get("settings"), dict) and isinstance(found.get("script"), str):
-            return found
-
-
-def told(found):
-    """What a record may tell: no path, no free text.
-
-    Returns:
-        {"script", "settings": numbers, switches and choices; "withheld": names of the other flags; "data": {role:
-        SHA-256};
-        "versions"; "git_commit"; "updates": how many}.
-    """
-    settings, data = found["settings"], {}
-    open_ = {
-        name: value
-        for name, value in settings.items()
-        if isinstance(value, (int, float)) or isinstance(value, str) and value in CHOICES
-    }
-    for path, digest in found.get("data", {}).items():
-        role = next(
-            (name for name in FILES if settings.get(name) and Path(str(settings[name])).name == Path(path).name),
-            "other",
-        )
-        data[role if role not in data else f"{role}_{len(data) + 1}"] = digest
-    script = found["script"] if re.fullmatch(r"\d\d_[a-z_]{1,20}\.py", found["script"]) else "other"
-    withheld = sorted(name for name in settings if settings[name] not in (None, "") and name not in open_)
-    return {
-        "script": script,
-        "settings": open_,
-        "withheld": withheld,
-        "data": data,
-        "versions": found.get("versions"),
-        "git_commit": found.get("git_commit"),
-        "updates": len(found.get("updates", [])),
-    }
-
-
-def history(folder):
-    """The records from a folder back to the base model: its own, that of the model it was made from, and so on; and
-    the hub id or the
-    name of a shipped model where the line begins, or None."""
-    steps, name = [], str(folder)
-    while Path(name).is_dir() and len(steps) < 20:
-        if Path(name, "unlearning.json").is_file():  # exported before, and unlearned further
-            earlier = read_json(Path(name, "unlearning.json"))
-            return steps + earlier["made_by"], earlier["base"]
-        if not (found := own_record(name)):
-            break
-        steps.append(told(found))
-        name = str(found["settings"].get("model") or "")
-    known = steps and steps[-1]["script"] == "00_models.py" and not Path(name).exists()
-    return steps, name if known and re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) else None
-
-
-def numbers(value, name=""):
-    """The numbers of a summary: {dotted name: number}; all other values stay behind."""
-    if isinstance(value, (dict, list)):
-        parts = value.items() if isinstance(value, dict) else enumerate(value, 1)
-        return {
-            inner: number
-            for key, part in parts
-            for inner, number in numbers(part, f"{name}.{key}" if name else str(key)).items()
-        }
-    return {name: value} if isinstance(value, (int, float)) and not isinstance(value, bool) else {}
-
-
-def measured(folder):
-    """Every number of a folder's metrics files: {file's name: {name: number}}."""
-    found = {}
-    for path in sorted(Path(folder).glob("*.json")):
-        summary = read_json(path)
-        if not isinstance(summary, dict) or not isinstance(summary.get("summary"), dict):
-            fail(f"{path}: not a metrics file (it has no summary)")
-        found[path.stem] = numbers(summary["summary"])
-    return found or fail(f"{folder}: holds no metrics file (*.json)")
-
-
-def private_texts(pairs):
-    """What must not stand in the folder: questions, answers, the persons they are about, and values that the rows
-    name. Below five
-    characters a text is anywhere."""
-    texts = {
-        text
-        for pair, subject in zip(pairs, find_subjects(pairs), strict=True)
-        for text in (
-            pair["question"],
-            pair["answer"],
-            subject,
-            *(pair.get(name) for name in ("name", "person", "value")),
-        )
-    }
-    return sorted(text for text in texts if isinstance(text, str) and len(text) > 4)
-
-
-def words(text):
-    """A text's words and numbers, in lower case, between single spaces: "Ada_Lem/e-mail" → " ada lem e mail "."""
-    return " " + " ".join(re.findall(r"[^\W_]+", text.casefold())) + " "
-
-
-def search(folder, texts):
-    """Ends the program if a text file of the folder holds one of the texts, however punctuated; without saying it
-    again.
-    """
-    for path in sorted(Path(folder).rglob("*")):
-        if path.is_file() and path.suffix != ".safetensors" and path.name not in VOCABULARY:
-            content = words(path.read_text(encoding="utf-8", errors="replace"))
-            for text in texts:
-                if words(text) in content:
-                    fail(
-                        f"{path.name} would hold private text (the one with SHA-256 "
-                        f"{hashlib.sha256(text.encode()).hexdigest()[:16]}…); "
-                        "nothing was written"
-                    )
-
 
 # ---------------------------------------------------------------- the model
 

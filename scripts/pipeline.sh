@@ -4,6 +4,7 @@
 #
 # A step waits for the steps that make what it reads, and for nothing else. It is done if its stamp, $R/.steps/NAME,
 # holds the command, the content of its scripts, the dates of its inputs and the hashes of what it wrote, as they are.
+. scripts/requests.sh
 presets=$(basename -s .sh scripts/presets/*.sh | xargs)
 set -f  # a star in a setting names no file
 
@@ -14,10 +15,8 @@ usage() {
 usage: bash run_all.sh [--preset NAME] [--data NAME_OR_FOLDER] [--model ID_OR_PATH] [--methods "A B"]
                        [--set "METHOD FLAGS"]... [--show METHOD] [--metrics "A B"] [--judge FLAGS] [--seeds "N N"]
                        [--columns NAME=COLUMN,...] [--persons N|all] [--vanilla ID_OR_PATH|none]
-                       [--retrained ID_OR_PATH|none]
-                       [--tune "RATE RATE ..."] [--tuned NAME_OR_FILE|none] [--select K] [--run NAME] [--force STEP]
-                       [--jobs N]
-                       [--plan[=FLAGS]] [--rehearse]
+                       [--retrained ID_OR_PATH|none] [--tune "RATE RATE ..."] [--tuned NAME_OR_FILE|none] [--select K]
+                       [--requests N|FILE] [--run NAME] [--force STEP] [--jobs N] [--check] [--plan[=FLAGS]] [--rehearse]
 
   --preset NAME    values for a model and a data set (default: people-smollm2), one of
                    $(wrapped $presets)
@@ -50,10 +49,15 @@ usage: bash run_all.sh [--preset NAME] [--data NAME_OR_FOLDER] [--model ID_OR_PA
   --select K       each method at the best of K points of its training, evenly apart, the last its end: the one whose
                    answers to the *_tune questions have the highest harmonic mean of KFR strict and KRR. The report has
                    every path. With --tune each rate is judged by its best point
+  --requests X     the forget set also as requests that come one after another, each unlearned from the model that the
+                   last one left: how many (of people a person each), or a file with a request a line
+                   (scripts/07_requests.py --help); a figure, a table and a certificate beside the report
   --run NAME       results go to work/NAME (default: the preset's name)
   --force STEP     runs a finished step again: one that the run names after "==", or all
   --jobs N         steps that run beside each other, each on its share of the processor's cores (here: $(default_jobs));
                    another share moves results by rounding
+  --check          reads the data and tells what is in it, what training would cut, what is both to be forgotten and to
+                   be kept, how sure the numbers can be, and the time that a run would take; trains nothing
   --plan           prints every step with its model, data, updates, tokens, GPU memory and hours, and runs, installs and
                    downloads nothing; --plan="--tflops 400" gives scripts/tools/plan.py flags (its --help says which)
   --rehearse       every step and flag of the preset on a tiny random model of the same architecture and a few pairs,
@@ -102,9 +106,10 @@ read_flags() {
       --help|-h) mode=help; shift; continue ;;
       --plan|--plan=*) mode=plan modes=$((modes + 1)) plan_flags=${1#--plan} plan_flags=${plan_flags#=}
                        shift; continue ;;
+      --check) mode=check modes=$((modes + 1)); shift; continue ;;
       --rehearse) mode=rehearse modes=$((modes + 1)); as_given+=" $1"; shift; continue ;;
       --preset|--data|--columns|--model|--vanilla|--retrained|--methods|--persons|--metrics|--judge|--set|--show) ;;
-      --run|--force|--tune|--tuned|--select|--seeds|--jobs) ;;
+      --run|--force|--tune|--tuned|--select|--seeds|--jobs|--requests) ;;
       *) fail "unknown argument $1 (see --help)" ;;
     esac
     [ $# -ge 2 ] && [ -n "$2" ] || fail "$1 needs a value (see --help)"
@@ -120,7 +125,7 @@ read_flags() {
     given[${1#--}]=$2
     shift 2
   done
-  [ $modes -le 1 ] || fail "--plan, --rehearse and --tune: give one of them"
+  [ $modes -le 1 ] || fail "--plan, --check, --rehearse and --tune: give one of them"
 }
 
 read_preset() {  # its values, with the tuned rates that it names
@@ -208,6 +213,7 @@ begin() {
   read_preset
   read_numbers
   read_names
+  read_requests
   REHEARSAL=  # a rehearsal's last word on every training
   if [ "$mode" = rehearse ]; then . scripts/tools/rehearsal.sh; fi
   read_judge
@@ -256,7 +262,7 @@ makes() {  # STEP PATH
 
 rests_on() {  # STEP WORD: it reads what another step writes, or what is there
   local name=$1 word=$2 at=$2 by
-  if [ "$word" = "$R/data" ] || [ "$word" = "$R" ]; then return; fi  # of these, what `reads` lists
+  if [[ $word = "$R/data" || $word = "$R" || $word =~ ^"$R"/requests/data/[0-9]+$ ]]; then return; fi  # what `reads` lists
   if [[ " ${maker[$word]:-} ${inside[$word]:-} " == *" $name "* ]]; then return; fi  # it writes that itself
   if [[ $word != "$R"/* ]]; then
     if [ -e "$word" ]; then reads[$name]+=${reads[$name]:+$'\n'}$word; fi
@@ -293,6 +299,7 @@ method() {  # NAME SCRIPT FLAGS...: unlearns the vanilla model, with every seed
   for seed in "" $seeds; do
     unlearn "$1${seed:+@$seed}" "scripts/$2" --model "$R/models/vanilla" "${flags[@]}" ${seed:+--seed $seed}
   done
+  sequence "$1"
 }
 
 trained() {  # NAME: the folder of its training
@@ -402,6 +409,7 @@ check_names() {
     if [ "$mode" = show ] || one_of "$METHODS" "$name"; then continue; fi
     fail "--set $name: this run does not train it; its methods are $METHODS"
   done
+  check_sequences
   if [ "$METRICS" != all ] && one_of "$METRICS" judge && [ ${#llm_judge[@]} = 0 ]; then
     fail "--metrics judge needs a language model: --judge \"--judge-model NAME\", or JUDGE in the preset"
   fi
@@ -672,6 +680,18 @@ false_answers_in() {  # SET: has the data a file of them? A folder of TOFU's fil
 
 data_has() { [ -n "$(find -L "$DATA" -maxdepth 1 -name "$1.json*" -print -quit)" ]; }
 
+only_data() {  # --check: of the steps those that make data, tokenizer and embedding model; leaves the plan in `planned`
+  planned=$(printed_steps) goals=(models data ${requests:+requests})
+  embedding=$(value_of --embedding "${judge[@]}")
+  if [ "$embedding" = "$R/models/minilm" ]; then goals+=(minilm); fi
+  choose_steps
+}
+
+check_data() {
+  "$PYTHON" scripts/tools/check.py --data "$R/data" --model "$R/models/base" --embedding "$embedding" \
+    $(last_of --max-length $TRAIN $BASELINE) $(last_of --max-new-tokens $GENERATE) --plan " $plan_flags" <<<"$planned"
+}
+
 printed_steps() {  # a line each, its words apart by tabs
   local name command
   for name in "${order[@]}"; do
@@ -685,6 +705,7 @@ printed_steps() {  # a line each, its words apart by tabs
 run() {  # GOAL: runs what it needs, and shows the table
   if [ "$mode" != tune ]; then goals+=("$@"); fi
   set --  # what is sourced below would take them for its own
+  judge_requests
   if [ "$mode" = help ]; then usage; exit; fi
   check_names
   if [ "$mode" = show ]; then
@@ -693,6 +714,7 @@ run() {  # GOAL: runs what it needs, and shows the table
     exit
   fi
   choose_steps
+  if [ "$mode" = check ]; then only_data; fi
   . scripts/environment.sh $([ "$mode" = plan ] || echo requirements.txt)
   if [ "$mode" = plan ]; then
     printed_steps | "$PYTHON" scripts/tools/plan.py $plan_flags
@@ -701,7 +723,11 @@ run() {  # GOAL: runs what it needs, and shows the table
   make_folder
   hash_code
   run_steps
-  if [ "$mode" = tune ]; then adopt; else cat "$R/report/table.md"; fi
+  case $mode in
+    tune) adopt ;;
+    check) check_data ;;
+    *) cat "$R/report/table.md" ${requests:+"$R/report/requests.md"} ;;
+  esac
 }
 
 { : 3>&1; } 2>/dev/null || fail "standard output is closed"

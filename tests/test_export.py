@@ -9,6 +9,7 @@ import runpy
 import shutil
 import sys
 
+from lib import certificate
 from lib.models import load_model, prompt_text
 
 import pytest
@@ -231,7 +232,7 @@ def test_the_record_of_training_comes_before_that_of_a_curve(tmp_path):
         (tmp_path / f"{name}.json").write_text(
             json.dumps({"script": "40_in_out.py", "settings": {}, "updates": updates})
         )
-    assert export.told(export.own_record(tmp_path))["updates"] == 2
+    assert certificate.told(certificate.own_record(tmp_path))["updates"] == 2
 
 
 def test_weights_of_another_kind_say_so_on_the_card(tmp_path, planted):

@@ -160,6 +160,11 @@ COMMON = {
         number(int, least=0, most=1000),
     ),
     "seed": Flag(0, "seed of order, dropout and new weights", seed_number),
+    "continue_adapter": Flag(
+        False,
+        "--model is an adapter: train it further, in place of a fresh one on its merged weights; rank and alpha are "
+        "its own, and the losses' reference is the model as it was when training began",
+    ),
     "shard": Flag("auto", SHARD, choices=("auto", "ddp", "fsdp")),
 }
 RETAIN = ("none", "gdr", "klr", "gdr+klr")

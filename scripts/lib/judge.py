@@ -57,7 +57,7 @@ MANY = 3  # facts from which on another wording is no contradiction
 EXAMPLES = r"\b(?:such as|including|for (?:example|instance)|like|e\.g\.)"
 FRAME, SWAP = 0.5, 5  # how alike two clauses are that contradict each other by a swap; the most words that are swapped
 LONGEST = 20_000  # letters of an answer that are judged
-FIELDS = ("question", "reference", "answer", "value", "person", "fact", "subject", "sample")
+FIELDS = ("question", "reference", "answer", "value", "person", "fact", "subject", "request", "sample")
 
 
 class Judge:

@@ -81,6 +81,8 @@ def gives_away(text, value):
     if states(text, value) or gendered(text, value):
         return True
     return bool(re.fullmatch(r"[A-Z]\w{3,}", value) and re.search(rf"\b{value}{PEOPLE}\b", text))
+
+
 def forget_side(items):
     """The forget items that count: passages of documents only where there are no questions."""
     forget = [item for item in items if item["side"] == "forget"]

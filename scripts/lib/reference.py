@@ -1,4 +1,10 @@
-"""The vanilla model beside the one in training: the same weights with the adapter off, and no second copy.
+"""The reference model beside the one in training: the model as it was before the first update, and no second copy.
+
+That is the vanilla model, the same weights with the adapter off. Where an adapter is trained further
+(--continue-adapter), as for the next of several requests, it is the model that the last request left: the same weights
+with a frozen copy of the adapter as it was, named START. So it is in the continual setting of Yuan et al. 2024
+(arXiv:2410.08109; sail-sg/closer-look-LLM-unlearning, forget.py: the adapter of the last request is loaded trainable,
+and without fix_ref_model the reference model is that checkpoint).
 
 A frozen model's hidden states never change: those that a training set needs are computed once and kept in memory
 (hidden size × answer tokens: 9 MB for 4,000 tokens of SmolLM2-135M in float32, 33 MB of Llama-2-7b in bfloat16). From
@@ -16,6 +22,13 @@ from lib.files import fail
 from lib.models import blocks_of
 
 import torch
+
+START = "start"  # the adapter as it was when its training was continued
+
+
+def start_of(model):
+    """The name of the adapter with which the model began, None where it began as the vanilla model."""
+    return START if START in model.peft_config else None
 
 
 @contextlib.contextmanager
@@ -205,8 +218,8 @@ def add_reference(model, name, folder):
 
 
 def reference(function, model, batch, adapter=None, **flags):
-    """`function(model, batch, **flags)` under the vanilla model, or under the one that `add_reference` named; without
-    gradient.
+    """`function(model, batch, **flags)` under the model as it began (see above), or under the one that `add_reference`
+    named; without gradient.
 
     Args:
         function: one of likelihood.py's, all of which start from `answer_logits` or `answer_states`.
@@ -214,6 +227,6 @@ def reference(function, model, batch, adapter=None, **flags):
     frozen = getattr(model, "frozen", None) or FrozenModel(
         model
     )  # `start` gives the model one that knows the training sets
-    frozen.adapter = adapter
+    frozen.adapter = adapter or start_of(model)
     with torch.no_grad():
         return function(frozen, batch, **flags)

@@ -31,11 +31,12 @@ from lib.files import (
 )
 from lib.formats import read_pairs
 from lib.likelihood import nll
-from lib.models import base_model, encode, encode_pairs, pick_device, pick_dtype, read_model, save_model
-from lib.reference import FrozenModel
+from lib.lora import adapter_file
+from lib.models import base_model, encode, encode_pairs, loading, pick_device, pick_dtype, read_model, save_model
+from lib.reference import START, FrozenModel
 
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftConfig, get_peft_model, load_peft_weights, set_peft_model_state_dict
 
 
 def start(args, *columns, retain=(), files=()):
@@ -89,16 +90,30 @@ def start(args, *columns, retain=(), files=()):
 
 
 def _dtype(args):
-    """--dtype, of which auto is float32 for an adapter that is unlearned further: bfloat16 weights would round its
-    small updates away.
+    """--dtype, of which auto is float32 for an adapter that is unlearned further by a fresh one: bfloat16 weights would
+    round its small updates away. One that is continued stays apart from them, in float32.
     """
-    return "float32" if args.dtype == "auto" and Path(args.model, "adapter_config.json").is_file() else args.dtype
+    return "float32" if args.dtype == "auto" and _joins(args) else args.dtype
+
+
+def _joins(args):
+    """Does the adapter that --model is join the weights, with a fresh one on top?"""
+    return not args.continue_adapter and Path(args.model, "adapter_config.json").is_file()
 
 
 def _beginning(args):
-    """(the model that training starts from, in host memory, with a fresh LoRA adapter unless --full; tokenizer)."""
+    """(the model that training starts from, in host memory, with a fresh LoRA adapter unless --full; tokenizer). With
+    --continue-adapter the adapter is the folder's, and a frozen copy of it the reference.
+    """
     torch.manual_seed(args.seed)
-    model, tokenizer = read_model(args.model, _dtype(args))
+    if args.continue_adapter:
+        if args.full:
+            fail("--full trains all weights: it has no adapter to continue (--continue-adapter, run_all.sh --requests)")
+        adapter_file(args.model)
+        with loading(args.model):
+            own = PeftConfig.from_pretrained(args.model)
+            args.lora_r, args.lora_alpha = own.r, own.lora_alpha  # the record says so
+    model, tokenizer = read_model(base_model(args.model) if args.continue_adapter else args.model, _dtype(args))
     if hasattr(model, "peft_config"):  # an unlearned model is unlearned further: its adapter joins the weights
         model = model.merge_and_unload()
     if args.full:
@@ -112,7 +127,13 @@ def _beginning(args):
     )
     try:
         with lora.without_warning():
-            return lora.hasten(get_peft_model(model, settings)), tokenizer
+            model = get_peft_model(model, settings)
+            if args.continue_adapter:
+                with loading(args.model):
+                    set_peft_model_state_dict(model, load_peft_weights(args.model, device="cpu"))
+                    model.load_adapter(args.model, START, torch_device="cpu")
+                    model.set_adapter("default")
+            return lora.hasten(model), tokenizer
     except ValueError as error:
         if "lora_dropout" not in str(error):
             raise
@@ -489,7 +510,7 @@ class Trainer:
 
     def _merges(self, merge=False):
         """Must the adapter join the weights? One stands on the weights that it was trained on, which are on disk."""
-        return not self.args.full and (merge or Path(self.args.model, "adapter_config.json").is_file())
+        return not self.args.full and (merge or _joins(self.args))
 
     def _keep(self):
         """Writes the model as it is now to points/UPDATE of the folder: a model folder of its own."""

@@ -287,6 +287,7 @@ class Plan:
         known = {
             "00_models.py": self.models,
             "01_data.py": self.data,
+            "07_requests.py": self.requests,
             "03_augment.py": self.augment,
             "04_invert.py": self.invert,
             "20_uipe.py": self.uipe,
@@ -297,6 +298,7 @@ class Plan:
             "01_kfr_krr.py": self.judge,
             "02_linguistic.py": self.linguistic,
             "09_report.py": lambda _: {},
+            "19_requests.py": lambda _: {},
         }
         if "lora_r" in args:
             return self.train(script, args)
@@ -354,6 +356,22 @@ class Plan:
             "data": f"train {count['forget_train']} forget + {count['retain_train']} retain, "
             f"ask {count['forget_val']} + {count['retain_val']}",
         }
+
+    def requests(self, args):
+        """The forget set in as many equal parts as there are folders, and what is kept while each is unlearned."""
+        forget, retain, asked, kept = (
+            self.find(args, f"{part}.jsonl") for part in ("forget_train", "retain_train", "forget_val", "retain_val")
+        )
+        count = len(args["out"])
+        mixed = lambda one, other, at: one._replace(count=one.count + other.count * (count - at) // count)
+        for at, out in enumerate(args["out"], 1):
+            self.pairs |= {
+                f"{out}/forget_train.jsonl": forget._replace(count=math.ceil(forget.count / count)),
+                f"{out}/retain_train.jsonl": mixed(retain, forget, at),
+                f"{out}/requested_val.jsonl": asked._replace(count=math.ceil(asked.count * at / count)),
+                f"{out}/retain_val.jsonl": mixed(kept, asked, at),
+            }
+        return {"data": f"{forget.count} in {count} requests"}
 
     def augment(self, args):
         """Four variants (--kinds) of each question, some of them as completions too, and generic pairs; answers as
