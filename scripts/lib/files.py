@@ -37,8 +37,8 @@ def fail(message):
 
 
 def report_faults():
-    """Turns what is no bug, Ctrl-C and a file that cannot be read or written, into one line; all else keeps its
-    traceback.
+    """Turns what is no bug, Ctrl-C, a file that cannot be read or written and memory that is not there, into one line;
+    all else keeps its traceback.
     """
 
     def hook(kind, error, trace):
@@ -49,6 +49,10 @@ def report_faults():
             os._exit(130)
         elif issubclass(kind, OSError) or kind.__name__ == "SafetensorError":
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            os._exit(2)
+        elif kind.__name__ in ("MemoryError", "OutOfMemoryError") or "can't allocate memory" in str(error):
+            reason = " ".join(str(error).split("\n")[0].split()) or "Python's own"
+            print(f"error: not enough memory ({reason}): a smaller --batch or a shorter --max-length", file=sys.stderr)
             os._exit(2)
         else:
             sys.__excepthook__(kind, error, trace)
@@ -301,6 +305,19 @@ def replace_folder(partial, folder):
         folder.rename(old)
     partial.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def new_folder(out):
+    """A folder to fill, which then takes the place of `out`. What a fault leaves of it is deleted: it could not go on
+    from there.
+    """
+    partial = begin_folder(f"{Path(out)}.partial", empty=True)
+    try:
+        yield partial
+        replace_folder(partial, Path(out))
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def sha256(path):

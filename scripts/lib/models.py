@@ -181,15 +181,21 @@ def position_limit(model):
     return getattr(config, "max_position_embeddings", None) or getattr(config, "max_seq_len", None)
 
 
+def check_weights(model, folder, hint="use a lower --lr or --alpha"):
+    """Ends the program before weights that are no numbers are written: of an adapter its own, else all."""
+    adapter = hasattr(model, "peft_config")
+    for name, weights in model.named_parameters():
+        if (not adapter or "lora_" in name) and not bool(weights.isfinite().all()):
+            fail(f"{folder}: {name} holds weights that are no numbers; not written: {hint}")
+
+
 def save_model(model, tokenizer, folder):
     """Writes a model folder: full weights, or only the trained adapter. Weights that are no numbers are refused.
 
     An adapter names its base by its full path, so that peft finds it from wherever it is loaded.
     """
     adapter = hasattr(model, "peft_config")
-    for name, weights in model.named_parameters():
-        if (not adapter or "lora_" in name) and not bool(weights.isfinite().all()):
-            fail(f"{folder}: {name} holds weights that are no numbers; not written: use a lower --lr or --alpha")
+    check_weights(model, folder)
     for config in model.peft_config.values() if adapter else ():
         config.target_modules = sorted(config.target_modules)  # a set, whose order would differ from run to run
         if Path(config.base_model_name_or_path or "").is_dir():
