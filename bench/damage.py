@@ -1,5 +1,5 @@
-"""Damages a finished run, gives the same command again, and compares all that is written with what was there; and fills,
-locks and takes away the disk that a command writes to.
+"""Damages a finished run, gives the same command again, and compares all that is written with what was there; and
+fills, locks and takes away the disk that a command writes to.
 
 Files: one file of a finished `run_all.sh --preset smoke` is cut, emptied, deleted, or replaced by rubbish, by JSON of
 another kind, by a folder or by a link that leads nowhere; or a folder of it is deleted. It holds if the same command
@@ -17,12 +17,35 @@ import subprocess
 import sys
 import time
 
-from faults import EACH, REFUSES, Command, Shop, Tally, content, differences, faults_of, flags, scraps, wait_for, words_of
+from faults import (
+    EACH,
+    REFUSES,
+    Command,
+    Shop,
+    Tally,
+    content,
+    differences,
+    faults_of,
+    flags,
+    scraps,
+    wait_for,
+    words_of,
+)
 
 RUN = ("--preset", "smoke", "--run", "t", "--methods", "NPO+GDR ReLearn")
-ALONE = ("scripts/00_models.py", "scripts/01_data.py", "scripts/03_augment.py", "scripts/11_npo.py", "scripts/20_uipe.py",
-         "scripts/30_generate.py", "scripts/40_in_out.py", "scripts/50_export.py", "eval/01_kfr_krr.py",
-         "eval/09_report.py", "eval/11_mechanism.py")  # fmt: skip
+ALONE = (
+    "scripts/00_models.py",
+    "scripts/01_data.py",
+    "scripts/03_augment.py",
+    "scripts/11_npo.py",
+    "scripts/20_uipe.py",
+    "scripts/30_generate.py",
+    "scripts/40_in_out.py",
+    "scripts/50_export.py",
+    "eval/01_kfr_krr.py",
+    "eval/09_report.py",
+    "eval/11_mechanism.py",
+)
 
 DAMAGES = {  # name: what it does to a file
     "cut": lambda path, rng: os.truncate(path, rng.randrange(max(1, path.stat().st_size))),

@@ -1,5 +1,5 @@
-"""What the three trials of faults share (kills.py, damage.py, odd_inputs.py): a copy of the repository to break, a small
-stock of models and data, commands in a session of their own, and what they leave behind.
+"""What the three trials of faults share (kills.py, damage.py, odd_inputs.py): a copy of the repository to break, a
+small stock of models and data, commands in a session of their own, and what they leave behind.
 
 They kill only processes of sessions that they have started. Steps run on tests/warm.py, which has loaded torch already;
 with `cold`, on a Python of their own, as a user's do.
@@ -87,6 +87,30 @@ EACH = {  # script: flags of a small run of it. s/ holds the stock, {out} is wha
     '" --retries 0 --timeout 1" --out {out}.json',
     "eval/14_agreement.py": "--judged s/judged.jsonl --nli s/nli --embedding s/minilm --out {out}.json",
 }
+SMALL = "--epochs 1 --batch 8 --lora-r 2 --probes 1 --dtype float32"
+STOCK = rf"""
+scripts/00_models.py --model tiny-random --out s/tiny
+scripts/00_models.py --model tiny-minilm --out s/minilm
+scripts/01_data.py --persons 2 --out s/data
+scripts/02_finetune.py --model s/tiny --data s/data --out s/vanilla --lr 1e-3 {SMALL}
+scripts/02_finetune.py --model s/vanilla --data s/data --forget forget_train.jsonl --adapter --out s/known {SMALL}
+scripts/10_ga.py --model s/vanilla --data s/data --out s/adapter {SMALL}
+scripts/03_augment.py --data s/data --out s/augmented.jsonl
+scripts/04_invert.py --data s/data --file forget_train.jsonl --out s/inverted.jsonl
+scripts/04_invert.py --data s/data --file forget_val.jsonl --seed 1 --out s/inverted_val.jsonl
+eval/04_memorization.py --model s/vanilla --pairs s/inverted.jsonl --window 60 --max-new-tokens 4 --el 0 \
+  --out s/memo.json
+scripts/30_generate.py --model s/adapter --questions s/data/forget_val.jsonl s/data/retain_val.jsonl \
+  --max-new-tokens 8 --out s/answers
+eval/01_kfr_krr.py --forget s/answers/forget_val.jsonl --retain s/answers/retain_val.jsonl --embedding s/minilm \
+  --out s/metrics/one/kfr_krr.json
+eval/02_linguistic.py --answers s/answers/forget_val.jsonl s/answers/retain_val.jsonl --model s/tiny \
+  --out s/metrics/one/linguistic_forget.json s/metrics/one/linguistic_retain.json
+scripts/05_in_out_data.py --data s/data --size 2 --out s/study
+scripts/40_in_out.py {EACH["scripts/40_in_out.py"].format(out="s/curve")}
+eval/05_exposure.py --forget s/study/forget_id.jsonl --models s/vanilla --reference s/vanilla \
+  --fresh s/study/fresh_id.jsonl --out s/exposure.json
+"""
 REFUSES = ("eval/13_judge.py",)  # no endpoint is there
 
 
@@ -165,38 +189,23 @@ class Shop:
         rows = lambda *texts: "".join(json.dumps(text) + "\n" for text in texts)
         at = self.folder / "s"
         (at / "own").mkdir(parents=True)
-        pairs = [{"question": f"Where does Ada {n} live?", "answer": f"Ada {n} lives at {n} Mill Lane."} for n in range(6)]
+        pairs = [
+            {"question": f"Where does Ada {n} live?", "answer": f"Ada {n} lives at {n} Mill Lane."} for n in range(6)
+        ]
         (at / "own/forget_train.jsonl").write_text(rows(*pairs[:3]))
         (at / "own/forget_val.json").write_text(json.dumps(pairs[:2]))
         theirs = [{"text": pair["question"], "labels": pair["answer"]} for pair in pairs[3:]]
         (at / "own/retain_train.json").write_text(json.dumps(theirs, indent=1))
-        (at / "nli.jsonl").write_text(rows(*({"premise": a["answer"], "hypothesis": b["answer"]} for a, b in zip(pairs, pairs[1:]))))
+        (at / "nli.jsonl").write_text(
+            rows(*({"premise": a["answer"], "hypothesis": b["answer"]} for a, b in zip(pairs, pairs[1:])))
+        )
         (at / "nli").symlink_to("../data/nli")
         with open(self.folder / "data/general_heldout.jsonl") as file:
             (at / "general.jsonl").write_text("".join(line for _, line in zip(range(4), file)))
         with open(self.folder / "data/judged.jsonl") as file:
             mine = [line for line in file if json.loads(line).get("set", "people") == "people"]
             (at / "judged.jsonl").write_text("".join(mine[:6]))
-        small = "--epochs 1 --batch 8 --lora-r 2 --probes 1 --dtype float32"
-        curve = EACH["scripts/40_in_out.py"].format(out="s/curve")
-        for line in (
-            "scripts/00_models.py --model tiny-random --out s/tiny",
-            "scripts/00_models.py --model tiny-minilm --out s/minilm",
-            "scripts/01_data.py --persons 2 --out s/data",
-            f"scripts/02_finetune.py --model s/tiny --data s/data --out s/vanilla --lr 1e-3 {small}",
-            f"scripts/02_finetune.py --model s/vanilla --data s/data --forget forget_train.jsonl --adapter --out s/known {small}",
-            f"scripts/10_ga.py --model s/vanilla --data s/data --out s/adapter {small}",
-            "scripts/03_augment.py --data s/data --out s/augmented.jsonl",
-            "scripts/04_invert.py --data s/data --file forget_train.jsonl --out s/inverted.jsonl",
-            "scripts/04_invert.py --data s/data --file forget_val.jsonl --seed 1 --out s/inverted_val.jsonl",
-            "eval/04_memorization.py --model s/vanilla --pairs s/inverted.jsonl --window 60 --max-new-tokens 4 --el 0 --out s/memo.json",
-            "scripts/30_generate.py --model s/adapter --questions s/data/forget_val.jsonl s/data/retain_val.jsonl --max-new-tokens 8 --out s/answers",
-            "eval/01_kfr_krr.py --forget s/answers/forget_val.jsonl --retain s/answers/retain_val.jsonl --embedding s/minilm --out s/metrics/one/kfr_krr.json",
-            "eval/02_linguistic.py --answers s/answers/forget_val.jsonl s/answers/retain_val.jsonl --model s/tiny --out s/metrics/one/linguistic_forget.json s/metrics/one/linguistic_retain.json",
-            "scripts/05_in_out_data.py --data s/data --size 2 --out s/study",
-            f"scripts/40_in_out.py {curve}",
-            "eval/05_exposure.py --forget s/study/forget_id.jsonl --models s/vanilla --reference s/vanilla --fresh s/study/fresh_id.jsonl --out s/exposure.json",
-        ):  # fmt: skip
+        for line in STOCK.replace("\\\n", " ").strip().splitlines():
             done = self.script(*line.split()).end()
             assert done.status == 0, f"{line}: {done.err}"
         shutil.copytree(at / "metrics/one", at / "metrics/two")
@@ -238,7 +247,7 @@ class Command:
 
     def __init__(self, shop, words, **more):
         self.shop, self.words, self.began = shop, words, time.time()
-        self.out_file, self.err_file = tempfile.TemporaryFile(), tempfile.TemporaryFile()
+        self.out_file, self.err_file = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
         self.process = subprocess.Popen(
             words,
             cwd=shop.folder,

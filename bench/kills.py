@@ -21,8 +21,20 @@ from pathlib import Path
 from faults import EACH, REFUSES, Shop, Tally, content, differences, flags, scraps, unlocked, wait_for, words_of
 
 SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT")
-SHOWS = (".partial", "checkpoint.tmp", "checkpoint.pt", ".old", "training.json", ".unfinished", ".safetensors", ".jsonl",
-         ".json", ".md", "generation.json", ".steps/")  # fmt: skip
+SHOWS = (
+    ".partial",
+    "checkpoint.tmp",
+    "checkpoint.pt",
+    ".old",
+    "training.json",
+    ".unfinished",
+    ".safetensors",
+    ".jsonl",
+    ".json",
+    ".md",
+    "generation.json",
+    ".steps/",
+)
 SMOKE = ("--preset", "smoke", "--run", "t")
 
 

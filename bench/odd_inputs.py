@@ -9,13 +9,10 @@ with status 0, and writes as many rows as it does of the good file. Never a trac
 changed input.
 """
 
-import argparse
 import json
-import random
 import runpy
 import shutil
 import sys
-from pathlib import Path
 
 from faults import EACH, REFUSES, REPOSITORY, Shop, Tally, content, differences, faults_of, flags, key_forms, words_of
 
@@ -119,10 +116,52 @@ def odd_file(shop, script, rng):
 
 # ---------------------------------------------------------------- odd flags
 
-ODD = ("nan", "inf", "-inf", "1e400", "many", "", " ", "²", "-1", "-0.5", "0", "1e308", "-1e308", "1e-320", "٣", "9" * 40,
-       str(2**63), str(10**12), "0x10", "1,5", "½", "1e3", "--", "\udcff", "None", "True")  # fmt: skip
-NEVER = ("nan", "inf", "-inf", "1e400", "many", "", " ", "²", "0x10", "1,5", "½", "-1e308", "9" * 40, "\udcff", "None",
-         "True")  # fmt: skip
+ODD = (
+    "nan",
+    "inf",
+    "-inf",
+    "1e400",
+    "many",
+    "",
+    " ",
+    "²",
+    "-1",
+    "-0.5",
+    "0",
+    "1e308",
+    "-1e308",
+    "1e-320",
+    "٣",
+    "9" * 40,
+    str(2**63),
+    str(10**12),
+    "0x10",
+    "1,5",
+    "½",
+    "1e3",
+    "--",
+    "\udcff",
+    "None",
+    "True",
+)
+NEVER = (
+    "nan",
+    "inf",
+    "-inf",
+    "1e400",
+    "many",
+    "",
+    " ",
+    "²",
+    "0x10",
+    "1,5",
+    "½",
+    "-1e308",
+    "9" * 40,
+    "\udcff",
+    "None",
+    "True",
+)
 LARGE = ("1e308", str(2**63), str(10**12), "1e3")  # of which there may be no end, as asked
 
 
@@ -162,11 +201,59 @@ def odd_flags():
     return [(script, flag, value) for script, flag in each + plan for value in ODD]
 
 
-TEXTS = (" ", "nan", "../x", "/", "a b", "é", "*", "$(touch pwned)", "`touch pwned`", ";touch pwned", "a\nb", "x" * 5000,
-         "\udce9", "-", "%s%n", "work", "run_all.sh", "'", '"', "\\", "${PATH}", "a[$(touch pwned)]", "=", "GA=1", "~",
-         "/dev/null", "/proc/self/mem", "s/data/data.json", "{a,b}", "--plan", "x/y/z", "٣")  # fmt: skip
-WORDS = ("preset", "data", "model", "methods", "set", "show", "metrics", "judge", "vanilla", "retrained", "tuned", "run",
-         "force", "persons", "seeds", "tune", "jobs")  # fmt: skip
+TEXTS = (
+    " ",
+    "nan",
+    "../x",
+    "/",
+    "a b",
+    "é",
+    "*",
+    "$(touch pwned)",
+    "`touch pwned`",
+    ";touch pwned",
+    "a\nb",
+    "x" * 5000,
+    "\udce9",
+    "-",
+    "%s%n",
+    "work",
+    "run_all.sh",
+    "'",
+    '"',
+    "\\",
+    "${PATH}",
+    "a[$(touch pwned)]",
+    "=",
+    "GA=1",
+    "~",
+    "/dev/null",
+    "/proc/self/mem",
+    "s/data/data.json",
+    "{a,b}",
+    "--plan",
+    "x/y/z",
+    "٣",
+)
+WORDS = (
+    "preset",
+    "data",
+    "model",
+    "methods",
+    "set",
+    "show",
+    "metrics",
+    "judge",
+    "vanilla",
+    "retrained",
+    "tuned",
+    "run",
+    "force",
+    "persons",
+    "seeds",
+    "tune",
+    "jobs",
+)
 
 
 def odd_run(rng):
@@ -181,7 +268,13 @@ def odd_run(rng):
     if flag == "run":
         words = words[:2] + words[4:]
     if kind < 0.1:
-        return ["--preset", "smoke", "--methods", "GA", f"--plan=--{rng.choice(('tflops', 'params'))} {rng.choice(ODD)}"]
+        return [
+            "--preset",
+            "smoke",
+            "--methods",
+            "GA",
+            f"--plan=--{rng.choice(('tflops', 'params'))} {rng.choice(ODD)}",
+        ]
     return words + (["--plan"] if flag != "show" and (kind < 0.7 or flag in ("vanilla", "retrained", "model")) else [])
 
 
@@ -207,7 +300,11 @@ def amounts(folder):
 
 def written(case):
     """What a case has written: all beside its own odd copies."""
-    return {str(path.relative_to(case)) for path in case.rglob("*") if path.is_file() and "s" != path.relative_to(case).parts[0]}
+    return {
+        str(path.relative_to(case))
+        for path in case.rglob("*")
+        if path.is_file() and path.relative_to(case).parts[0] != "s"
+    }
 
 
 def spoken(case):

@@ -13,17 +13,7 @@ import hashlib
 import re
 from pathlib import Path
 
-from lib.files import (
-    fail,
-    new_folder,
-    read_json,
-    read_object,
-    record,
-    sha256,
-    write_json,
-    write_text,
-    writing,
-)
+from lib.files import fail, new_folder, read_json, read_object, record, sha256, write_json, write_text, writing
 from lib.flags import Parser, count
 from lib.formats import read_pairs
 from lib.generation import continuations
