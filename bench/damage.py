@@ -17,20 +17,7 @@ import subprocess
 import sys
 import time
 
-from faults import (
-    EACH,
-    REFUSES,
-    Command,
-    Shop,
-    Tally,
-    content,
-    differences,
-    faults_of,
-    flags,
-    scraps,
-    wait_for,
-    words_of,
-)
+from faults import EACH, REFUSES, Shop, Tally, content, differences, faults_of, flags, scraps, wait_for, words_of
 
 RUN = ("--preset", "smoke", "--run", "t", "--methods", "NPO+GDR ReLearn")
 ALONE = (
@@ -109,7 +96,7 @@ class Disk:
         self.folder = shop.folder / ("work" if self.whole else "o")
 
     def begin(self):
-        return Command(self.shop, ["bash" if self.whole else str(self.shop.python), *self.words])
+        return (self.shop.run_all if self.whole else self.shop.script)(*self.words)
 
     def undisturbed(self):
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -184,7 +171,7 @@ class Disk:
 
 def disks(shop, args, rng, tally):
     shop.stock()
-    found = [("run_all", ["run_all.sh", *RUN, "--jobs", jobs]) for jobs in ("1", "2")]
+    found = [("run_all", [*RUN, "--jobs", jobs]) for jobs in ("1", "2")]
     found += [(script, words_of(script, "o/out")) for script in ALONE]
     found = [one for one in found if args.only in one[0]]
     known = {}

@@ -122,10 +122,10 @@ def words_of(script, out):
 
 
 class Shop:
-    """A copy of the repository in a temporary folder, and a Python to run it with."""
+    """A copy of the repository in a temporary folder, and Pythons to run it with."""
 
     def __init__(self, cold=False):
-        self.folder, self.server = Path(tempfile.mkdtemp(prefix="faults-")), None
+        self.folder, self.servers, self.pythons = Path(tempfile.mkdtemp(prefix="faults-")), [], []
         for name in ("scripts", "eval", "data"):
             ignore = shutil.ignore_patterns("__pycache__")
             shutil.copytree(REPOSITORY / name, self.folder / name, symlinks=True, ignore=ignore)
@@ -133,26 +133,33 @@ class Shop:
             shutil.copy(REPOSITORY / name, self.folder)
         with open(self.folder / "scripts/presets/smoke.sh", "a") as file:
             file.write(QUICK)
-        self.python = Path(sys.executable)
-        if not cold:
-            self.python, at = self.folder / "python", self.folder / "socket"
-            self.server = subprocess.Popen(
+        if cold:
+            self.pythons.append(Path(sys.executable))
+            return
+        for seed in ("1", "2"):  # by turns: what rests on the order of a set differs
+            python, at = self.folder / f"python{seed}", self.folder / f"socket{seed}"
+            server = subprocess.Popen(
                 [sys.executable, REPOSITORY / "tests/warm.py", at],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
                 start_new_session=True,
                 preexec_fn=limit,
-                env=self.environment(),
+                env=self.environment(PYTHONHASHSEED=seed),
             )
-            assert self.server.stdout.readline() == "ready\n"
-            warm.client(self.python, at)
+            assert server.stdout.readline() == "ready\n"
+            self.servers.append(server)
+            warm.client(python, at)
+            self.pythons.append(python)
+
+    def python(self):
+        self.pythons.append(self.pythons.pop(0))
+        return str(self.pythons[-1])
 
     def environment(self, **more):
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "LC_ALL") if name in os.environ}
         return {
             **kept,
-            "PYTHON": str(getattr(self, "python", "")),
             "OMP_NUM_THREADS": "1",
             "GOMP_SPINCOUNT": "10000",
             "HF_HUB_OFFLINE": "1",
@@ -163,19 +170,19 @@ class Shop:
         }
 
     def script(self, *words, **more):
-        return Command(self, [str(self.python), *map(str, words)], **more)
+        return Command(self, [self.python(), *map(str, words)], **more)
 
     def run_all(self, *words, **more):
-        return Command(self, ["bash", "run_all.sh", *map(str, words)], **more)
+        return Command(self, ["bash", "run_all.sh", *map(str, words)], **{"PYTHON": self.python(), **more})
 
     def quiet(self):
-        """No step is left on the warm server, whose steps end a moment after those who asked for them."""
-        return not self.server or members(self.server.pid) <= {self.server.pid}
+        """No step is left on a warm server, whose steps end a moment after those who asked for them."""
+        return all(members(server.pid) <= {server.pid} for server in self.servers)
 
     def close(self):
-        if self.server:
-            self.server.stdin.close()
-            self.server.wait()
+        for server in self.servers:
+            server.stdin.close()
+            server.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self):

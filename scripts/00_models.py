@@ -22,6 +22,7 @@ from lib.files import (
     new_folder,
     read_object,
     read_rows,
+    real_path,
     record,
     sha256,
     write_json,
@@ -297,7 +298,7 @@ if __name__ == "__main__":
 
     transformers.utils.logging.disable_progress_bar()
     out = Path(os.path.normpath(args.out))
-    if Path(args.model).resolve() in out.resolve().parents:
+    if real_path(args.model) in real_path(out).parents:
         fail(f"--out {args.out}: lies in the folder that is linked, {args.model}")
     with new_folder(out) as partial:
         with writing(partial):

@@ -136,6 +136,11 @@ def read_object(path):
     return found if isinstance(found, dict) else fail(f"{path}: expected a JSON object, found {type(found).__name__}")
 
 
+def real_path(path):
+    """An absolute path without links. One in a circle stays as it is (pathlib raises, until Python 3.13)."""
+    return Path(os.path.realpath(path))
+
+
 def base_model(path):
     """Whose weights are loaded for a model folder or hub id: an adapter's base, or its own.
 
@@ -151,7 +156,7 @@ def base_model(path):
         if os.path.isabs(base) and not Path(base).is_dir() and made.is_file():
             settings = read_object(made).get("settings")
             there = settings.get("model") if isinstance(settings, dict) else None
-            if isinstance(there, str) and Path(there).is_dir() and Path(there).resolve() != Path(path).resolve():
+            if isinstance(there, str) and Path(there).is_dir() and real_path(there) != real_path(path):
                 return base_model(there)
     return base
 
@@ -248,12 +253,12 @@ def check_folder(out, inputs, kind):
     """Ends the program unless a folder, and what is put beside it on the way, may be replaced: it is no input and holds
     none, and is not there, or empty, or made by a script here."""
     _check_place(out)
-    inputs = {Path(path).resolve(): path for path in inputs}
+    inputs = {real_path(path): path for path in inputs}
     for name in (str(Path(out)), f"{Path(out)}.partial", f"{Path(out)}.old"):
         folder = Path(name)
         for real, given in inputs.items():
-            if folder.resolve() in (real, *real.parents):
-                word = "is" if folder.resolve() == real else "holds"
+            if real_path(folder) in (real, *real.parents):
+                word = "is" if real_path(folder) == real else "holds"
                 fail(f"--out {out}: {word} what is read, {given}: give another folder")
         if folder.exists() and not folder.is_dir():
             fail(f"{folder}: is a file, and --out {out} a folder")
@@ -263,10 +268,10 @@ def check_folder(out, inputs, kind):
 
 def check_files(outs, inputs):
     """Ends the program unless files may be written: none is an input, or a folder, or another of them."""
-    seen, inputs = set(), {Path(path).resolve(): path for path in inputs}
+    seen, inputs = set(), {real_path(path): path for path in inputs}
     for out in outs:
         _check_place(out)
-        real = Path(out).resolve()
+        real = real_path(out)
         if Path(out).is_dir():
             fail(f"cannot write {out}: Is a directory")
         if real in inputs or real.with_name(real.name + ".partial") in inputs:

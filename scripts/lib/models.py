@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from lib import hub, lora, parallel
-from lib.files import base_model, fail, read_object, writing
+from lib.files import base_model, fail, read_object, real_path, writing
 
 import jinja2
 import torch
@@ -65,7 +65,7 @@ def model_names(folders, names=()):
     """What the models are called in a table: `names`, or else their folders' own; no two alike."""
     if names and len(names) != len(folders):
         fail(f"{len(folders)} --models need as many --names, not {len(names)}")
-    names = list(names) or [Path(folder).resolve().name for folder in folders]
+    names = list(names) or [real_path(folder).name for folder in folders]
     if len(set(names)) < len(names) or not all(Path(name).name == name for name in names):
         fail(
             f"the models' names must be different from each other and without a slash; give --names (now "
