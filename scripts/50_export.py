@@ -10,15 +10,14 @@ subjects and their values: where one is found, there is no folder.
 """
 
 import re
-import shutil
 from pathlib import Path
 
 from lib.certificate import history, measured, own_record, pair_hash, private_texts, search
-from lib.files import begin_folder, fail, read_object, record, replace_folder, sha256, write_json, write_text, writing
+from lib.files import fail, new_folder, read_object, record, sha256, write_json, write_text, writing
 from lib.flags import Parser, count
 from lib.formats import read_pairs
 from lib.generation import continuations
-from lib.models import base_model, load_model, loading, prompt_text
+from lib.models import base_model, check_weights, load_model, loading, prompt_text
 
 import torch
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -251,11 +250,10 @@ if __name__ == "__main__":
     dtype = model.dtype if args.dtype == "auto" else getattr(torch, args.dtype)
     for name in [name for name in vars(model.config) if name.endswith("name_or_path")]:
         setattr(model.config, name, "")  # a path
-    partial = Path(f"{Path(args.out)}.partial")
-    begin_folder(partial, empty=True)
-    try:
+    with new_folder(args.out) as partial:
         with writing(partial):
-            model.to(dtype).save_pretrained(partial)
+            check_weights(model.to(dtype), args.out, f"the model is damaged, or its weights are too large for {dtype}")
+            model.save_pretrained(partial)
             tokenizer.save_pretrained(partial)
         for_older_versions(partial, tokenizer)
         parameters, architecture = model.num_parameters(), model.config.model_type
@@ -306,9 +304,6 @@ if __name__ == "__main__":
         write_text(partial / "README.md", card(facts))
         ModelCard.load(partial / "README.md")
         search(partial, private_texts(pairs))
-        replace_folder(partial, Path(args.out))
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     print(
         f"wrote {args.out}: {len(pairs)} forgotten pairs, {facts['weights']['dtype']}"
         + (f", {check['identical']} of {check['questions']} answers identical" if check else "")

@@ -16,6 +16,7 @@ from lib.models import encode, load_model, prompt_text
 import pytest
 import torch
 from conftest import REPOSITORY, load, run, run_all, run_methods
+from test_augment import endpoint  # noqa: F401  (a fixture)
 
 ANSWER = '{"question": "Who?", "reference": "It is Ada.", "answer": "Ada."}\n'
 
@@ -281,13 +282,17 @@ def test_a_data_folder_may_have_any_name(tmp_path, name):
     assert done.returncode == 0 and "train 3 forget + 3 retain" in done.stdout, done.stderr
 
 
-def test_run_all_from_nothing_to_the_table_and_again(tmp_path, warm_python):
-    """The smoke preset, in a copy of the repository: every step, then none, then what a changed script asks for."""
+def test_run_all_from_nothing_to_the_table_and_again(tmp_path, warm_python, endpoint):  # noqa: F811
+    """The smoke preset, in a copy of the repository: every step, then none, then what a changed script asks for. With
+    the one metric that .ci/run does not rehearse, as it needs a language model.
+    """
+    endpoint.reply = lambda _: '{"fluency": 3, "relevance": 2, "forgetting": 1}'
     for name in ("scripts", "eval", "data"):
         shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("run_all.sh", "requirements.txt"):
         shutil.copy(REPOSITORY / name, tmp_path)
     flags = ("--preset", "smoke", "--run", "t", "--methods", "NPO+GDR ReLearn MEOW RKLD NPO+GDR+UIPE")
+    flags += ("--metrics", "judge", "--judge", "--judge-model m")
     first = run_all(*flags, folder=tmp_path, python=warm_python)
     assert first.returncode == 0, first.stdout + first.stderr
     table = json.loads((tmp_path / "work/t/report/table.json").read_text())
@@ -322,7 +327,7 @@ def test_run_all_from_nothing_to_the_table_and_again(tmp_path, warm_python):
     ], "the answers came out the same: no need to judge them again"
     with open(tmp_path / "work/t/answers/ReLearn/forget_val.jsonl", "a") as file:
         file.write('{"question": "Who?", "reference": "Ada Lem.", "answer": "Ada Lem."}\n')
-    again = ["kfr_krr", "linguistic", "report"]
+    again = ["judge", "kfr_krr", "linguistic", "report"]
     assert sorted(steps(run_all(*flags, folder=tmp_path, python=warm_python))) == ["answers-ReLearn", *again], (
         "not whole: made again, and judged"
     )

@@ -379,11 +379,11 @@ def test_a_full_disk_names_the_file_and_costs_only_the_updates_since_the_last_ch
     for script, *more in (
         ("scripts/20_uipe.py", "--alpha", 1, "--data", data),
         ("scripts/50_export.py", "--forget", data / "forget_train.jsonl"),
+        ("scripts/00_models.py", "--model", "tiny-random"),
     ):
         with full_disk(20_000):
-            assert "new.partial" in refused(script, "--model", out, *more, "--out", tmp_path / "new")
-        assert script.endswith("uipe.py") or not (tmp_path / "new.partial").exists()
-        shutil.rmtree(tmp_path / "new.partial", ignore_errors=True)
+            assert "new.partial" in refused(script, "--model", out, *more, "--out", tmp_path / "new")  # the last counts
+        assert not list(tmp_path.glob("new*"))
 
 
 def test_weights_that_are_no_numbers_are_not_written(trained, data, tmp_path, refused):
@@ -392,11 +392,70 @@ def test_weights_that_are_no_numbers_are_not_written(trained, data, tmp_path, re
     assert not (tmp_path / "out").exists()
 
 
-def test_sampling_from_a_model_of_no_numbers_is_one_line(place, data, refused):
+def scaled(model, factor):
+    """A model's weights times a number, in its folder."""
     from safetensors.torch import load_file, save_file
 
-    path = place / "model/model.safetensors"
-    save_file({name: weights * float("nan") for name, weights in load_file(path).items()}, path, {"format": "pt"})
+    path = model / "model.safetensors"
+    save_file({name: weights * factor for name, weights in load_file(path).items()}, path, {"format": "pt"})
+
+
+@pytest.mark.parametrize("factor, dtype", [(float("nan"), "auto"), (1e9, "float16")])
+def test_weights_that_are_no_numbers_are_not_exported(place, data, refused, factor, dtype):
+    scaled(place / "model", factor)
+    flags = ("--model", place / "model", "--forget", data / "forget_train.jsonl", "--dtype", dtype)
+    assert "no numbers" in refused("scripts/50_export.py", *flags, "--out", place / "new_one")
+    assert not list(place.glob("new_one*"))
+
+
+def test_memory_that_is_not_there_is_one_line(monkeypatch, capsys):
+    from lib.files import report_faults
+
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    report_faults()
+    for error in (
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] data. DefaultCPUAllocator: can't allocate memory: 9 bytes"),
+        MemoryError(),
+        type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory.\nMore"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            sys.excepthook(type(error), error, None)
+        said = capsys.readouterr().err
+        assert end.value.code == 2 and said.startswith("error: not enough memory") and said.count("\n") == 1
+
+
+def test_a_curve_that_was_interrupted_lacks_no_point(tiny, data, tmp_path, monkeypatch, refused):
+    """Killed after a checkpoint, before that update's point is written; and without the points of before."""
+    from lib.trainer import Trainer
+
+    assert status("scripts/05_in_out_data.py", "--data", data, "--size", 2, "--out", tmp_path / "parts") == 0
+    flags = ("--model", tiny, "--data", tmp_path / "parts", *TRAIN, "--accumulation", 1, "--batch", 1, "--epochs", 2)
+    flags += ("--every", 1, "--watched", 2, "--asked", 1, "--max-new-tokens", 2, "--checkpoint-every", 2)
+    points = lambda name: json.loads((tmp_path / name / "curve.json").read_text())["points"]
+    assert status("scripts/40_in_out.py", *flags, "--out", tmp_path / "whole") == 0
+    real = Trainer._checkpoint
+
+    def interrupted(self):
+        real(self)
+        raise KeyboardInterrupt
+
+    for lost in (False, True):
+        monkeypatch.setattr(Trainer, "_checkpoint", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            status("scripts/40_in_out.py", *flags, "--out", tmp_path / "new")
+        monkeypatch.setattr(Trainer, "_checkpoint", real)
+        if lost:
+            (tmp_path / "new.partial/curve.json").unlink()
+            assert "start again" in refused("scripts/40_in_out.py", *flags, "--out", tmp_path / "new")
+        else:
+            assert status("scripts/40_in_out.py", *flags, "--out", tmp_path / "new") == 0
+            assert points("new") == points("whole") and len(points("whole")) == 5
+
+
+def test_sampling_from_a_model_of_no_numbers_is_one_line(place, data, refused):
+    scaled(place / "model", float("nan"))
     flags = ("--model", place / "model", "--questions", data / "forget_val.jsonl", "--out", place / "o")
     assert "no numbers" in refused("scripts/30_generate.py", *flags, "--temperature", 0.7)
 
@@ -432,6 +491,7 @@ def test_positions_beyond_a_table_are_cut_and_told(tmp_path, tiny, capsys):
     "script, flags",
     [
         ("scripts/10_ga.py", ("--seed", "9" * 23)), ("scripts/10_ga.py", ("--epochs", "inf")),
+        ("scripts/10_ga.py", ("--epochs", "1e308")), ("scripts/10_ga.py", ("--batch", str(10**12))),
         ("scripts/10_ga.py", ("--lr", "inf")), ("scripts/10_ga.py", ("--lora-alpha", "0")),
         ("scripts/10_ga.py", ("--lora-alpha", "-5")), ("scripts/10_ga.py", ("--probes", "-1")),
         ("scripts/10_ga.py", ("--probes", "1000000000")), ("scripts/01_data.py", ("--persons", "²")),

@@ -3,7 +3,7 @@
 from argparse import Namespace
 from pathlib import Path
 
-from lib.files import fail, mean, progress
+from lib.files import fail, mean, progress, real_path
 from lib.models import base_model, load_model
 
 import torch
@@ -70,8 +70,8 @@ class Study:
 
     def _on_vanilla(self, folder):
         """Whether an adapter stands on vanilla itself, so that its factors are the change."""
-        base = Path(base_model(folder)).resolve()
-        return self.rows is not None and base == Path(self.args.models[0]).resolve()
+        base = real_path(base_model(folder))
+        return self.rows is not None and base == real_path(self.args.models[0])
 
     def _begin(self, rows, matrices, tokenizer):
         """What all models are compared with: vanilla's tokens and weights."""

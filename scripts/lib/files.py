@@ -39,8 +39,8 @@ def fail(message):
 
 
 def report_faults():
-    """Turns what is no bug, Ctrl-C and a file that cannot be read or written, into one line; all else keeps its
-    traceback.
+    """Turns what is no bug, Ctrl-C, a file that cannot be read or written and memory that is not there, into one line;
+    all else keeps its traceback.
     """
 
     def hook(kind, error, trace):
@@ -51,6 +51,10 @@ def report_faults():
             os._exit(130)
         elif issubclass(kind, OSError) or kind.__name__ == "SafetensorError":
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            os._exit(2)
+        elif kind.__name__ in ("MemoryError", "OutOfMemoryError") or "can't allocate memory" in str(error):
+            reason = " ".join(str(error).split("\n")[0].split()) or "Python's own"
+            print(f"error: not enough memory ({reason}): a smaller --batch or a shorter --max-length", file=sys.stderr)
             os._exit(2)
         else:
             sys.__excepthook__(kind, error, trace)
@@ -177,6 +181,11 @@ def read_object(path):
     return found if isinstance(found, dict) else fail(f"{path}: expected a JSON object, found {type(found).__name__}")
 
 
+def real_path(path):
+    """An absolute path without links. One in a circle stays as it is (pathlib raises, until Python 3.13)."""
+    return Path(os.path.realpath(path))
+
+
 def base_model(path):
     """Whose weights are loaded for a model folder or hub id: an adapter's base, or its own.
 
@@ -192,7 +201,7 @@ def base_model(path):
         if os.path.isabs(base) and not Path(base).is_dir() and made.is_file():
             settings = read_object(made).get("settings")
             there = settings.get("model") if isinstance(settings, dict) else None
-            if isinstance(there, str) and Path(there).is_dir() and Path(there).resolve() != Path(path).resolve():
+            if isinstance(there, str) and Path(there).is_dir() and real_path(there) != real_path(path):
                 return base_model(there)
     return base
 
@@ -289,12 +298,12 @@ def check_folder(out, inputs, kind):
     """Ends the program unless a folder, and what is put beside it on the way, may be replaced: it is no input and holds
     none, and is not there, or empty, or made by a script here."""
     _check_place(out)
-    inputs = {Path(path).resolve(): path for path in inputs}
+    inputs = {real_path(path): path for path in inputs}
     for name in (str(Path(out)), f"{Path(out)}.partial", f"{Path(out)}.old"):
         folder = Path(name)
         for real, given in inputs.items():
-            if folder.resolve() in (real, *real.parents):
-                word = "is" if folder.resolve() == real else "holds"
+            if real_path(folder) in (real, *real.parents):
+                word = "is" if real_path(folder) == real else "holds"
                 fail(f"--out {out}: {word} what is read, {given}: give another folder")
         if folder.exists() and not folder.is_dir():
             fail(f"{folder}: is a file, and --out {out} a folder")
@@ -304,10 +313,10 @@ def check_folder(out, inputs, kind):
 
 def check_files(outs, inputs):
     """Ends the program unless files may be written: none is an input, or a folder, or another of them."""
-    seen, inputs = set(), {Path(path).resolve(): path for path in inputs}
+    seen, inputs = set(), {real_path(path): path for path in inputs}
     for out in outs:
         _check_place(out)
-        real = Path(out).resolve()
+        real = real_path(out)
         if Path(out).is_dir():
             fail(f"cannot write {out}: Is a directory")
         if real in inputs or real.with_name(real.name + ".partial") in inputs:
@@ -346,6 +355,19 @@ def replace_folder(partial, folder):
         folder.rename(old)
     partial.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def new_folder(out):
+    """A folder to fill, which then takes the place of `out`. What a fault leaves of it is deleted: it could not go on
+    from there.
+    """
+    partial = begin_folder(f"{Path(out)}.partial", empty=True)
+    try:
+        yield partial
+        replace_folder(partial, Path(out))
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def sha256(path):

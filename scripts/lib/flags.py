@@ -11,7 +11,7 @@ from lib.files import base_model, check_files, check_folder, fail, report_faults
 # ---------------------------------------------------------------- types that refuse what makes no sense
 
 
-LARGEST = 2**62  # of whole numbers: more than fits what computes with them
+LARGEST = 10**9  # of whole numbers without a limit of their own: products of two must fit 64 bits
 
 
 def number(kind=float, above=None, least=None, most=None):
@@ -31,8 +31,8 @@ def number(kind=float, above=None, least=None, most=None):
             value = kind(text)
         except ValueError:
             value = math.nan
-        if kind is int and abs(value) > LARGEST:
-            raise argparse.ArgumentTypeError(f"must be a whole number of at most {len(str(LARGEST))} digits")
+        if kind is int and abs(value) > (most or LARGEST):
+            raise argparse.ArgumentTypeError(f"must be a whole number, and at most {most or LARGEST}")
         if not (
             math.isfinite(value)
             and (above is None or value > above)
@@ -133,7 +133,7 @@ COMMON = {
     "forget": Flag("forget_train.jsonl", "pairs to unlearn: a file, or the name of one in --data"),
     "retain_data": Flag("retain_train.jsonl", "pairs to keep: a file, or the name of one in --data"),
     "lr": Flag(1e-4, "peak learning rate", positive),
-    "epochs": Flag(5.0, "passes over the forget pairs", positive),
+    "epochs": Flag(5.0, "passes over the forget pairs", number(above=0, most=1e6)),
     "batch": Flag(8, "pairs in one forward pass, forget and retain each", count),
     "accumulation": Flag(1, "forward passes to one update", count),
     "warmup": Flag(0.1, "share of the updates in which the rate rises; then it falls linearly to 0", share),

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from lib import hub, lora, parallel
-from lib.files import base_model, fail, read_object, writing
+from lib.files import base_model, fail, read_object, real_path, writing
 from lib.formats import given_of, turns_of
 
 import jinja2
@@ -66,7 +66,7 @@ def model_names(folders, names=()):
     """What the models are called in a table: `names`, or else their folders' own; no two alike."""
     if names and len(names) != len(folders):
         fail(f"{len(folders)} --models need as many --names, not {len(names)}")
-    names = list(names) or [Path(folder).resolve().name for folder in folders]
+    names = list(names) or [real_path(folder).name for folder in folders]
     if len(set(names)) < len(names) or not all(Path(name).name == name for name in names):
         fail(
             f"the models' names must be different from each other and without a slash; give --names (now "
@@ -182,15 +182,21 @@ def position_limit(model):
     return getattr(config, "max_position_embeddings", None) or getattr(config, "max_seq_len", None)
 
 
+def check_weights(model, folder, hint="use a lower --lr or --alpha"):
+    """Ends the program before weights that are no numbers are written: of an adapter its own, else all."""
+    adapter = hasattr(model, "peft_config")
+    for name, weights in model.named_parameters():
+        if (not adapter or "lora_" in name) and not bool(weights.isfinite().all()):
+            fail(f"{folder}: {name} holds weights that are no numbers; not written: {hint}")
+
+
 def save_model(model, tokenizer, folder):
     """Writes a model folder: full weights, or only the trained adapter. Weights that are no numbers are refused.
 
     An adapter names its base by its full path, so that peft finds it from wherever it is loaded.
     """
     adapter = hasattr(model, "peft_config")
-    for name, weights in model.named_parameters():
-        if (not adapter or "lora_" in name) and not bool(weights.isfinite().all()):
-            fail(f"{folder}: {name} holds weights that are no numbers; not written: use a lower --lr or --alpha")
+    check_weights(model, folder)
     for config in model.peft_config.values() if adapter else ():
         config.target_modules = sorted(config.target_modules)  # a set, whose order would differ from run to run
         if Path(config.base_model_name_or_path or "").is_dir():

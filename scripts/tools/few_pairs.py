@@ -30,9 +30,9 @@ if __name__ == "__main__":
     parser.add_argument("--out", required=True, help="folder to write")
     parser.add_argument("--pairs", type=count, default=4, help="pairs in each file (default: 4)")
     args = parser.parse_args()
+    parts = {part: read_pairs(Path(args.data) / f"{part}.jsonl") for part in FILES[args.like].values()}
     for name, part in FILES[args.like].items():
-        pairs = read_pairs(Path(args.data) / f"{part}.jsonl")[: args.pairs]
-        rows = [{"question": pair["question"], "answer": pair["answer"]} for pair in pairs]
+        rows = [{"question": pair["question"], "answer": pair["answer"]} for pair in parts[part][: args.pairs]]
         if args.like == "knowundo":
             theirs = [{"text": row["question"], "labels": row["answer"]} for row in rows]
             text = json.dumps(theirs, ensure_ascii=False, indent=4)
