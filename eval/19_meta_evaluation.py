@@ -29,7 +29,7 @@ from pathlib import Path
 
 from lib.files import fail, mean, write_results, write_text
 from lib.flags import Parser, count
-from lib.plots import BLUE, GREEN, INK, MARKERS, VERMILION, pyplot, write_figure
+from lib.plots import BLUE, GREEN, INK, MARKERS, PINK, VERMILION, pyplot, write_figure
 
 from report.columns import ALL, Column
 from report.reading import Reader, read_model
@@ -230,9 +230,10 @@ def _draw_moves(panel, found, keys):
         points = [(found[key]["robustness"].get(change, {}).get("moved"), line) for line, key in enumerate(keys)]
         points = [(min(value, 1.5), line + 0.12 * (2 * at - 1)) for value, line in points if value is not None]
         if points:
-            shape = {"color": (GREEN, VERMILION, BLUE)[at % 3], "markersize": 5}
+            shape = {"color": (GREEN, PINK, INK)[at % 3], "markersize": 5}
             panel.plot(*zip(*points), MARKERS[at], label=change, **shape)
-    panel.set(xlim=(-0.05, 1.55), title="robustness: share of the gap moved")
+    panel.set(xlim=(-0.05, 1.55), xticks=[0, 0.5, 1, 1.5], xticklabels=["0", "0.5", "1", "≥ 1.5"])
+    panel.set_title("robustness: moved, in gaps")
     if changes:
         panel.legend(fontsize=8, loc="upper right")
 
