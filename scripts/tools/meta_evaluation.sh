@@ -3,11 +3,13 @@
 # never saw them; half of them again in int4 and after learning other pairs (eval/19_meta_evaluation.py has definitions
 # and source). Into work/meta-evaluation, 9 GB; a step that is done is skipped, an interrupted one continues.
 #
-#   bash scripts/tools/meta_evaluation.sh                # --jobs, --force, --judge, --preset, --run as run_all.sh --help
+#   bash scripts/tools/meta_evaluation.sh               # three persons: 16 facts to forget, 32 to keep
+#   bash scripts/tools/meta_evaluation.sh --persons 5   # as many as the default run has: 32 and 48
 #
+# --jobs, --force, --judge, --model, --preset and --run are those of run_all.sh --help.
 # A metric of run_all.sh enters by its line in `measure`, which is the line there with -$1 behind its name.
 set -euo pipefail; cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-. scripts/pipeline.sh --run meta-evaluation "$@"
+. scripts/pipeline.sh --run meta-evaluation --persons 3 "$@"
 usage() { sed -n '2,/^set/s/^# \?//p' scripts/tools/meta_evaluation.sh; }
 [[ $mode == run || $mode == help ]] && [ -z "$seeds" ] || fail "meta_evaluation.sh takes no such flag (see --help)"
 [ "$DATA" = people ] || fail "--data $DATA: the pools are made of people alone, whose pairs name their values"
