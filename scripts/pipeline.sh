@@ -1,6 +1,6 @@
-# Sourced by run_all.sh: the engine behind its lines, which nobody needs to open. First come flags and preset (`begin`);
-# then the lines of run_all.sh declare steps (`step`, `method`, `metric`); then `run` checks every name and runs what
-# the table needs.
+# Sourced by run_all.sh and scripts/tools/meta_evaluation.sh: the engine behind their lines, which nobody needs to open.
+# First come flags and preset (`begin`); then their lines declare steps (`step`, `method`, `metric`); then `run` checks
+# every name and runs what the table needs.
 #
 # A step waits for the steps that make what it reads, and for nothing else. It is done if its stamp, $R/.steps/NAME,
 # holds the command, the content of its scripts, the dates of its inputs and the hashes of what it wrote, as they are.
@@ -393,7 +393,11 @@ known() {  # WHAT NAME NAMES...
 
 check_names() {
   local name
-  [ -n "$METHODS" ] || fail "--methods names none; there are: ${methods[*]}"
+  if [ ${#methods[@]} = 0 ]; then  # steps without methods: the preset's are not meant
+    METHODS=${given[methods]:-} METRICS=${given[metrics]:-} SET=() LR=()
+  else
+    [ -n "$METHODS" ] || fail "--methods names none; there are: ${methods[*]}"
+  fi
   if [ "$METHODS" != all ]; then for name in $METHODS; do known "unknown method" "$name" "${methods[@]}"; done; fi
   if [ "$METRICS" != all ]; then for name in $METRICS; do known "unknown metric" "$name" "${metrics[@]}"; done; fi
   for name in "${!goes_on[@]}"; do
@@ -702,8 +706,9 @@ printed_steps() {  # a line each, its words apart by tabs
   done
 }
 
-run() {  # GOAL: runs what it needs, and shows the table
-  if [ "$mode" != tune ]; then goals+=("$@"); fi
+run() {  # GOAL [FILE]: runs what it needs, and shows that file of the report, by default the table
+  local shown=${2:-table.md}
+  if [ "$mode" != tune ]; then goals+=("$1"); fi
   set --  # what is sourced below would take them for its own
   judge_requests
   if [ "$mode" = help ]; then usage; exit; fi
@@ -726,7 +731,7 @@ run() {  # GOAL: runs what it needs, and shows the table
   case $mode in
     tune) adopt ;;
     check) check_data ;;
-    *) cat "$R/report/table.md" ${requests:+"$R/report/requests.md"} ;;
+    *) cat "$R/report/$shown" ${requests:+"$R/report/requests.md"} ;;
   esac
 }
 
