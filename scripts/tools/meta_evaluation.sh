@@ -7,7 +7,7 @@
 #   bash scripts/tools/meta_evaluation.sh --persons 5   # as many as the default run has: 32 and 48
 #
 # --jobs, --force, --judge, --model, --preset and --run are those of run_all.sh --help.
-# A metric of run_all.sh enters by its line in `measure`, which is the line there with -$1 behind its name.
+# A metric of scripts/metrics.sh enters by its name in `metric` below.
 set -euo pipefail; cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 . scripts/pipeline.sh --run meta-evaluation --persons 3 "$@"
 usage() { sed -n '2,/^set/s/^# \?//p' scripts/tools/meta_evaluation.sh; }
@@ -18,13 +18,12 @@ data=$R/data asked=$data/forget_val.jsonl
 # ---- models and data, as in run_all.sh; what the pools learn
 step models  runs scripts/00_models.py --model "$MODEL" --chat-template "$TEMPLATE" --out $R/models/base $MODEL_FLAGS
 step minilm  runs scripts/00_models.py --model "$EMBEDDING" --out $R/models/minilm
-step data    reads data/people runs scripts/01_data.py --data "$DATA" --persons "$PERSONS" --out $data $DATA_FLAGS
+step data    reads data/people runs scripts/01_data.py --data "$DATA" --persons "$PERSONS" --out $data \
+             "${data_flags[@]}"
 false_answers() {  # NAME FILE FLAGS...
   step $1 reads $data/$2 data/inversion.json runs scripts/04_invert.py --data $data --file "${@:2}"
 }
 false_answers invert         forget_train.jsonl --seed 2 --out $R/augmented/inverted.jsonl
-false_answers invert-forget  forget_val.jsonl --seed 1 --out $R/augmented/forget_inverted.jsonl
-false_answers invert-retain  retain_val.jsonl --seed 1 --out $R/augmented/retain_inverted.jsonl
 step pools   reads $data/forget_train.jsonl $data/forget_val.jsonl $data/retain_val.jsonl \
              runs scripts/tools/pool_data.py --data $data --inverted $R/augmented/inverted.jsonl --out $R/pools
 
@@ -62,26 +61,22 @@ for name in questions-1 questions-2 wordings-1 sentences-1 retrained-1 retrained
 done
 
 # ---- every metric of every model: a step a pool, so that an interrupted run loses little
-measure() {  # POOL
-  local name
+. scripts/metrics.sh
+knows=$R/models/questions-1
+metric() {  # NAME ... as step: of the metrics that change with what a model knows, for each pool
+  case $1 in tofu|exposure|memorization|sampling|membership|depth) step "$1$suffix" "${@:2}" ;; esac
+}
+measure_pool() {  # POOL
+  local name suffix=-$1
   rows=() folders= forget= retain=
   for name in ${models[$1]}; do
     row $name $R/models/$name
     step answers-$name runs scripts/30_generate.py --model $R/models/$name --out $R/answers/$name \
       --questions $asked $data/retain_val.jsonl $GENERATE
   done
-  step kfr_krr-$1      reads data/nli runs eval/01_kfr_krr.py --forget $forget --retain $retain "${judge[@]}" \
-                       --out $(each kfr_krr)
-  step linguistic-$1   runs eval/02_linguistic.py --answers $forget $retain --model $R/models/base \
-                       --out $(each linguistic_forget) $(each linguistic_retain)
-  step tofu-$1         runs eval/03_tofu.py --model $folders $(tofu_sets) $(last_of --max-new-tokens $GENERATE) \
-                       --reference $R/metrics/retrained/tofu.json --out $(each tofu) $TOFU_FLAGS
-  step exposure-$1     runs eval/05_exposure.py --models $folders --reference $R/models/retrained --forget $asked \
-                       --fresh $R/augmented/forget_inverted.jsonl --out $(each exposure)
-  step memorization-$1 runs eval/04_memorization.py --model $folders --pairs $asked --out $(each memorization) $MEMO \
-                       --el 3
+  measure
 }
-for pool in reference know never relearnt int4; do measure $pool; done
+for pool in reference know never relearnt int4; do measure_pool $pool; done
 
 metrics_of() { local name; for name in $1; do echo $R/metrics/$name; done; }
 step meta_evaluation writes $R/report/meta_evaluation.json $R/report/meta_evaluation.md $R/report/meta_evaluation.png \
