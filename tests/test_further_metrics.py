@@ -439,6 +439,39 @@ def test_other_questions_and_values_without_a_number_are_left_out():
     assert found["z"] == {"worst by fact": 1}
 
 
+def test_the_report_shows_distance_and_curves(tmp_path):
+    from test_report import Page, item, metrics
+
+    told = {"vanilla": False, "retrained": True, "GA": True}
+    for name, forgotten in told.items():
+        answers = [item("forget", f"Q{at}?", "A.", "B.", forgotten) for at in range(4)]
+        metrics(tmp_path / name, float(forgotten), 0.5, [*answers, item("retain", "R?", "A.", "A.", name != "GA")])
+        leaks = {"vanilla": 4, "retrained": 0, "GA": 1}[name]
+        items = [{"question": "Q?", "reference": "A.", "leaks": leaks, "samples": [{}] * 4}]
+        (tmp_path / name / "sampling.json").write_text(
+            json.dumps({"summary": sampling.summarise(items), "items": items})
+        )
+    command = ("eval/09_report.py", "--metrics", *(tmp_path / name for name in told), "--out", tmp_path / "out")
+    run(*command)
+    found = json.loads((tmp_path / "out/table.json").read_text())
+    vanilla, retrained, unlearned = (found["distances"][name] for name in told)
+    assert vanilla["z"] == {"KFR": 2, "leak@1": 1, "leak@n": 1, "KRR": 0} and retrained["distance"] == 0
+    assert unlearned["z"] == {"KFR": 0, "leak@1": 1, "leak@n": 1, "KRR": 1}
+    assert vanilla["distance"] == pytest.approx(math.sqrt(((4 + 1 + 1) / 3 + 0) / 2))
+    assert [row["distance"] for row in found["rows"]] == [one["distance"] for one in (vanilla, retrained, unlearned)]
+    text = (tmp_path / "out/report.html").read_text()
+    heads = [cell["text"] for cell in Page(text).tables[0][0]]
+    assert {"distance ↓", "leak@1 ↓"} <= set(heads) and "Distance to the retrained model" in Page(text).named("h2")
+    assert "Not measured here: leak, ROUGE-L F, MEMO" in text and "leak@k of every model" in text
+    assert "| GA | 1.00 |" in (tmp_path / "out/table.md").read_text() and (tmp_path / "out/leak_at_k.svg").is_file()
+    broken = {"summary": {"curve_95": {"1": [0, 1]}}, "items": []}
+    (tmp_path / "GA/sampling.json").write_text(json.dumps(broken))
+    done = run(*command, check=False)
+    assert (
+        done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "GA/sampling.json: its summary" in done.stderr
+    )
+
+
 def test_every_column_of_the_further_metrics_is_explained():
     from report.columns import ALL
 

@@ -64,6 +64,7 @@ METRICS = {
         for what, field in (("probability", "probability"), ("truth share", "truth_share"), ("choice", "chosen"))
     },
 }
+SHARED = 0.9  # of the questions of either model: a language model that finds entities leaves some without a verdict
 FAMILIES = ("forgetting", "privacy", "utility")
 FILES = tuple(dict.fromkeys(metric.file for metric in METRICS.values()))
 
@@ -97,7 +98,7 @@ def values(metric: Metric, found: dict | None) -> list[dict] | None:
 
 def z_value(model: list[dict] | None, retrained: list[dict] | None) -> float | None:
     """How many standard errors two models' values of one metric are apart; None where they are not of the same
-    questions.
+    questions, but for a few without a verdict.
 
     Args:
         model, retrained: as `values` gives them.
@@ -106,9 +107,9 @@ def z_value(model: list[dict] | None, retrained: list[dict] | None) -> float | N
         return None
     variance, mean = 0.0, 0.0
     for ours, theirs in zip(model, retrained, strict=True):
-        if ours.keys() != theirs.keys():
+        differences = [ours[key] - theirs[key] for key in ours if key in theirs]
+        if len(differences) < SHARED * max(len(ours), len(theirs)):
             return None
-        differences = [ours[key] - theirs[key] for key in ours]
         mean = math.fsum(differences) / len(differences)
         variance += math.fsum(value * value for value in differences) / len(differences) ** 2
     return abs(mean) / math.sqrt(variance) if variance else 0.0
