@@ -76,21 +76,21 @@ def values(metric: Metric, found: dict | None) -> list[dict] | None:
         found: the file's object, as `files.write_results` writes it.
     """
     parts, seen = {}, Counter()
-    for item in (found or {}).get("items") or []:
+    items = (found or {}).get("items")
+    for item in items if isinstance(items, list) else ():
         try:
             value = metric.value(item) if metric.counts(item) else None
-        except (KeyError, TypeError, ZeroDivisionError):
-            value = None
-        if value is None or not math.isfinite(value):
+            if value is None or not math.isfinite(value):
+                continue
+        except (AttributeError, KeyError, TypeError, ValueError, ZeroDivisionError):  # an older file's, or broken
             continue
         if metric.file == "robustness":  # whatever is tried on a fact; the least counts
             part = parts.setdefault("", {})
-            part[item.get("row")] = min(value, part.get(item.get("row"), value))
+            row = str(item.get("row"))
+            part[row] = min(value, part.get(row, value))
             continue
-        part = item["side"] if metric.file == "membership" else ""
-        key = part, item.get("question"), item.get("reference", item.get("answer"))
-        if metric.file.startswith("linguistic"):  # the true answer is what two models' items share
-            key = part, item.get("question"), item.get("reference")
+        part = str(item.get("side")) if metric.file == "membership" else ""
+        key = part, str(item.get("question")), str(item.get("reference", item.get("answer")))  # what two models share
         seen[key] += 1
         parts.setdefault(part, {})[*key, seen[key]] = value
     return list(parts.values()) or None
