@@ -61,7 +61,7 @@ def choice(logprobs: list[float]) -> tuple[bool, float]:
     top = max(logprobs)
     weights = [math.exp(value - top) for value in logprobs]
     shares = [weight / math.fsum(weights) for weight in weights]
-    entropy = -math.fsum(share * math.log(share) for share in shares if share)
+    entropy = abs(math.fsum(share * math.log(share) for share in shares if share))
     return logprobs[0] > max(logprobs[1:]), entropy / math.log(len(logprobs))
 
 

@@ -116,7 +116,7 @@ def token_scores(pairs: list, model, tokenizer, batch: int) -> list[dict]:
         with torch.no_grad():
             chances = logprobs.exp()
             centre = (chances * logprobs).sum(-1)
-            spread = ((chances * logprobs.square()).sum(-1) - centre.square()).clamp_min(1e-12).sqrt()
+            spread = (chances * (logprobs - centre[:, None]).square()).sum(-1).sqrt().clamp_min(1e-6)
             standard = (own - centre) / spread
         norms = torch.stack([square.double() for square in squares]).sum(0).sqrt().tolist()
         sizes = lengths.tolist()

@@ -18,7 +18,7 @@ measure() {
   metric memorization runs eval/04_memorization.py --model $folders --pairs $asked --out $(each memorization) $MEMO \
                       --el 3
   metric sampling     runs eval/15_sampling.py --model $folders --questions $asked --out $(each sampling) \
-                      $(last_of --max-new-tokens $GENERATE)
+                      $(last_of --max-new-tokens $GENERATE) $(last_of --batch $GENERATE)
   metric membership   reads $data/holdout.jsonl runs eval/16_membership.py --model $folders --forget $asked \
                       --base $R/models/base --retrained $R/models/retrained --out $(each membership)
   metric depth        runs eval/17_depth.py --model $folders --vanilla $knows --questions $asked \

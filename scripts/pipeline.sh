@@ -34,7 +34,8 @@ usage: bash run_all.sh [--preset NAME] [--data NAME_OR_FOLDER] [--model ID_OR_PA
                    they come in this order: run_all.sh's line, the preset's TRAIN and BASELINE, tuned rates, the
                    preset's SET, --set
   --show METHOD    prints that method's flags and where each comes from, and runs nothing
-  --metrics "A B"  all or some of $(echo "${metrics[@]}")
+  --metrics "A B"  all, or some of
+                   $(wrapped "${metrics[@]}")
                    (default: the preset's METRICS, none; judge needs a --judge-model)
   --judge FLAGS    more flags for the judge of answers, over the preset's JUDGE: eval/01_kfr_krr.py --help has them
   --seeds "N N"    trains every chosen method but UIPE with these seeds too (0 is always there); the table then shows

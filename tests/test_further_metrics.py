@@ -15,7 +15,7 @@ import pytest
 import reference
 import reference_metrics as slow
 import torch
-from conftest import REPOSITORY, load, run
+from conftest import load, run
 from hypothesis import given
 from hypothesis import strategies as st
 from mechanism.places import locate, private_value
@@ -37,23 +37,25 @@ def write(path, rows):
 
 @pytest.fixture(scope="module")
 def folders(tiny, tmp_path_factory):
-    """{vanilla, retrained, unlearned}: the tiny model, and full weights and an adapter a little way from it."""
+    """{vanilla, retrained, unlearned, halfway}: the tiny model, full weights and an adapter a little way from it, and
+    full weights between the first two."""
     from peft import LoraConfig, get_peft_model
 
     place = tmp_path_factory.mktemp("three")
     model, tokenizer = load_model(tiny, "float32")
-    other = copy.deepcopy(model)
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for parameter in other.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.05 * parameter.std().nan_to_num(1.0).clamp_min(0.1))
-    save_model(other, tokenizer, place / "retrained")
+    for name, size in (("retrained", 1.0), ("halfway", 0.5)):
+        torch.manual_seed(1)
+        other = copy.deepcopy(model)
+        with torch.no_grad():
+            for parameter in other.parameters():
+                parameter.add_(torch.randn_like(parameter) * 0.01 * size)
+        save_model(other, tokenizer, place / name)
     model = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.02)
     save_model(model, tokenizer, place / "unlearned")
-    return {"vanilla": tiny, "retrained": place / "retrained", "unlearned": place / "unlearned"}
+    return {"vanilla": tiny, **{name: place / name for name in ("retrained", "unlearned", "halfway")}}
 
 
 # ---------------------------------------------------------------- leak@k
@@ -260,19 +262,15 @@ def test_the_holdout_asks_unused_persons_in_the_forget_sets_wordings(tmp_path):
         return len(text.split()), text.split()[0]
 
     alike = [plain(one) == plain(other) for one, other in zip(forget, holdout, strict=True)]
-    assert [row["fact"] for row in forget] == [row["fact"] for row in holdout] and sum(alike) >= 28
+    assert [row["fact"] for row in forget] == [row["fact"] for row in holdout] and all(alike)
     done = run("scripts/01_data.py", "--persons", "all", "--out", tmp_path / "five")
     assert "holdout           0 pairs" in done.stdout and not (tmp_path / "five/holdout.jsonl").exists()
 
 
 def test_a_folders_own_holdout_comes_along(tmp_path):
+    (tmp_path / "own").mkdir()
     for name in ("forget_train", "retain_train", "holdout"):
-        write(
-            tmp_path / f"own/{name}.jsonl"
-            if (tmp_path / "own").is_dir()
-            else (tmp_path / "own").mkdir() or tmp_path / f"own/{name}.jsonl",
-            [{"question": f"{name}?", "answer": "A."}],
-        )
+        write(tmp_path / f"own/{name}.jsonl", [{"question": f"{name}?", "answer": "A."}])
     done = run("scripts/01_data.py", "--data", tmp_path / "own", "--out", tmp_path / "data")
     assert (tmp_path / "data/holdout.jsonl").read_text() == '{"question": "holdout?", "answer": "A."}\n'
     assert "trained on" not in done.stdout
@@ -288,22 +286,24 @@ def test_depth_agrees_with_the_slow_reference_and_is_0_and_1_exactly(tmp_path, f
     copied = {name: tmp_path / name for name in ("vanilla", "retrained")}  # other folders: nothing is known of them
     for name, place in copied.items():
         shutil.copytree(folders[name], place)
-    models = [*copied.values(), folders["unlearned"]]
-    questions, outs = write(tmp_path / "forget.jsonl", PAIRS), [tmp_path / f"{at}.json" for at in range(3)]
-    ends = ("--vanilla", folders["vanilla"], "--retrained", folders["retrained"], "--least", 0.001)
+    models = [*copied.values(), folders["unlearned"], folders["halfway"]]
+    questions, outs = write(tmp_path / "forget.jsonl", PAIRS), [tmp_path / f"{at}.json" for at in range(4)]
+    ends = ("--vanilla", folders["vanilla"], "--retrained", folders["retrained"], "--least", 0.0001)
     run("eval/17_depth.py", "--model", *models, *ends, "--questions", questions, "--out", *outs)
-    vanilla, retrained, unlearned = (json.loads(out.read_text()) for out in outs)
+    vanilla, retrained, unlearned, halfway = (json.loads(out.read_text()) for out in outs)
     assert vanilla["summary"]["UDS"] == 0 and retrained["summary"]["UDS"] == 1
-    assert 0 < unlearned["summary"]["UDS"] < 1 and unlearned["summary"]["items"] > 0
+    assert 0 < halfway["summary"]["UDS"] < 1 and halfway["summary"]["items"] + halfway["summary"]["left_out"] == 3
     loaded = {name: load_model(folder, "float32") for name, folder in folders.items()}
     tokenizer = loaded["vanilla"][1]
     plain = {name: model.merge_and_unload() if name == "unlearned" else model for name, (model, _) in loaded.items()}
-    for pair, item in zip(PAIRS, unlearned["items"], strict=True):
-        row = locate(pair, private_value(pair), tokenizer)
-        expected = slow.depth(*plain.values(), row["ids"], row["at"], row["end"], 0.001)
-        assert item["UDS"] == (expected if expected is None else pytest.approx(expected, abs=1e-3))
-        text = tokenizer.decode(row["ids"][row["at"] : row["end"]]).strip()
-        assert text in (item["value"], item["value"].lstrip("+")) or item["value"] == "Asthma" and "Asthma" in text
+    for name, found in (("unlearned", unlearned), ("halfway", halfway)):
+        for pair, item in zip(PAIRS, found["items"], strict=True):
+            row = locate(pair, private_value(pair), tokenizer)
+            three = plain["vanilla"], plain["retrained"], plain[name]
+            expected = slow.depth(*three, row["ids"], row["at"], row["end"], 0.0001)
+            assert item["UDS"] == (expected if expected is None else pytest.approx(expected, abs=0.01))
+            text = tokenizer.decode(row["ids"][row["at"] : row["end"]]).strip()
+            assert text.strip(" +.") == item["value"].strip(" +.")
 
 
 def test_depth_by_hand():
@@ -439,12 +439,34 @@ def test_other_questions_and_values_without_a_number_are_left_out():
     assert found["z"] == {"worst by fact": 1}
 
 
-def test_every_column_of_the_further_metrics_is_explained():
-    from report.columns import ALL
+def test_the_report_shows_distance_and_curves(tmp_path):
+    from test_report import Page, item, metrics
 
-    text = (REPOSITORY / "eval/README.md").read_text()
-    headings = [column.heading.rstrip(" ↑↓→0") for column in ALL]
-    new = [
-        name for name in headings if name.startswith(("leak@", "AUC", "privleak", "UDS", "choice", "distance", "p/(p"))
-    ]
-    assert len(new) >= 12 and all(name.removesuffix(" F").removesuffix(" R").split()[0] in text for name in new)
+    told = {"vanilla": False, "retrained": True, "GA": True}
+    for name, forgotten in told.items():
+        answers = [item("forget", f"Q{at}?", "A.", "B.", forgotten) for at in range(4)]
+        metrics(tmp_path / name, float(forgotten), 0.5, [*answers, item("retain", "R?", "A.", "A.", name != "GA")])
+        leaks = {"vanilla": 4, "retrained": 0, "GA": 1}[name]
+        items = [{"question": "Q?", "reference": "A.", "leaks": leaks, "samples": [{}] * 4}]
+        (tmp_path / name / "sampling.json").write_text(
+            json.dumps({"summary": sampling.summarise(items), "items": items})
+        )
+    command = ("eval/09_report.py", "--metrics", *(tmp_path / name for name in told), "--out", tmp_path / "out")
+    run(*command)
+    found = json.loads((tmp_path / "out/table.json").read_text())
+    vanilla, retrained, unlearned = (found["distances"][name] for name in told)
+    assert vanilla["z"] == {"KFR": 2, "leak@1": 1, "leak@n": 1, "KRR": 0} and retrained["distance"] == 0
+    assert unlearned["z"] == {"KFR": 0, "leak@1": 1, "leak@n": 1, "KRR": 1}
+    assert vanilla["distance"] == pytest.approx(math.sqrt(((4 + 1 + 1) / 3 + 0) / 2))
+    assert [row["distance"] for row in found["rows"]] == [one["distance"] for one in (vanilla, retrained, unlearned)]
+    text = (tmp_path / "out/report.html").read_text()
+    heads = [cell["text"] for cell in Page(text).tables[0][0]]
+    assert {"distance ↓", "leak@1 ↓"} <= set(heads) and "Distance to the retrained model" in Page(text).named("h2")
+    assert "Not measured here: leak, ROUGE-L F, MEMO" in text and "leak@k of every model" in text
+    assert "| GA | 1.00 |" in (tmp_path / "out/table.md").read_text() and (tmp_path / "out/leak_at_k.svg").is_file()
+    broken = {"summary": {"curve_95": {"1": [0, 1]}}, "items": []}
+    (tmp_path / "GA/sampling.json").write_text(json.dumps(broken))
+    done = run(*command, check=False)
+    assert (
+        done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "GA/sampling.json: its summary" in done.stderr
+    )

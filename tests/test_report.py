@@ -25,6 +25,7 @@ VOID = {"meta", "link", "br", "img", "input", "hr"}
 HEADINGS = [
     "The table",
     "Forgetting against keeping",
+    "Distance to the retrained model",
     "How well the models still speak",
     "Training",
     "From update to update",

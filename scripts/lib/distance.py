@@ -64,6 +64,7 @@ METRICS = {
         for what, field in (("probability", "probability"), ("truth share", "truth_share"), ("choice", "chosen"))
     },
 }
+SHARED = 0.9  # of the questions of either model: a language model that finds entities leaves some without a verdict
 FAMILIES = ("forgetting", "privacy", "utility")
 FILES = tuple(dict.fromkeys(metric.file for metric in METRICS.values()))
 
@@ -75,21 +76,21 @@ def values(metric: Metric, found: dict | None) -> list[dict] | None:
         found: the file's object, as `files.write_results` writes it.
     """
     parts, seen = {}, Counter()
-    for item in (found or {}).get("items") or []:
+    items = (found or {}).get("items")
+    for item in items if isinstance(items, list) else ():
         try:
             value = metric.value(item) if metric.counts(item) else None
-        except (KeyError, TypeError, ZeroDivisionError):
-            value = None
-        if value is None or not math.isfinite(value):
+            if value is None or not math.isfinite(value):
+                continue
+        except (AttributeError, KeyError, TypeError, ValueError, ZeroDivisionError):  # an older file's, or broken
             continue
         if metric.file == "robustness":  # whatever is tried on a fact; the least counts
             part = parts.setdefault("", {})
-            part[item.get("row")] = min(value, part.get(item.get("row"), value))
+            row = str(item.get("row"))
+            part[row] = min(value, part.get(row, value))
             continue
-        part = item["side"] if metric.file == "membership" else ""
-        key = part, item.get("question"), item.get("reference", item.get("answer"))
-        if metric.file.startswith("linguistic"):  # the true answer is what two models' items share
-            key = part, item.get("question"), item.get("reference")
+        part = str(item.get("side")) if metric.file == "membership" else ""
+        key = part, str(item.get("question")), str(item.get("reference", item.get("answer")))  # what two models share
         seen[key] += 1
         parts.setdefault(part, {})[*key, seen[key]] = value
     return list(parts.values()) or None
@@ -97,7 +98,7 @@ def values(metric: Metric, found: dict | None) -> list[dict] | None:
 
 def z_value(model: list[dict] | None, retrained: list[dict] | None) -> float | None:
     """How many standard errors two models' values of one metric are apart; None where they are not of the same
-    questions.
+    questions, but for a few without a verdict.
 
     Args:
         model, retrained: as `values` gives them.
@@ -106,9 +107,9 @@ def z_value(model: list[dict] | None, retrained: list[dict] | None) -> float | N
         return None
     variance, mean = 0.0, 0.0
     for ours, theirs in zip(model, retrained, strict=True):
-        if ours.keys() != theirs.keys():
+        differences = [ours[key] - theirs[key] for key in ours if key in theirs]
+        if len(differences) < SHARED * max(len(ours), len(theirs)):
             return None
-        differences = [ours[key] - theirs[key] for key in ours]
         mean = math.fsum(differences) / len(differences)
         variance += math.fsum(value * value for value in differences) / len(differences) ** 2
     return abs(mean) / math.sqrt(variance) if variance else 0.0

@@ -58,7 +58,7 @@ def continuations(prompts, model, tokenizer, batch=64, max_new_tokens=128, desc=
 STAGE = 8  # tokens after which `samples` lays aside what has ended
 
 
-def samples(prompts, model, tokenizer, count, batch=256, max_new_tokens=128, desc="samples"):
+def samples(prompts, model, tokenizer, count, batch=64, max_new_tokens=128, desc="samples"):
     """`count` continuations of each prompt, drawn from the model's own distribution: temperature 1, top-p 1, no top-k.
 
     A prompt is read once for all its samples, and what has ended is computed no further: on a CPU a third of the time
