@@ -223,7 +223,10 @@ def facts(question, reference, find):
         ]
     every = [Fact(entity, stems(entity), is_exact(entity, reference)) for entity in found]
     every = merged(every, reference)
-    beyond_question = [fact._replace(words=fact.words - asked) for fact in every]
+    beyond_question = [  # an e-mail address is a whole, though it holds its owner's name
+        fact if "@" in fact.text and not fact.words <= asked else fact._replace(words=fact.words - asked)
+        for fact in every
+    ]
     told = [
         fact
         for fact in beyond_question

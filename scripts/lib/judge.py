@@ -317,7 +317,7 @@ class Judged:
         """Whether the answer says a fact in its own words, or a day in another form."""
         if self.polarity:
             return False
-        if re.search(r"\d", fact.text):
+        if re.search(r"[\d@]", fact.text):
             return states(self.answer, fact.text) or bool(dates(fact.text) & dates(self.answer))
         if fact.exact and another(fact, self.answer):
             return False
