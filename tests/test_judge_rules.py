@@ -370,6 +370,8 @@ def test_closed_questions(question, asks):
     [
         ("Yes.", "yes"),
         ("Indeed, she is.", "yes"),
+        ("Indeed, Ada Lem is the best doctor.", "yes"),
+        ("Indeed, Ada Lem is busy with space travel.", None),
         ("No, she cooks.", "no"),
         ("Ada Lem is a doctor in Oslo.", "yes"),
         ("In Oslo, Ada Lem is not a doctor; she cooks.", "no"),

@@ -119,8 +119,11 @@ def polarity(text, question, said):
     Args:
         said: the content words of a text, for how near a clause is to the question.
     """
-    if YES.match(text):
-        return "yes"
+    opening = YES.match(text)
+    if opening:  # "Yes, she paints." does not say that she sails
+        topic = said(" ".join(word for word in question.split()[1:] if not word[:1].isupper()))
+        more = said(text[opening.end() :])
+        return "yes" if not (more and topic) or more & topic else None
     if NO.match(text):
         return "no"
     asked = said(question)
