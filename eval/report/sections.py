@@ -52,8 +52,8 @@ def agreement(found: dict | None) -> str:
     if not said:
         return ""
     return (
-        f" The offline judge agrees with readers, on the answers by which its rules were made, in {'; '.join(said)} verdicts "
-        "(eval/14_agreement.py; eval/README.md). Another judge (--nli, --entities llm) was not compared."
+        " The offline judge agrees with readers, on the answers by which its rules were made, in "
+        f"{'; '.join(said)} verdicts (eval/14_agreement.py; eval/README.md). Another judge (--nli, --entities llm) was not compared."
     )
 
 
