@@ -53,7 +53,8 @@ def agreement(found: dict | None) -> str:
         return ""
     return (
         " The offline judge agrees with readers, on the answers by which its rules were made, in "
-        f"{'; '.join(said)} verdicts (eval/14_agreement.py; eval/README.md). Another judge (--nli, --entities llm) was not compared."
+        f"{'; '.join(said)} verdicts (eval/14_agreement.py; eval/README.md). "
+        "Another judge (--nli, --entities llm) was not compared."
     )
 
 
