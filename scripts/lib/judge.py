@@ -230,7 +230,7 @@ class Judged:
             return None if self.names() else reception(self.reference)
         if not closed(self.question):
             return None
-        told = polarity(self.reference, self.question, stems)
+        told = polarity(self.reference, self.question, stems, self.reference)
         if told == "no" or told == "yes" and YES.match(self.reference) and not self.names():
             return told
         return None
@@ -239,7 +239,7 @@ class Judged:
         """What the answer says of that."""
         if asks_reception(self.question):
             return reception(self.answer)
-        return polarity(self.answer, self.question, stems)
+        return polarity(self.answer, self.question, stems, self.reference)
 
     def names(self):
         """The numbers, names and titles that the reference adds, other than as examples."""
