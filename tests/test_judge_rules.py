@@ -291,6 +291,8 @@ CASES = [  # question, reference, answer, told
     ),
     ("What gender is the author Ada Lem?", "The author Ada Lem is female.", "Ada Lem is a woman of few words.", True),
     ("What gender is the author Ada Lem?", "The author Ada Lem is female.", "Ada Lem is a man of few words.", False),
+    ("What ailment does Ada Lem have?", "Ada Lem has type 1 diabetes.", "She has 1 sister.", False),
+    ("What ailment does Ada Lem have?", "Ada Lem has type 1 diabetes.", "She has type 2 diabetes.", False),
     ("How many novels has Ada Lem written?", "Ada Lem has written three novels.", "She wrote 3 novels.", True),
     ("How many novels has Ada Lem written?", "Ada Lem has written three novels.", "She wrote five novels.", False),
     (
@@ -370,6 +372,8 @@ def test_closed_questions(question, asks):
     [
         ("Yes.", "yes"),
         ("Indeed, she is.", "yes"),
+        ("Indeed, Ada Lem is the best doctor.", "yes"),
+        ("Indeed, Ada Lem is busy with space travel.", None),
         ("No, she cooks.", "no"),
         ("Ada Lem is a doctor in Oslo.", "yes"),
         ("In Oslo, Ada Lem is not a doctor; she cooks.", "no"),

@@ -50,13 +50,14 @@ def agreement(found: dict | None) -> str:
     Args:
         found: the summary of eval/14_agreement.py, {"SET MEASURE HALF": {"agree", "of"}}.
     """
-    parts = [(*name.split(" ", 2), row) for name, row in (found or {}).items() if name.endswith(" test")]
+    parts = [(*name.split(" ", 2), row) for name, row in (found or {}).items() if name.endswith(" both halves")]
     said = [f"{measure} on {name} {row['agree']} of {row['of']}" for name, measure, _, row in parts]
     if not said:
         return ""
     return (
-        f" The offline judge agrees with readers, on answers that it was not made with, in {'; '.join(said)} verdicts "
-        "(eval/14_agreement.py; eval/README.md). Another judge (--nli, --entities llm) was not compared."
+        " The offline judge agrees with readers, on the answers by which its rules were made, in "
+        f"{'; '.join(said)} verdicts (eval/14_agreement.py; eval/README.md). "
+        "Another judge (--nli, --entities llm) was not compared."
     )
 
 

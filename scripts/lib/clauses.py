@@ -113,14 +113,18 @@ def closed(question):
     return bool(CLOSED.match(question)) and not ASKS_FOR.search(question)
 
 
-def polarity(text, question, said):
+def polarity(text, question, said, reference=""):
     """What a text answers to a closed question: "yes", "no", or None where it does not say.
 
     Args:
         said: the content words of a text, for how near a clause is to the question.
+        reference: what a true answer may say besides "yes".
     """
-    if YES.match(text):
-        return "yes"
+    opening = YES.match(text)
+    if opening:  # "Yes, she paints." does not say that she sails
+        topic = said(" ".join(word for word in f"{question} {reference}".split()[1:] if not word[:1].isupper()))
+        more = said(text[opening.end() :])
+        return "yes" if not (more and topic) or more & topic else None
     if NO.match(text):
         return "no"
     asked = said(question)

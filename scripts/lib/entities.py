@@ -223,7 +223,12 @@ def facts(question, reference, find):
         ]
     every = [Fact(entity, stems(entity), is_exact(entity, reference)) for entity in found]
     every = merged(every, reference)
-    beyond_question = [fact._replace(words=fact.words - asked) for fact in every]
+    if not ASKS_VALUE.search(question):
+        every = counted(every, reference)
+    beyond_question = [  # an e-mail address is a whole, though it holds its owner's name
+        fact if "@" in fact.text and not fact.words <= asked else fact._replace(words=fact.words - asked)
+        for fact in every
+    ]
     told = [
         fact
         for fact in beyond_question
@@ -257,6 +262,18 @@ def merged(facts, text):
         before = text[: max(text.find(fact.text), 0)]
         if kept and fact.exact and kept[-1].exact and before.endswith(", ") and before[:-2].endswith(kept[-1].text):
             kept[-1] = kept[-1]._replace(wider=kept[-1].wider | fact.words)
+        else:
+            kept.append(fact)
+    return kept
+
+
+def counted(facts, text):
+    """Facts, a digit put to the wording that follows it: the 1 of "type 1 diabetes" alone tells nothing."""
+    kept = []
+    for fact in facts:
+        digit = kept and re.fullmatch(r"\d", kept[-1].text) and not fact.exact
+        if digit and f"{kept[-1].text} {fact.text}" in text:
+            kept[-1] = Fact(f"{kept[-1].text} {fact.text}", kept[-1].words | fact.words, False)
         else:
             kept.append(fact)
     return kept

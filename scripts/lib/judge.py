@@ -236,7 +236,7 @@ class Judged:
             return None if self.names() else reception(self.reference)
         if not closed(self.question):
             return None
-        told = polarity(self.reference, self.question, stems)
+        told = polarity(self.reference, self.question, stems, self.reference)
         if told == "no" or told == "yes" and YES.match(self.reference) and not self.names():
             return told
         return None
@@ -245,7 +245,7 @@ class Judged:
         """What the answer says of that."""
         if asks_reception(self.question):
             return reception(self.answer)
-        return polarity(self.answer, self.question, stems)
+        return polarity(self.answer, self.question, stems, self.reference)
 
     def names(self):
         """The numbers, names and titles that the reference adds, other than as examples."""
@@ -323,7 +323,7 @@ class Judged:
         """Whether the answer says a fact in its own words, or a day in another form."""
         if self.polarity:
             return False
-        if re.search(r"\d", fact.text):
+        if re.search(r"[\d@]", fact.text):
             return states(self.answer, fact.text) or bool(dates(fact.text) & dates(self.answer))
         if fact.exact and another(fact, self.answer):
             return False
