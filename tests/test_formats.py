@@ -451,6 +451,19 @@ LANGUAGES = {  # two pairs to forget and two to keep, on invented persons
 }
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_language_has_vague_answers_of_its_own(tmp_path, language):
+    pairs = [{"question": question, "answer": answer} for question, answer in LANGUAGES[language]]
+    (tmp_path / "forget_train.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    run("scripts/03_augment.py", "--data", tmp_path, "--out", tmp_path / "new.jsonl")
+    packs = json.loads((REPOSITORY / "data/augmentation.json").read_text())["languages"]
+    made = [row for row in lines(tmp_path / "new.jsonl") if row["kind"] in load("scripts/03_augment.py").KINDS]
+    assert len(made) == 4 * len(pairs) and {row["answer"] for row in made} <= set(packs[language]["answers"])
+    assert all(row["kind"] == "noise" or pairs[row["source"]]["question"] in row["question"] for row in made)
+    first = [name for name, pack in packs.items() for row in pairs if re.search(pack["match"], row["question"], re.I)]
+    assert first[0] == language, "the first that matches counts"
+
+
 @pytest.fixture
 def copy(tmp_path):
     for name in ("scripts", "eval", "data"):

@@ -40,7 +40,8 @@ TURN = re.compile(r"^\[\[(system|user|assistant)\]\] ", re.M)
 PASSAGE = re.compile(r"\[\[text(?: \d+)?\]\] ?")
 
 NOT_ENGLISH = (  # what rules cannot do in other languages, and what to use instead
-    "Rules know English: ReLearn's vague answers and the refusals of IDK and DPO are English sentences; false answers "
+    "Rules know English. ReLearn's vague answers in German, Spanish, French, Russian, Arabic and Chinese name nobody "
+    "and fit any question; in other languages they are English, and so are the refusals of IDK and DPO; false answers "
     "(MEOW, AltPO) swap only numbers and capitalised names; KFR and KRR compare names, numbers and words as they "
     "stand, not wordings that mean the same; leak knows a name by its capital, so in Arabic or Chinese only numbers; "
     'LS counts words between blanks, of which Chinese has none. Instead: AUGMENT and INVERT "--backend local|api '
