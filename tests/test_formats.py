@@ -472,13 +472,14 @@ def copy(tmp_path):
     return tmp_path
 
 
-def test_a_table_of_six_languages_becomes_a_report_by_one_command(copy, warm_python):
+def test_a_table_of_six_languages_becomes_a_report_by_one_command(copy, warm_python, minilm):
     (copy / "mine").mkdir()
     for side, at in (("forget", 0), ("retain", 2)):
         rows = [pair for pairs in LANGUAGES.values() for pair in pairs[at : at + 2]]
         (copy / f"mine/{side}_train.csv").write_text(table(("a prompt", "completion"), rows), encoding="utf-8")
     flags = ("--preset", "smoke", "--data", "mine", "--columns", "question=a prompt,answer=completion", "--run", "t")
-    done = run_all(*flags, "--methods", "NPO+GDR ReLearn MEOW", folder=copy, python=warm_python)
+    flags += ("--judge", f"--embedding {minilm}", "--methods", "NPO+GDR ReLearn MEOW")
+    done = run_all(*flags, folder=copy, python=warm_python)
     assert done.returncode == 0, done.stdout + done.stderr
     said = "not in English: 12 of 12 of forget_train and 12 of 12 of retain_train. Rules know English"
     report = (copy / "work/t/report/report.md").read_text()
@@ -492,24 +493,24 @@ def test_a_table_of_six_languages_becomes_a_report_by_one_command(copy, warm_pyt
             for question, answer in pairs:
                 assert asked[question]["reference"] == answer and asked[question]["reference_entities"]
     for language, pairs in LANGUAGES.items():  # the judge on the truth, and on another's answer
-        told = judged(copy, [(question, answer, answer) for question, answer in pairs[:2]])
+        told = judged(copy, minilm, [(question, answer, answer) for question, answer in pairs[:2]])
         assert not any(item["forgotten"] for item in told), language
-        other = judged(copy, [(question, answer, pairs[3][1]) for question, answer in pairs[:2]])
+        other = judged(copy, minilm, [(question, answer, pairs[3][1]) for question, answer in pairs[:2]])
         assert all(item["forgotten"] for item in other), language
 
 
-def judged(folder, rows):
+def judged(folder, minilm, rows):
     text = "".join(json.dumps(dict(zip(("question", "reference", "answer"), row))) + "\n" for row in rows)
     (folder / "given.jsonl").write_text(text)
-    flags = ("--embedding", folder / "work/t/models/minilm", "--out", folder / "judged.json")
+    flags = ("--embedding", minilm, "--out", folder / "judged.json")
     run("eval/01_kfr_krr.py", "--forget", folder / "given.jsonl", *flags)
     return json.loads((folder / "judged.json").read_text())["items"]
 
 
-def test_documents_become_a_report_by_one_command(copy, warm_python):
+def test_documents_become_a_report_by_one_command(copy, warm_python, minilm):
     letters(copy / "mine")
-    flags = ("--preset", "smoke", "--data", "mine", "--run", "t", "--methods", "NPO+GDR ReLearn AltPO+GDR")
-    done = run_all(*flags, folder=copy, python=warm_python)
+    flags = ("--preset", "smoke", "--data", "mine", "--run", "t", "--judge", f"--embedding {minilm}")
+    done = run_all(*flags, "--methods", "NPO+GDR ReLearn AltPO+GDR", folder=copy, python=warm_python)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "| verbatim F ↓ | verbatim R ↑ |" in done.stdout
     found = json.loads((copy / "work/t/metrics/NPO+GDR/kfr_krr.json").read_text())
