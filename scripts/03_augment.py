@@ -21,6 +21,7 @@ from collections import Counter
 from pathlib import Path
 
 from lib import llm
+from lib.entities import english
 from lib.files import REPOSITORY, fail, read_json, record, write_json, write_jsonl
 from lib.flags import Parser, number, seed_number, share
 from lib.formats import given_of, last_turn, read_pairs
@@ -69,11 +70,27 @@ def passage_question(pair, kind, frames, rng):
     given, _ = begun(pair["answer"])
     if kind == "noise":
         given = noisy({"question": given, "subject": None}, rng).rstrip("? ")
-    return (
-        f"{pair['question']} {given}"
-        if kind in ("simple", "noise")
-        else rng.choice(frames[kind]).replace("{beginning}", given)
-    )
+    if kind in ("simple", "noise"):
+        return f"{pair['question']} {given}"
+    return rng.choice(frames[kind]).replace("{beginning}", given)
+
+
+def foreign_question(pair, kind, frames, rng):
+    """A question in another language than English, framed in that language or typed in haste."""
+    return noisy(pair, rng) if kind == "noise" else fill(rng.choice(frames[kind]), pair)
+
+
+def general_terms(pair, wordings):
+    """(name of the wordings whose answers fit any pair of its kind, they, what asks): for passages, and for pairs in a
+    language that has some; None for others."""
+    if given_of(pair["question"]) is not None:
+        return "passage", wordings["passage"], passage_question
+    if english(f"{pair['question']} {pair['answer']}"):
+        return None
+    for name, bank in wordings["languages"].items():
+        if re.search(bank["match"], pair["question"], re.I):
+            return name, bank, foreign_question
+    return None
 
 
 def augment(pairs, wordings, rng, kinds=KINDS):
@@ -88,14 +105,17 @@ def augment(pairs, wordings, rng, kinds=KINDS):
     """
     topics = [(re.compile(topic["match"], re.I), topic) for topic in wordings["topics"]]
     secret, rows, counts, drawn = secrets(pairs, strict=True), [], Counter(), {}
-    retellings = itertools.cycle(rng.sample(wordings["passage"]["answers"], len(wordings["passage"]["answers"])))
     for source, pair in enumerate(pairs):
-        if given_of(pair["question"]) is not None:
+        if fitting := general_terms(pair, wordings):
+            name, bank, ask = fitting
+            counts["topic " + name] += 1
+            if name not in drawn:
+                drawn[name] = itertools.cycle(rng.sample(bank["answers"], len(bank["answers"])))
             own = secrets([pair])[pair["subject"]]
             for kind in kinds:
-                question = passage_question(pair, kind, wordings["passage"], rng)
+                question = ask(pair, kind, bank, rng)
                 for _ in range(1 + ROUNDS):
-                    answer = next(retellings)
+                    answer = next(drawn[name])
                     if not leak(answer, own):
                         rows.append({"question": question, "answer": answer, "kind": kind, "source": source})
                         break

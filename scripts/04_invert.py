@@ -9,13 +9,14 @@ a value is denied: "How does X shape Y?" becomes "X does not shape Y in any way.
 import random
 import re
 import string
+import sys
 from collections import Counter
 from pathlib import Path
 
 from lib import llm
 from lib.files import REPOSITORY, fail, read_json, record, write_json, write_jsonl
 from lib.flags import Parser, number, seed_number
-from lib.formats import read_pairs
+from lib.formats import given_of, read_pairs
 from lib.spans import MONTH, find_spans, find_subjects, leak, secrets, tokens
 
 ROUNDS = 3
@@ -304,6 +305,12 @@ if __name__ == "__main__":
     pairs = read_pairs(source)
     pairs = [{**pair, "subject": subject} for pair, subject in zip(pairs, find_subjects(pairs), strict=True)]
     if args.backend == "rules":
+        if texts := sum(given_of(pair["question"]) is not None for pair in pairs):
+            print(
+                f"{texts} of {len(pairs)} pairs are passages of documents, which rules contradict by a denied first "
+                "sentence where too many values would have to be swapped; --backend local or api writes others",
+                file=sys.stderr,
+            )
         rows, counts = invert(
             pairs, read_json(REPOSITORY / "data/inversion.json"), args.count, random.Random(args.seed)
         )

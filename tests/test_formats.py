@@ -451,6 +451,19 @@ LANGUAGES = {  # two pairs to forget and two to keep, on invented persons
 }
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_language_has_vague_answers_of_its_own(tmp_path, language):
+    pairs = [{"question": question, "answer": answer} for question, answer in LANGUAGES[language]]
+    (tmp_path / "forget_train.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    run("scripts/03_augment.py", "--data", tmp_path, "--out", tmp_path / "new.jsonl")
+    packs = json.loads((REPOSITORY / "data/augmentation.json").read_text())["languages"]
+    made = [row for row in lines(tmp_path / "new.jsonl") if row["kind"] in load("scripts/03_augment.py").KINDS]
+    assert len(made) == 4 * len(pairs) and {row["answer"] for row in made} <= set(packs[language]["answers"])
+    assert all(row["kind"] == "noise" or pairs[row["source"]]["question"] in row["question"] for row in made)
+    first = [name for name, pack in packs.items() for row in pairs if re.search(pack["match"], row["question"], re.I)]
+    assert first[0] == language, "the first that matches counts"
+
+
 @pytest.fixture
 def copy(tmp_path):
     for name in ("scripts", "eval", "data"):
@@ -459,57 +472,51 @@ def copy(tmp_path):
     return tmp_path
 
 
-def test_a_table_of_six_languages_becomes_a_report_by_one_command(copy, warm_python):
-    (copy / "mine").mkdir()
+def test_tables_and_documents_in_seven_languages_become_a_report_by_one_command(copy, warm_python, minilm):
     for side, at in (("forget", 0), ("retain", 2)):
         rows = [pair for pairs in LANGUAGES.values() for pair in pairs[at : at + 2]]
-        (copy / f"mine/{side}_train.csv").write_text(table(("a prompt", "completion"), rows), encoding="utf-8")
+        (copy / f"mine/{side}_train").mkdir(parents=True)
+        (copy / f"mine/{side}_train/pairs.csv").write_text(table(("a prompt", "completion"), rows), encoding="utf-8")
+        for number, row in enumerate(lines(REPOSITORY / f"data/letters/{side}_train.jsonl")[:2]):
+            (copy / f"mine/{side}_train/{number}.txt").write_text(row["text"])
     flags = ("--preset", "smoke", "--data", "mine", "--columns", "question=a prompt,answer=completion", "--run", "t")
-    done = run_all(*flags, "--methods", "NPO+GDR ReLearn MEOW", folder=copy, python=warm_python)
+    flags += ("--judge", f"--embedding {minilm}", "--methods", "NPO+GDR ReLearn")
+    done = run_all(*flags, folder=copy, python=warm_python)
     assert done.returncode == 0, done.stdout + done.stderr
-    said = "not in English: 12 of 12 of forget_train and 12 of 12 of retain_train. Rules know English"
+    said = "not in English: 12 of 14 of forget_train and 12 of 14 of retain_train. Rules know English"
     report = (copy / "work/t/report/report.md").read_text()
     assert done.stderr.count(said) == 1 and report.count("Rules know English") == 1
     assert done.stderr.count("items are not in English") == 1
+    assert (
+        "Passages continued" in report and "Dear Dorte" in report and "| verbatim F ↓ | verbatim R ↑ |" in done.stdout
+    )
     for name in ("vanilla", "ReLearn"):
         found = json.loads((copy / f"work/t/metrics/{name}/kfr_krr.json").read_text())
-        assert found["summary"]["not_english"] == 24 and "verbatim_F" not in found["summary"]
-        asked = {item["question"]: item for item in found["items"]}
-        for pairs in LANGUAGES.values():
-            for question, answer in pairs:
-                assert asked[question]["reference"] == answer and asked[question]["reference_entities"]
-    for language, pairs in LANGUAGES.items():  # the judge on the truth, and on another's answer
-        told = judged(copy, [(question, answer, answer) for question, answer in pairs[:2]])
-        assert not any(item["forgotten"] for item in told), language
-        other = judged(copy, [(question, answer, pairs[3][1]) for question, answer in pairs[:2]])
-        assert all(item["forgotten"] for item in other), language
+        asked, summary = {item["question"]: item for item in found["items"]}, found["summary"]
+        for question, answer in (pair for pairs in LANGUAGES.values() for pair in pairs):
+            assert asked[question]["reference"] == answer and asked[question]["reference_entities"]
+        assert summary["not_english"] == 24 and summary["forget_items"] == summary["retain_items"] == 12
+        assert all(("forgotten" in item or "retained" in item) == ("verbatim" not in item) for item in found["items"])
+        for side in ROWS:
+            passed = [item for item in found["items"] if "verbatim" in item and item["side"] == side]
+            shares = [recall(item["reference"], item["answer"]) for item in passed]
+            assert len(passed) == 2 and summary[f"verbatim_{side[0].upper()}"] == pytest.approx(sum(shares) / 2)
 
 
-def judged(folder, rows):
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_judge_knows_the_truth_from_another_answer_in_every_language(tmp_path, minilm, language):
+    pairs = LANGUAGES[language]
+    told = judged(tmp_path, minilm, [(question, answer, answer) for question, answer in pairs[:2]])
+    other = judged(tmp_path, minilm, [(question, answer, pairs[3][1]) for question, answer in pairs[:2]])
+    assert not any(item["forgotten"] for item in told) and all(item["forgotten"] for item in other)
+
+
+def judged(folder, minilm, rows):
     text = "".join(json.dumps(dict(zip(("question", "reference", "answer"), row))) + "\n" for row in rows)
     (folder / "given.jsonl").write_text(text)
-    flags = ("--embedding", folder / "work/t/models/minilm", "--out", folder / "judged.json")
+    flags = ("--embedding", minilm, "--out", folder / "judged.json")
     run("eval/01_kfr_krr.py", "--forget", folder / "given.jsonl", *flags)
     return json.loads((folder / "judged.json").read_text())["items"]
-
-
-def test_documents_become_a_report_by_one_command(copy, warm_python):
-    letters(copy / "mine")
-    flags = ("--preset", "smoke", "--data", "mine", "--run", "t", "--methods", "NPO+GDR ReLearn AltPO+GDR")
-    done = run_all(*flags, folder=copy, python=warm_python)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "| verbatim F ↓ | verbatim R ↑ |" in done.stdout
-    found = json.loads((copy / "work/t/metrics/NPO+GDR/kfr_krr.json").read_text())
-    passed = {side: [item for item in found["items"] if "verbatim" in item and item["side"] == side] for side in ROWS}
-    for side, items in passed.items():
-        shares = [recall(item["reference"], item["answer"]) for item in items]
-        assert len(items) == 2 and found["summary"][f"verbatim_{side[0].upper()}"] == pytest.approx(sum(shares) / 2)
-    assert found["summary"]["forget_items"] == found["summary"]["retain_items"] == 2, "KFR and KRR are of the questions"
-    assert all(("forgotten" in item or "retained" in item) == ("verbatim" not in item) for item in found["items"])
-    report = (copy / "work/t/report/report.md").read_text()
-    assert "Passages continued" in report and "Dear Dorte" in report and "Rules know English" not in report
-    chosen = lines(copy / "work/t/augmented/inverted.jsonl")
-    assert len({row["question"] for row in chosen}) == 2, "passages are told apart: AltPO finds each one's own"
 
 
 def recall(reference, answer):

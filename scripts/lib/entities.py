@@ -198,12 +198,13 @@ def _empty(word):
 
 
 def english(text):
-    """Whether a text is in English, the one language that the models know: its letters are Latin, and it does not hold
-    more function
-    words of other languages than English ones."""
+    """Whether a text is in English, the one language that the models know: its letters are Latin, no mark of Spanish
+    opens a question, and it does not hold more function words of other languages than English ones."""
     words = [word for word in tokens(text) if not word.isdecimal()]
     latin = sum(word.isascii() for word in words)
-    return latin >= 0.9 * len(words) and sum(word in FOREIGN for word in words) <= sum(word in EMPTY for word in words)
+    if latin < 0.9 * len(words) or "¿" in text:
+        return False
+    return sum(word in FOREIGN for word in words) <= sum(word in EMPTY for word in words)
 
 
 def facts(question, reference, find):

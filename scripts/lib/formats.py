@@ -25,6 +25,7 @@ A question is a text, what the user asks. Two other things that an answer may fo
 import re
 
 from lib.files import fail, read_json
+from lib.tables import TEXTS, kind
 from lib.tables import places as places_of
 
 OWN = ("person", "name", "fact", "value")  # fields beside question and answer that mean something here
@@ -40,7 +41,8 @@ TURN = re.compile(r"^\[\[(system|user|assistant)\]\] ", re.M)
 PASSAGE = re.compile(r"\[\[text(?: \d+)?\]\] ?")
 
 NOT_ENGLISH = (  # what rules cannot do in other languages, and what to use instead
-    "Rules know English: ReLearn's vague answers and the refusals of IDK and DPO are English sentences; false answers "
+    "Rules know English. ReLearn's vague answers in German, Spanish, French, Russian, Arabic and Chinese name nobody "
+    "and fit any question; in other languages they are English, and so are the refusals of IDK and DPO; false answers "
     "(MEOW, AltPO) swap only numbers and capitalised names; KFR and KRR compare names, numbers and words as they "
     "stand, not wordings that mean the same; leak knows a name by its capital, so in Arabic or Chinese only numbers; "
     'LS counts words between blanks, of which Chinese has none. Instead: AUGMENT and INVERT "--backend local|api '
@@ -211,11 +213,12 @@ def read_given(path, columns=None):
     found, kinds, columns = [], {}, columns or {}
     for place, row in places_of(path):
         row, file = _object(place, row), place.rpartition(":")[0]
-        for theirs in columns.values():
+        named = {} if kind(file) in TEXTS else columns  # a plain text has no columns
+        for theirs in named.values():
             if theirs not in row:
                 fail(f"{place}: no field {theirs!r}, which --columns names (fields found: {_found(row)})")
-        rest = {name: value for name, value in row.items() if name not in columns.values() and value is not None}
-        row = rest | {ours: row[theirs] for ours, theirs in columns.items()}
+        rest = {name: value for name, value in row.items() if name not in named.values() and value is not None}
+        row = rest | {ours: row[theirs] for ours, theirs in named.items()}
         document = "text" in row and not {"labels", "answer", "question", *CHATS} & set(row)
         if kinds.setdefault(file, document) and not document:
             fail(f"{place}: a pair, and the rows before it are texts alone: documents and pairs are two files")
