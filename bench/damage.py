@@ -170,9 +170,10 @@ class Disk:
 
 
 def disks(shop, args, rng, tally):
-    shop.stock()
+    if not args.hollow:
+        shop.stock()
     found = [("run_all", [*RUN, "--jobs", jobs]) for jobs in ("1", "2")]
-    found += [(script, words_of(script, "o/out")) for script in ALONE]
+    found += [(script, words_of(script, "o/out")) for script in ALONE if not args.hollow]
     found = [one for one in found if args.only in one[0]]
     known = {}
     for number in range(args.disks):
@@ -186,7 +187,7 @@ if __name__ == "__main__":
     assert set(ALONE) <= set(EACH) - set(REFUSES)
     args, rng = flags(__doc__, 60, disks=(39, "trials of disks, 0 for none (default: 39)"))
     tally = Tally()
-    with Shop(args.cold) as shop:
+    with Shop(args.cold, args.hollow) as shop:
         if args.count:
             files(shop, args, rng, tally)
         if args.disks and os.geteuid():

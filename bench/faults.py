@@ -2,7 +2,8 @@
 small stock of models and data, commands in a session of their own, and what they leave behind.
 
 They kill only processes of sessions that they have started. Steps run on tests/warm.py, which has loaded torch already;
-with `cold`, on a Python of their own, as a user's do.
+with `cold`, on a Python of their own, as a user's do; with `hollow`, on one that only writes, a little at a time, files
+of the names that a step would: what is tried then is run_all.sh alone, in seconds.
 """
 
 import argparse
@@ -121,10 +122,56 @@ def words_of(script, out):
     return [script, *shlex.split(EACH[script].format(out=out))]
 
 
+HOLLOW = """#!{python} -IS
+import signal
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+import hashlib, os, sys, time
+words = sys.argv[1:]
+if not words[0].endswith(".py") or "/tools/" in words[0] and not words[0].endswith("tune.py"):
+    os.execv({python!r}, [{python!r}, *words])
+def named(*flags):
+    found, inside = [], False
+    for word in words:
+        inside = inside if not word.startswith("--") else word in flags
+        found += [word] * (inside and not word.startswith("--"))
+    return found
+text = hashlib.sha256(" ".join(words).encode()).hexdigest() + "\\n"
+def write(path):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path + ".partial", "w") as file:
+        for _ in range(3):
+            file.write(text)
+            file.flush()
+            time.sleep(0.01)
+    os.replace(path + ".partial", path)
+time.sleep(0.05)
+name = os.path.basename(words[0])[3:-3]
+parts = [f"{{side}}_{{part}}.jsonl" for side in ("forget", "retain") for part in ("train", "tune", "val")]
+try:
+    for out in named("--out"):
+        if os.path.splitext(out)[1].startswith(".json"):
+            write(out)
+        elif name in ("robustness", "ability"):
+            for model in named("--models"):
+                write(f"{{out}}/{{os.path.basename(model)}}/{{name}}.json")
+        else:
+            for part in (*parts, "full.jsonl", "full_without_forget.jsonl", "data.json", "table.md", "choice.sh"):
+                write(f"{{out}}/{{part}}")
+    for out in named("--report"):
+        for ending in (".md", ".png"):
+            write(f"{{out}}/{{name}}{{ending}}")
+    if name == "augment":
+        write(os.path.splitext(named("--out")[0])[0] + ".json")
+except OSError as error:
+    print(f"error: {{error}}", file=sys.stderr)
+    sys.exit(2)
+"""
+
+
 class Shop:
     """A copy of the repository in a temporary folder, and Pythons to run it with."""
 
-    def __init__(self, cold=False):
+    def __init__(self, cold=False, hollow=False):
         self.folder, self.servers, self.pythons = Path(tempfile.mkdtemp(prefix="faults-")), [], []
         for name in ("scripts", "eval", "data"):
             ignore = shutil.ignore_patterns("__pycache__")
@@ -133,8 +180,12 @@ class Shop:
             shutil.copy(REPOSITORY / name, self.folder)
         with open(self.folder / "scripts/presets/smoke.sh", "a") as file:
             file.write(QUICK)
-        if cold:
-            self.pythons.append(Path(sys.executable))
+        if hollow:
+            self.pythons.append(self.folder / "hollow")
+            self.pythons[0].write_text(HOLLOW.format(python=sys.executable))
+            self.pythons[0].chmod(0o755)
+        if cold or hollow:
+            self.pythons = self.pythons or [Path(sys.executable)]
             return
         for seed in ("1", "2"):  # by turns: what rests on the order of a set differs
             python, at = self.folder / f"python{seed}", self.folder / f"socket{seed}"
@@ -432,6 +483,7 @@ def flags(doc, counted, **more):
     made.add_argument("--count", type=int, default=counted, help=f"how many are tried (default: {counted})")
     made.add_argument("--only", default="", metavar="TEXT", help="only those whose name holds this text")
     made.add_argument("--cold", action="store_true", help="each step on a Python of its own: slow, as a user's")
+    made.add_argument("--hollow", action="store_true", help="steps only write files of their names: run_all.sh alone")
     for name, (default, text) in more.items():
         made.add_argument(f"--{name}", type=type(default), default=default, help=text)
     args = made.parse_args()

@@ -89,6 +89,7 @@ def kill(trial, rng, part):
     """Begins the command and kills it → (what was done, what was wrong with how it ended), or None: it ended before."""
     number, wrong = getattr(signal, rng.choice(SIGNALS)), []
     target = rng.choice(("alone", "group", "all", "step")) if trial.run else rng.choice(("alone", "alone", "group"))
+    number = signal.SIGKILL if target == "step" else number
     mark = rng.choice(SHOWS) if rng.random() < 0.5 else None
     after, command, began = rng.uniform(0, part * trial.seconds), trial.begin(), time.time()
     if mark:
@@ -154,9 +155,10 @@ def compare(trial, kills, tally):
         tally.add(trial.name, what, its + wrong, last.err if wrong else "")
 
 
-def trials(shop, only, tune):
+def trials(shop, only, tune, hollow):
     """Every command that is killed: whole runs, then single scripts."""
-    shop.stock()
+    if not hollow:
+        shop.stock()
     for flags_ in (
         ("--methods", "NPO+GDR ReLearn"),
         ("--methods", "GA+KLR MEOW", "--metrics", "robustness"),
@@ -167,7 +169,7 @@ def trials(shop, only, tune):
             if only in name:
                 yield name, [*SMOKE, *flags_, "--jobs", jobs]
     for script in EACH:
-        if only in script and script not in REFUSES:
+        if not hollow and only in script and script not in REFUSES:
             yield script, words_of(script, "o/out")
 
 
@@ -179,8 +181,8 @@ if __name__ == "__main__":
         tune=(0, "1: runs with --tune too; whole only with --cold, as its trials start on a Python of their own"),
     )
     tally = Tally()
-    with Shop(args.cold) as shop:
-        found = list(trials(shop, args.only, args.tune))
+    with Shop(args.cold, args.hollow) as shop:
+        found = list(trials(shop, args.only, args.tune, args.hollow))
         runs, scripts = ([one for one in found if one[0].startswith("run_all") == whole] for whole in (True, False))
         rng.shuffle(scripts)
         half = args.count // 2 if runs and scripts else args.count  # as many kills of whole runs as of single scripts

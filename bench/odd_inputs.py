@@ -335,8 +335,11 @@ def main(args, rng):
     tally = Tally()
     scripts = [script for script in EACH if args.only in script]
     numeric = [one for one in odd_flags() if args.only in one[0]] if args.flags else []
-    with Shop(args.cold) as shop:
-        shop.stock()
+    with Shop(args.cold, args.hollow) as shop:
+        if args.hollow:
+            scripts = numeric = []
+        else:
+            shop.stock()
         stock, good = content(shop.folder / "s"), undisturbed(shop, scripts, tally)
         for number in range(args.count if scripts else 0):
             fresh(shop)

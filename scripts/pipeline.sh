@@ -482,8 +482,8 @@ finished() {  # STEP: writes its stamp
   split outputs "${writes[$1]}"
   {
     echo "${basis[$1]}"$'\n'"$written"$'\n'"$(listing "${outputs[@]}")"$'\n'"$written"
-    find -L "${outputs[@]}" -type f -print0 2>/dev/null | LC_ALL=C sort -z | xargs -0r sha256sum
-  } >"$stamp.partial" && mv "$stamp.partial" "$stamp"
+    find -L "${outputs[@]}" -type f -print0 | LC_ALL=C sort -z | xargs -0r sha256sum
+  } 2>/dev/null >"$stamp.partial" && mv "$stamp.partial" "$stamp" || { rm -f "$stamp.partial"; return 1; }
 }
 
 # ---------------------------------------------------------------- running
@@ -515,7 +515,10 @@ perform() {
     { { "$PYTHON" "${command[@]}" 2>&1 >&3 | label "$1" >&2; exit "${PIPESTATUS[0]}"; } 3>&1 | label "$1"; }
     status=${PIPESTATUS[0]}
   fi
-  [ $status = 0 ] && finished "$1"
+  if [ $status = 0 ] && ! finished "$1"; then
+    echo "error: step $1 has ended, but not all that it should have written is there, or $R cannot be written" >&2
+    status=2
+  fi
   exit $status
 }
 
@@ -623,10 +626,6 @@ start_next() {  # the step that the longest work waits for; with one job, the fi
 run_steps() {
   local name
   for name in "${order[@]}"; do state[$name]=waiting; done
-  trap stop EXIT
-  trap 'echo "interrupted: the same command continues from here" >&2; exit 130' INT
-  trap 'exit 143' TERM
-  trap 'exit 129' HUP
   while :; do
     settle
     while [ ${#running[@]} -lt "$jobs" ] && start_next; do :; done
@@ -726,6 +725,10 @@ run() {  # GOAL [FILE]: runs what it needs, and shows that file of the report, b
     printed_steps | "$PYTHON" scripts/tools/plan.py $plan_flags
     exit
   fi
+  trap stop EXIT
+  trap 'echo "interrupted: the same command continues from here" >&2; exit 130' INT
+  trap 'exit 143' TERM
+  trap 'exit 129' HUP
   make_folder
   hash_code
   run_steps

@@ -346,7 +346,7 @@ write() {{
   case $1 in */forget_augmented.jsonl) seq 100 ;; */full*|*/forget_*) seq 4 ;; esac >"$1"
 }}
 for word; do  # what --out names: files, or folders with what later steps look for
-  case $word in --out) out=yes ;; --*) out= ;; *.json*) [ -z "$out" ] || write "$word" ;;
+  case $word in --out) out=yes ;; --*) out= ;; *.json*) [ -z "$out" ] || {{ write "$word"; write "${{word%l}}"; }} ;;
     *) [ -z "$out" ] ||
        for name in {{full,full_without_forget,{{forget,retain}}_{{train,tune,val}}}}.jsonl {{data,generation}}.json; do
          write "$word/$name"

@@ -9,6 +9,8 @@ import hashlib
 import sys
 from pathlib import Path
 
+import lib  # noqa: F401  (from here on Ctrl-C is one line)
+
 SCRIPTS = Path(__file__).resolve().parent.parent
 ROOTS = [SCRIPTS, SCRIPTS.parent / "eval"]  # where modules lie, if not beside the script
 
