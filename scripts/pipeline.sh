@@ -21,7 +21,8 @@ usage: bash run_all.sh [--preset NAME] [--data NAME_OR_FOLDER] [--model ID_OR_PA
                    $(wrapped $presets)
   --data X         people, knowundo, tofu, or a folder with forget_train and retain_train (and forget_val, retain_val,
                    forget_tune, retain_tune: without them the training questions serve), .json or .jsonl, of
-                   {"question", "answer"} or {"text", "labels"}; folders count from where run_all.sh is
+                   {"question", "answer"} or {"text", "labels"}; folders count from where run_all.sh is. Or a hub id:
+                   the preset's DATA_FLAGS="--files forget_train=FILE retain_train=FILE" name its files
   --model X        smollm2, tiny-random, a hub id or a model folder
   --methods "A B"  the preset's (default), all, or some of
                    $(wrapped "${methods[@]}")
@@ -159,7 +160,13 @@ read_names() {  # what the flags name, else the preset
   METHODS=${given[methods]:-$METHODS} METRICS=${given[metrics]:-$METRICS}
   METHODS=$(echo ${METHODS//,/ }) METRICS=$(echo ${METRICS//,/ })
   case $DATA in people|knowundo|tofu) ;; *)
-    [ -d "$DATA" ] || fail "--data $DATA: not people, knowundo or tofu, and no such folder" ;; esac
+    [ -d "$DATA" ] || hub_id "$DATA" ||
+      fail "--data $DATA: not people, knowundo, tofu or OWNER/NAME, and no such folder" ;; esac
+}
+
+hub_id() {  # owner/name, as lib/hub.py has it: a path into a folder that is there, work or data is none
+  local word='[A-Za-z0-9_][A-Za-z0-9_.-]*'
+  [[ $1 =~ ^$word/$word$ && ! -d ${1%%/*} && $1 != work/* && $1 != data/* ]]
 }
 
 path() { if [[ $1 == -* ]]; then echo "./$1"; else echo "$1"; fi; }  # a folder's name is never a flag
