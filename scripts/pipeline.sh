@@ -200,6 +200,9 @@ begin() {
   read_preset
   read_numbers
   read_names
+  if hub_id "$DATA" || [ -n "$(find -L "$DATA" -maxdepth 1 -name 'forget_train*' -print -quit 2>/dev/null)" ]; then
+    PUBLISHED=none  # somebody's own pairs: no paper has numbers of them
+  fi
   REHEARSAL=  # a rehearsal's last word on every training
   if [ "$mode" = rehearse ]; then . scripts/tools/rehearsal.sh; fi
   read_judge

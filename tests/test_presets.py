@@ -255,6 +255,15 @@ def test_a_copied_preset_keeps_its_tuned_rates_and_an_edited_method_its_edit(cop
     assert flag(echo("--preset", "mine", "--tuned", "none", folder=copy)["GA+GDR"], "--lr") == "5e-4"
 
 
+def test_no_published_numbers_are_set_beside_those_of_somebodys_own_pairs(copy, echo):
+    published = lambda *flags: flag(echo("--preset", "knowundo-smollm2", *flags, folder=copy)["report"], "--published")
+    for name, file in (("own", "forget_train.jsonl"), ("theirs", "unlearn_train.json")):
+        (copy / name).mkdir()
+        (copy / name / file).write_text("[]")
+    assert published() == published("--data", "theirs") == "knowundo-llama2"
+    assert published("--data", "own") == published("--data", "invented/pairs") == "none"
+
+
 def test_a_setting_for_what_is_no_method_is_refused(copy):
     preset = copy / "scripts/presets/mine.sh"
     preset.write_text('. scripts/presets/people-smollm2.sh\nSET[NPO+GRD]="--lr 1e-4"\n')
