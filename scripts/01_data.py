@@ -13,6 +13,7 @@ training questions serve, as they do in TOFU. TOFU's sets with paraphrased and p
 come along as they are, for its own metrics (eval/03_tofu.py). The holdout, pairs like the forget set's that no model
 sees, serves membership inference (eval/16_membership.py): TOFU's own, a folder's file `holdout`, and of `people` facts
 of persons who are not in use.
+Any other data set of the hub is --data OWNER/NAME; --files says which of its files holds which part.
 """
 
 import sys
@@ -23,7 +24,7 @@ from pathlib import Path
 from lib.files import FROM_HUB, REPOSITORY, begin_folder, end_folder, fail, read_json, record, write_json, write_jsonl
 from lib.flags import Parser, count, count_or_none
 from lib.formats import NOT_ENGLISH, columns_of, given_of, plain, read_given, read_pairs
-from lib.hub import download
+from lib.hub import download, is_id
 from lib.passages import OVERLAP, WORDS, asked, passages
 from lib.tables import SUFFIXES, files_of, part_of
 from lib.tables import kind as format_of
@@ -54,6 +55,7 @@ PERTURBED = ("retain_perturbed", "real_authors_perturbed", "world_facts_perturbe
 BESIDE = ("forget_perturbed", *PERTURBED, "holdout")  # come along as they are, where they are there
 HUB = {"knowundo": "zjunlp/KnowUnDo", "tofu": "locuslab/TOFU"}
 MANY = 0.1  # share of pairs in other languages from which on it is said what rules cannot do there
+INSTEAD = "a folder with its files as --data"  # where there is no hub
 LONG = 350  # words: about 512 tokens, which training keeps of a pair
 PRONOUNS = {"she": ("she", "her", "her"), "he": ("he", "him", "his"), "they": ("they", "them", "their")}
 
@@ -197,13 +199,14 @@ def from_folder(folder, split):
     return paths
 
 
-def from_hub(name, split, revision):
-    """Downloads a published data set."""
+def from_hub(name, split, revision, files):
+    """Downloads a data set: a published one, or any other, of which `files` names the files."""
+    if name not in HUB:
+        return from_files(name, files, revision)
     known = TOFU if name == "tofu" else DOMAINS
     split = split or ("forget10" if name == "tofu" else "privacy")
     if split not in known:
         fail(f"--split must be one of {', '.join(known)}, not {split}")
-    instead = "a folder with its files as --data"
     if name == "tofu":
         holdout = split.replace("forget", "holdout")
         names = {
@@ -214,15 +217,26 @@ def from_hub(name, split, revision):
             "holdout": f"{holdout}.json",
         }
         optional = [names["holdout"]]
-        return dict(zip(names, download(HUB[name], names.values(), revision, instead, optional), strict=True))
+        return dict(zip(names, download(HUB[name], names.values(), revision, INSTEAD, optional), strict=True))
     files = ["unlearn", "retention", *KNOWUNDO.values()]
     names = [f"{split}/{file}.json" for file in files]
-    paths = dict(zip(files, download(HUB[name], names, revision, instead, optional=names), strict=True))
+    paths = dict(zip(files, download(HUB[name], names, revision, INSTEAD, optional=names), strict=True))
     found = nested({file: paths[file] for file in ("unlearn", "retention")})
     found = found or {part: paths[file] for part, file in KNOWUNDO.items()}
     if missing := next((part for part, path in found.items() if not path), None):
-        fail(f"{HUB[name]}: holds no {split}/{KNOWUNDO[missing]}.json; check --revision, or give {instead}")
+        fail(f"{HUB[name]}: holds no {split}/{KNOWUNDO[missing]}.json; check --revision, or give {INSTEAD}")
     return found
+
+
+def from_files(name, given, revision):
+    """Downloads the files of any data set on the hub that are given as PART=FILE."""
+    files = dict(word.partition("=")[::2] for word in given)
+    if not {"forget_train", "retain_train"} <= files.keys() <= set(PARTS) or not all(files.values()):
+        fail(
+            f"--data {name}: say which of its files holds which part, as --files forget_train=forget.json "
+            f"retain_train=retain.json (parts: {', '.join(PARTS)})"
+        )
+    return dict(zip(files, download(name, files.values(), revision, INSTEAD), strict=True))
 
 
 def load(paths, columns=None, words=WORDS, overlap=OVERLAP, places=None):
@@ -323,7 +337,7 @@ def say_holdout(rows, parts):
 
 if __name__ == "__main__":
     parser = Parser(__doc__, folder="data")
-    parser.add_argument("--data", default="people", help="people, knowundo, tofu, or a folder (default: people)")
+    parser.add_argument("--data", default="people", help="people, knowundo, tofu, hub id or folder (default: people)")
     parser.add_argument(
         "--columns",
         default="",
@@ -348,6 +362,9 @@ if __name__ == "__main__":
         "privacy or copyright (default: privacy)",
     )
     parser.add_argument(
+        "--files", nargs="+", default=[], metavar="PART=FILE", help="hub id: which of its files holds which part"
+    )
+    parser.add_argument(
         "--revision", help="hub commit, branch or tag to take (default: the commit pinned in lib/hub.py, else main)"
     )
     args = parser.parse_args()
@@ -361,17 +378,17 @@ if __name__ == "__main__":
     if args.data == "people":
         parts, files = people(args.persons, args.forget_persons)
         paths, beside["holdout"] = {}, unused_people(args.persons, args.forget_persons)
-    elif args.data in HUB or Path(args.data).is_dir():
+    elif args.data in HUB or Path(args.data).is_dir() or is_id(args.data):
         paths = (
-            from_hub(args.data, args.split, args.revision)
-            if args.data in HUB
-            else from_folder(Path(args.data), args.split)
+            from_folder(Path(args.data), args.split)
+            if args.data not in HUB and Path(args.data).is_dir()
+            else from_hub(args.data, args.split, args.revision, args.files)
         )
         parts = load(paths, columns, args.words, args.overlap, places)
         files = [path[0] if isinstance(path, tuple) else path for path in paths.values() if path]
         files = list(dict.fromkeys(file for path in files for file in files_of(path)))
     else:
-        fail(f"--data {args.data}: not people, knowundo or tofu, and no such folder")
+        fail(f"--data {args.data}: not people, knowundo, tofu or OWNER/NAME, and no such folder")
     check_apart(parts, places)
     for part in BESIDE:
         if paths.get(part):
@@ -401,7 +418,8 @@ if __name__ == "__main__":
         ("full_without_forget", PARTS[3:]),
     ):  # what the vanilla and the retrained model learn
         write_jsonl(out / f"{name}.jsonl", learnt(parts, used))
-    origin = {"source": HUB[args.data], "revision": FROM_HUB.get(HUB[args.data])} if args.data in HUB else {}
+    source = HUB.get(args.data, args.data)
+    origin = {"source": source, "revision": FROM_HUB[source]} if source in FROM_HUB else {}
     counts = {part: len(pairs) for part, pairs in parts.items()}
     longest = {part: max(len(pair["answer"].split()) for pair in pairs) for part, pairs in parts.items()}
     foreign = not_english(parts) if args.data != "people" else {}

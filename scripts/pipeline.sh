@@ -24,7 +24,8 @@ usage: bash run_all.sh [--preset NAME] [--data NAME_OR_FOLDER] [--model ID_OR_PA
                    retain_val, forget_tune, retain_tune: without them the training questions serve): .json, .jsonl, .csv,
                    .tsv, .parquet, .txt or .md, gzipped or not, in pieces or a folder each; rows of {"question",
                    "answer"}, {"text", "labels"}, conversations ({"messages"}) or documents ({"text"} alone); folders
-                   count from where run_all.sh is
+                   count from where run_all.sh is. Or a hub id: the preset's DATA_FLAGS="--files forget_train=FILE
+                   retain_train=FILE" name its files
   --columns X      what a folder's files call these: question=prompt,answer=completion
   --model X        smollm2, tiny-random, a hub id or a model folder
   --methods "A B"  the preset's (default), all, or some of
@@ -179,8 +180,14 @@ read_names() {  # what the flags name, else the preset
   case $DATA in
     people|knowundo|tofu) ;;
     letters) DATA=data/letters ;;
-    *) [ -d "$DATA" ] || fail "--data $DATA: not people, letters, knowundo or tofu, and no such folder" ;;
+    *) [ -d "$DATA" ] || hub_id "$DATA" ||
+         fail "--data $DATA: not people, letters, knowundo, tofu or OWNER/NAME, and no such folder" ;;
   esac
+}
+
+hub_id() {  # owner/name, as lib/hub.py has it: a path into a folder that is there, work or data is none
+  local word='[A-Za-z0-9_][A-Za-z0-9_.-]*'
+  [[ $1 =~ ^$word/$word$ && ! -d ${1%%/*} && $1 != work/* && $1 != data/* ]]
 }
 
 path() { if [[ $1 == -* ]]; then echo "./$1"; else echo "$1"; fi; }  # a folder's name is never a flag
@@ -215,6 +222,9 @@ begin() {
   read_numbers
   read_names
   read_requests
+  if hub_id "$DATA" || [ -n "$(find -L "$DATA" -maxdepth 1 -name 'forget_train*' -print -quit 2>/dev/null)" ]; then
+    PUBLISHED=none  # somebody's own pairs: no paper has numbers of them
+  fi
   REHEARSAL=  # a rehearsal's last word on every training
   if [ "$mode" = rehearse ]; then . scripts/tools/rehearsal.sh; fi
   read_judge

@@ -217,6 +217,7 @@ def test_a_full_disk_is_one_line(tmp_path, data):
         (("--methods", "GA+UIPE NPO"), 'GA+UIPE goes on from GA: choose both, --methods "GA GA+UIPE"'),
         (("--preset", "none"), "unknown preset none; there are:"),
         (("--data", "none"), "--data none: not people"),
+        (("--data", "scripts/none"), "--data scripts/none: not people"),
         (("--force", "none"), "unknown step"),
         (("--run", "../x"), "--run ../x: use letters"),
         (("--colour",), "unknown argument --colour"),

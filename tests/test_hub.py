@@ -239,6 +239,35 @@ def test_knowundo_comes_in_either_layout_from_hub_and_folder(hub, online, tmp_pa
     assert rows["copyright"] == rows["copyright folder"] == rows["copyright apart"] != rows["hub"]
 
 
+def test_another_data_set_comes_by_its_id_and_the_files_that_are_named(hub, online, tmp_path):
+    pairs = {name: [{"question": f"Who is {name}?", "answer": f"{name}."}] for name in ("Ada", "Bo", "Cy")}
+    made = Repository(
+        {
+            "en/forget.json": json.dumps(pairs["Ada"]).encode(),
+            "keep.jsonl": json.dumps(pairs["Bo"][0]).encode(),
+            "ask.json": json.dumps(pairs["Cy"]).encode(),
+        }
+    )
+    hub.repositories["dataset", "invented/pairs"] = made
+    flags = ("--data", "invented/pairs", "--out", tmp_path / "out")
+    named = ("forget_train=en/forget.json", "retain_train=keep.jsonl", "forget_val=ask.json")
+    run("scripts/01_data.py", *flags, "--files", *named, env=online)
+    rows = {part: lines(tmp_path / f"out/{part}.jsonl") for part in data_script.PARTS}
+    assert rows == {part: pairs["Ada" if part.startswith("forget") else "Bo"] for part in rows} | {
+        "forget_val": pairs["Cy"]
+    }
+    record = origin(tmp_path / "out/data.json")
+    assert (record["source"], record["revision"]) == ("invented/pairs", made.main)
+    for files, message in (
+        ((), "say which of its files holds which part"),
+        (("--files", "forget_train=en/forget.json"), "say which of its files holds which part"),
+        (("--files", *named, "forgotten=ask.json"), "say which of its files holds which part"),
+        (("--files", *named[:2], "retain_val=none.json"), "there is no file .*none.json"),
+    ):
+        done = run("scripts/01_data.py", *flags, *files, env=online, check=False)
+        assert done.returncode == 2 and re.fullmatch(f"error: .*{message}.*\n", done.stderr), done.stderr
+
+
 def test_tofu_comes_with_its_holdout_set_and_says_which_commit(hub, online, tmp_path):
     done = run("scripts/01_data.py", "--data", "tofu", "--split", "forget01", "--out", tmp_path, env=online)
     main = hub.repositories["dataset", "locuslab/TOFU"].main

@@ -255,6 +255,49 @@ def test_a_copied_preset_keeps_its_tuned_rates_and_an_edited_method_its_edit(cop
     assert flag(echo("--preset", "mine", "--tuned", "none", folder=copy)["GA+GDR"], "--lr") == "5e-4"
 
 
+def test_a_new_metric_is_one_file_one_line_and_its_columns(copy, echo):
+    """The recipe of scripts/README.md, word for word."""
+    recipe = (REPOSITORY / "scripts/README.md").read_text()
+    found = re.search(
+        r"\*\*A metric\.\*\*.*?`(eval/[^`]+)`.*?```python\n(.*?)```.*?`(metric [^`]+)`.*?columns\.py`: `([^`]+)`",
+        recipe,
+        re.S,
+    )
+    script, code, line, columns = found.groups()
+    (copy / "eval").unlink()
+    shutil.copytree(REPOSITORY / "eval", copy / "eval", ignore=shutil.ignore_patterns("__pycache__"), symlinks=True)
+    (copy / script).write_text(code)
+    for path, before, new in (
+        (copy / "run_all.sh", "\nstep report ", f"\n{line}\nstep report "),
+        (copy / "eval/report/columns.py", "\n}\nALL = ", f"\n{columns}\n}}\nALL = "),
+    ):
+        text = path.read_text()
+        assert text.count(before) == 1
+        path.write_text(text.replace(before, new))
+    command = echo("--metrics", line.split()[1], folder=copy)[line.split()[1]]
+    assert command[0] == script and flag(command, "--out").startswith("work/people-smollm2/metrics/vanilla/")
+
+    answers = [{"question": "Who?", "reference": "Ada.", "answer": text} for text in ("It was Ada Lem.", "No.")]
+    (copy / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers))
+    made = f"metrics/GA/{flag(command, '--out').rsplit('/', 1)[1]}"
+    (copy / "metrics/GA").mkdir(parents=True)
+    (copy / "metrics/GA/kfr_krr.json").write_text('{"summary": {"KFR": 0.5}}')
+    for words in ((script, "--answers", "answers.jsonl", "--out", made),
+                  ("eval/09_report.py", "--metrics", "metrics/GA", "--out", "report")):  # fmt: skip
+        subprocess.run([sys.executable, *words], cwd=copy, check=True, capture_output=True)
+    assert json.loads((copy / made).read_text())["summary"] == {"words": 2.5}
+    assert re.search(r"\| GA \|.* 2\.5 \|", (copy / "report/report.md").read_text())
+
+
+def test_no_published_numbers_are_set_beside_those_of_somebodys_own_pairs(copy, echo):
+    published = lambda *flags: flag(echo("--preset", "knowundo-smollm2", *flags, folder=copy)["report"], "--published")
+    for name, file in (("own", "forget_train.jsonl"), ("theirs", "unlearn_train.json")):
+        (copy / name).mkdir()
+        (copy / name / file).write_text("[]")
+    assert published() == published("--data", "theirs") == "knowundo-llama2"
+    assert published("--data", "own") == published("--data", "invented/pairs") == "none"
+
+
 def test_a_setting_for_what_is_no_method_is_refused(copy):
     preset = copy / "scripts/presets/mine.sh"
     preset.write_text('. scripts/presets/people-smollm2.sh\nSET[NPO+GRD]="--lr 1e-4"\n')

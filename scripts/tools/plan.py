@@ -332,6 +332,8 @@ class Plan:
                 train = parts[f"{side}_train"]
                 parts = {f"{side}_tune": train, f"{side}_val": train, **parts}
             self.hub[f"{name} {split}" if name == "tofu" else name] = args.get("revision")
+        elif name != "people" and not Path(name).is_dir():
+            fail(f"the size of {name} is not known here: give a folder with its files as --data")
         else:
             sys.path.insert(0, str(REPOSITORY / "scripts"))
             prepare = importlib.import_module("01_data")
