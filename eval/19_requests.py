@@ -175,7 +175,9 @@ def figure(sequences: dict[str, list[dict]], whole: list[dict], requests: int):
         for at, (name, rows) in enumerate(sequences.items()):
             colour, marker, dashes = style(at)
             known = [(row["request"], row[key]) for row in rows if row[key] is not None]
-            panel.plot(*zip(*known), dashes, marker=marker, color=colour, markersize=5, label=name)
+            panel.plot(
+                [at for at, _ in known], [value for _, value in known], dashes, marker=marker, color=colour, label=name
+            )
             if (one := by_name.get(name, {}).get(key)) is not None:
                 panel.plot(requests + 0.5, one, marker, color=colour, markerfacecolor="none", clip_on=False)
         for name, dashes in (("retrained", "--"), ("vanilla", ":")):

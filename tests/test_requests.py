@@ -420,9 +420,9 @@ def test_check_of_planted_data(tmp_path, tiny, monkeypatch):
     write_rows(tmp_path / "own/retain_train.jsonl", [{"question": "Who rules?", "answer": "Nobody does."}, same])
     run("scripts/01_data.py", "--data", tmp_path / "own", "--out", tmp_path / "data")
     script = "scripts/tools/check.py"
-    monkeypatch.setattr("sentence_transformers.SentenceTransformer", lambda *_, **__: types.SimpleNamespace(
-        encode=lambda texts, **_: torch.tensor([[1.0, 0.0] if "Saltcellar" in text else [0.0, 1.0] for text in texts])
-    ))  # fmt: skip
+    vector = lambda text: [float(word in text) for word in ("Saltcellar", "word", "rules")]
+    embedder = types.SimpleNamespace(encode=lambda texts, **_: torch.tensor([*map(vector, texts)]))
+    monkeypatch.setattr("sentence_transformers.SentenceTransformer", lambda *_, **__: embedder)
     monkeypatch.setattr("sys.stdin", types.SimpleNamespace(isatty=lambda: True))
     done = run(script, "--data", tmp_path / "data", "--model", tiny, "--embedding", tiny, "--max-length", 64)
     out = done.stdout
@@ -433,3 +433,15 @@ def test_check_of_planted_data(tmp_path, tiny, monkeypatch):
     assert re.search(r"forget \S+forget_train.jsonl:1: Where does Ada Lem live", out)
     assert re.search(r"retain \S+retain_train.jsonl:2: What is the address", out)
     assert "KFR: 2 questions, ±0.41 at 0.5" in out
+
+
+def test_run_all_check_makes_the_data_and_trains_nothing(sequence, warm_python):
+    folder, _ = sequence
+    flags = ("--preset", "mine", "--run", "c", "--requests", "2", "--jobs", "1")
+    done = run_all(*flags, "--check", folder=folder, python=warm_python)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.findall(r"^== (\S+)$", done.stdout, re.M) == ["models", "minilm", "data", "requests"]
+    assert "request 2: forget_train 16" in done.stdout and "KFR: 16 questions, ±0.22 at 0.5" in done.stdout
+    assert re.search(r"time of the whole run, on this processor \(\d+ GFLOP/s, .*\): \d+ minutes", done.stdout)
+    assert {path.name for path in (folder / "work/c").iterdir()} == {".steps", "models", "data", "requests"}
+    assert {path.name for path in (folder / "work/c/models").iterdir()} == {"base", "minilm"}
