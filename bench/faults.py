@@ -345,9 +345,16 @@ class Command:
         return [one for one in sorted(self.left()) if python_of(one) and one != self.session]
 
     def kill(self):
-        for one in self.left():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(one, signal.SIGKILL)
+        """Kills all of its session, until nothing of it is left: a step may start another meanwhile."""
+
+        def gone():
+            found = self.left()
+            for one in found:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(one, signal.SIGKILL)
+            return not found
+
+        wait_for(gone, 10)
 
     def send(self, number, target):
         """A signal to the command alone, to its process group, to all of its session, or to one of its steps."""
