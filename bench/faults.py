@@ -231,8 +231,9 @@ class Shop:
         return all(members(server.pid) <= {server.pid} for server in self.servers)
 
     def close(self):
-        for server in self.servers:
+        for server in self.servers:  # stopped too while it still loads
             server.stdin.close()
+            server.kill()
             server.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -493,5 +494,6 @@ def flags(doc, counted, **more):
     made.add_argument("--hollow", action="store_true", help="steps only write files of their names: run_all.sh alone")
     for name, (default, text) in more.items():
         made.add_argument(f"--{name}", type=type(default), default=default, help=text)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was mounted and started is put in order
     args = made.parse_args()
     return args, random.Random(args.seed)
