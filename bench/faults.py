@@ -173,6 +173,7 @@ class Shop:
 
     def __init__(self, cold=False, hollow=False):
         self.folder, self.servers, self.pythons = Path(tempfile.mkdtemp(prefix="faults-")), [], []
+        self.commands = []
         for name in ("scripts", "eval", "data"):
             ignore = shutil.ignore_patterns("__pycache__")
             shutil.copytree(REPOSITORY / name, self.folder / name, symlinks=True, ignore=ignore)
@@ -231,6 +232,8 @@ class Shop:
         return all(members(server.pid) <= {server.pid} for server in self.servers)
 
     def close(self):
+        for command in self.commands:  # one that was under way when the trial was ended
+            command.kill()
         for server in self.servers:  # stopped too while it still loads
             server.stdin.close()
             server.kill()
@@ -318,6 +321,7 @@ class Command:
             preexec_fn=limit,
         )
         self.session, self.timed_out = self.process.pid, False
+        shop.commands.append(self)
 
     def left(self):
         """Living processes of its session, itself among them."""
@@ -333,6 +337,7 @@ class Command:
         if self.timed_out:
             self.kill()
         self.status = self.process.wait()
+        self.shop.commands.remove(self)
         wait_for(self.shop.quiet, 10)
         for name in ("out", "err"):
             file = getattr(self, f"{name}_file")
