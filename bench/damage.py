@@ -83,8 +83,8 @@ def mount(folder, *words):
     subprocess.run(["mount", *words, folder], check=True)
 
 
-def unmount(folder, *words):
-    subprocess.run(["umount", *words, folder], check=True)
+def unmount(folder):
+    subprocess.run(["umount", "-l", folder], check=True)
 
 
 class Disk:
@@ -158,7 +158,7 @@ class Disk:
         mount(self.folder, "--bind", store)
         command, after = self.begin(), rng.uniform(0.1, 0.9) * self.seconds
         wait_for(lambda: not command.running(), after)
-        unmount(self.folder, "-l")
+        unmount(self.folder)
         first = command.end(300)
         below = list(self.folder.rglob("*"))  # what was written where the disk had been
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -173,6 +173,7 @@ class Shop:
 
     def __init__(self, cold=False, hollow=False):
         self.folder, self.servers, self.pythons = Path(tempfile.mkdtemp(prefix="faults-")), [], []
+        self.commands = []
         for name in ("scripts", "eval", "data"):
             ignore = shutil.ignore_patterns("__pycache__")
             shutil.copytree(REPOSITORY / name, self.folder / name, symlinks=True, ignore=ignore)
@@ -231,8 +232,11 @@ class Shop:
         return all(members(server.pid) <= {server.pid} for server in self.servers)
 
     def close(self):
-        for server in self.servers:
+        for command in self.commands:  # one that was under way when the trial was ended
+            command.kill()
+        for server in self.servers:  # stopped too while it still loads
             server.stdin.close()
+            server.kill()
             server.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -317,6 +321,7 @@ class Command:
             preexec_fn=limit,
         )
         self.session, self.timed_out = self.process.pid, False
+        shop.commands.append(self)
 
     def left(self):
         """Living processes of its session, itself among them."""
@@ -332,6 +337,7 @@ class Command:
         if self.timed_out:
             self.kill()
         self.status = self.process.wait()
+        self.shop.commands.remove(self)
         wait_for(self.shop.quiet, 10)
         for name in ("out", "err"):
             file = getattr(self, f"{name}_file")
@@ -345,9 +351,16 @@ class Command:
         return [one for one in sorted(self.left()) if python_of(one) and one != self.session]
 
     def kill(self):
-        for one in self.left():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(one, signal.SIGKILL)
+        """Kills all of its session, until nothing of it is left: a step may start another meanwhile."""
+
+        def gone():
+            found = self.left()
+            for one in found:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(one, signal.SIGKILL)
+            return not found
+
+        wait_for(gone, 10)
 
     def send(self, number, target):
         """A signal to the command alone, to its process group, to all of its session, or to one of its steps."""
@@ -486,5 +499,6 @@ def flags(doc, counted, **more):
     made.add_argument("--hollow", action="store_true", help="steps only write files of their names: run_all.sh alone")
     for name, (default, text) in more.items():
         made.add_argument(f"--{name}", type=type(default), default=default, help=text)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was mounted and started is put in order
     args = made.parse_args()
     return args, random.Random(args.seed)

@@ -478,7 +478,7 @@ done_before() {  # STEP
   local stamp=$R/.steps/$1 text outputs
   rest "$1"
   if [ "$force" = "$1" ] || [ "$force" = all ] || [ ! -f "$stamp" ]; then return 1; fi
-  text=$(<"$stamp")
+  { text=$(<"$stamp"); } 2>/dev/null  # a damaged one may hold anything
   [ "${text%%$'\n'"$written"*}" = "${basis[$1]}" ] || return 1
   split outputs "${writes[$1]}"
   text=${text#*"$written"$'\n'}

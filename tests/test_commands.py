@@ -356,6 +356,7 @@ done
 case $script in
   scripts/11_npo.py) [ -z "$BREAK" ] || {{ sleep 0.2; exit 3; }} ;;
   scripts/*_ga.py) [ -z "$BREAK" ] || sleep 60 ;;
+  eval/02_linguistic.py) [ "$BREAK" != part ] || rm work/t/metrics/DPO/linguistic_forget.json ;;
   eval/09_report.py) echo "the table" >work/t/report/table.md ;;
 esac
 sleep 0.2
@@ -500,6 +501,26 @@ def test_a_method_that_fails_stops_those_beside_it(fake, tmp_path):
     assert done.returncode == 3 and "step NPO stopped" in done.stderr and not at_work(tmp_path)
     assert ["begin", "scripts/10_ga.py", str(max(1, os.cpu_count() // 2)), "10000"] in lines
     assert ["end", "scripts/10_ga.py"] not in lines and not any("13_dpo" in line[1] for line in lines)
+
+
+def test_a_step_that_has_not_written_all_is_told_and_its_stamp_may_be_damaged(fake, tmp_path):
+    done, _ = fake(1, "part", methods="DPO")
+    assert done.returncode == 2 and done.stderr.splitlines()[0].startswith("error: step linguistic has ended, but not")
+    assert len(done.stderr.splitlines()) == 2 and not list(tmp_path.rglob(".steps/*.partial"))
+    assert fake(1, force="", methods="DPO")[0].returncode == 0
+    (tmp_path / "work/t/.steps/data").write_bytes(b"a\0b\xff" * 9)
+    done, lines = fake(1, force="", methods="DPO")
+    assert done.returncode == 0 and not done.stderr and lines[0][1] == "scripts/01_data.py"
+
+
+def test_an_interrupt_while_sources_are_read_is_one_line(tmp_path):
+    os.mkfifo(tmp_path / "x.py")
+    words = [sys.executable, "scripts/tools/sources.py", tmp_path / "x.py"]
+    process = subprocess.Popen(words, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with open(tmp_path / "x.py", "w"):  # once it reads
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)[1].strip()
+    assert process.returncode == 130 and said.startswith("interrupted") and len(said.splitlines()) == 1
 
 
 def test_a_change_taken_back_after_an_interruption_leaves_nothing_mixed(fake, tmp_path):
