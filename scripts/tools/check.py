@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from lib.files import REPOSITORY, fail
@@ -67,7 +67,7 @@ def sides(parts):
     return found
 
 
-@lru_cache(maxsize=None)
+@cache
 def runs(text):
     return frozenset(joined(tokens(ungrouped(text)), LETTERS))
 
@@ -88,12 +88,17 @@ def same_fact(forget, retain, cosine, alike):
 
 
 def stated_values(forget, retain):
-    """The private values of a forget pair that a retain pair's answer states: not those of few letters, nor those that
-    both questions ask from."""
+    """The private values of a forget pair that a retain pair's answer states, and its question does not: about another
+    subject only those with a digit or an @, as a genre or a town may be several persons'; never those of few letters.
+    """
+    same = forget["subject"] == retain["subject"] or None in (forget["subject"], retain["subject"])
     return [
         value
         for value in forget["values"]
-        if len(value) > 4 and tells(retain["answer"], value) and not tells(retain["question"], value)
+        if len(value) > 4
+        and (same or any(letter.isdigit() or letter == "@" for letter in value))
+        and tells(retain["answer"], value)
+        and not tells(retain["question"], value)
     ]
 
 
