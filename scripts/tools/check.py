@@ -18,20 +18,22 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 from lib.files import REPOSITORY, fail
 from lib.flags import Parser, count, share
 from lib.formats import read_pairs
-from lib.leak import private_values, states
+from lib.leak import private_values, states, ungrouped, whole
 from lib.models import encode_text, model_folder, prompt_text
-from lib.spans import find_subjects
+from lib.spans import find_subjects, joined, tokens
 
 import torch
 import transformers
 
 PARTS = [f"{side}_{split}" for side in ("forget", "retain") for split in ("train", "tune", "val")]
 SHOWN = 10  # of what is found twice
+LETTERS = 60  # of the values that are looked up among all runs of words of a text
 
 
 def half_width(share, number):
@@ -65,23 +67,38 @@ def sides(parts):
     return found
 
 
+@cache
+def runs(text):
+    return frozenset(joined(tokens(ungrouped(text)), LETTERS))
+
+
+def tells(text, value):
+    """As lib.leak.states, for many values of one text."""
+    return whole(value) in runs(text) if len(whole(value)) <= LETTERS else states(text, value)
+
+
 def same_fact(forget, retain, cosine, alike):
     """Does a pair to be kept tell the fact of one to be forgotten, in whatever words? Two that name different subjects,
     or state different values, do not.
     """
     if forget["subject"] != retain["subject"] and None not in (forget["subject"], retain["subject"]):
         return False
-    told = [value for value in forget["values"] if states(retain["answer"], value)]
+    told = [value for value in forget["values"] if tells(retain["answer"], value)]
     return cosine >= alike and (bool(told) or not forget["values"] or not retain["values"])
 
 
 def stated_values(forget, retain):
-    """The private values of a forget pair that a retain pair's answer states: not those of few letters, nor those that
-    both questions ask from."""
+    """The private values of a forget pair that a retain pair's answer states, and its question does not: about another
+    subject only those with a digit or an @, as a genre or a town may be several persons'; never those of few letters.
+    """
+    same = forget["subject"] == retain["subject"] or None in (forget["subject"], retain["subject"])
     return [
         value
         for value in forget["values"]
-        if len(value) > 4 and states(retain["answer"], value) and not states(retain["question"], value)
+        if len(value) > 4
+        and (same or any(letter.isdigit() or letter == "@" for letter in value))
+        and tells(retain["answer"], value)
+        and not tells(retain["question"], value)
     ]
 
 
