@@ -44,8 +44,7 @@ def memflex_step(v, a, r):
         dict(zip(named, torch.autograd.grad(loss, list(named.values()))))
         for loss in (reference.nll(v, *a), reference.nll(v, *r))
     )
-    as_ga = {name: -one for name, one in forget.items()}  # the released code takes the loss that it lowers
-    moved = reference.memflex_update(as_ga, retain, 0.2, 1e-4)
+    moved = reference.memflex_update(forget, retain, 0.2, 1e-4)
     assert 0 < len(moved) < len(named)
     zero = lambda name, one: one if name in moved else torch.zeros_like(one)
     return [zero(name, -0.4 * forget[name] + 2.0 * retain[name]) for name in named]

@@ -401,7 +401,7 @@ def test_meow_learns_the_chosen_facts(tmp_path, made, data):
         ),
         ("17_meow.py", (), r"needs --memo FILE"),
         ("18_rkld.py", (), r"--augmented: no adapter folder; make it with"),
-        ("20_uipe.py", (), r"no adapter folder; give a finished method's"),
+        ("20_uipe.py", (), r"neither an adapter nor a training's folder"),
         ("20_uipe.py", ("--model", "{learnt}", "--batch", "0"), r"argument --batch: must be a whole number at least 1"),
         ("20_uipe.py", ("--model", "{learnt}", "--alpha", "inf"), r"--alpha must be auto or a number, not inf"),
         ("02_finetune.py", ("--model", "{learnt}", "--adapter"), r"--adapter needs full weights to stand on"),
