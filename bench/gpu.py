@@ -223,7 +223,7 @@ def steps_of(method, args, shape, tokenizer, dtype):
     """Runs a method → (model, of each update: seconds, tokens, answer tokens, loss); the first computes what is
     kept.
     """
-    trainer._adapted = lambda given: adapted(given, shape, tokenizer, dtype)
+    trainer._beginning = lambda given: adapted(given, shape, tokenizer, dtype)
     trainer.record = lambda *_: {"script": "gpu.py", "data": {}}  # what is recorded needs packages that this does not
     model, running = trainer.start(args)
     seen, tokens, answers = [], 0, 0

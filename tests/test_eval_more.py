@@ -489,7 +489,7 @@ def test_candidate_answers_are_scored_one_by_one(tmp_path, learnt):
             file.with_suffix(".json"),
         )
     some, pairs = (json.loads(file.with_suffix(".json").read_text()) for file in (some, pairs))
-    assert some["items"] == pairs["items"] and set(some["items"][0]) == {"question", "answer", "MEMO", "MA", "EM"}
+    assert some["items"] == pairs["items"] and set(some["items"][0]) == {"question", "answer", "MEMO", "MA", "EM", "ES"}
     assert some["items"][0]["MEMO"] > some["items"][1]["MEMO"], "the learnt answer is known better"
 
 

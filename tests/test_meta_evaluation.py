@@ -210,7 +210,7 @@ for word; do
     *.json*) if [ -n "$out" ]; then mkdir -p "${{word%/*}}"; echo $RANDOM >"$word"; fi ;;
     *) if [ -n "$out" ]; then mkdir -p "$word"; touch "$word"/{{forget,retain}}_{{train,val}}.jsonl; fi ;; esac
 done
-case $1 in eval/19*) for end in json md png; do echo "the table" >work/t/report/meta_evaluation.$end; done ;; esac
+case $1 in eval/18*) for end in json md png; do echo "the table" >work/t/report/meta_evaluation.$end; done ;; esac
 """
 
 

@@ -165,7 +165,7 @@ def test_a_preset_names_known_methods_and_every_step_of_it_is_planned(echo, pres
         "linguistic",
         "report",
     } <= set(commands)
-    table = {"knowundo-smollm2": "knowundo-llama2"}.get(preset, preset)  # the same data with the paper's model
+    table = {"knowundo-smollm2": "knowundo-llama2", "letters-smollm2": "none"}.get(preset, preset)  # the paper's data
     assert flag(commands["report"], "--published") == table, "the report itself looks whether there is such a table"
 
 

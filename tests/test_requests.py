@@ -304,7 +304,7 @@ def sequence(tmp_path_factory, warm_python):
     """(run folder, output) of two requests by two methods: killed after the first request of the first, continued."""
     folder = tmp_path_factory.mktemp("sequence")
     for name in ("scripts", "eval", "data"):
-        shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(REPOSITORY / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("run_all.sh", "requirements.txt"):
         shutil.copy(REPOSITORY / name, folder)
     (folder / "scripts/presets/mine.sh").write_text(
@@ -314,7 +314,7 @@ def sequence(tmp_path_factory, warm_python):
     command, environment = ["bash", "run_all.sh", *SEQUENCE], {**os.environ, "PYTHON": str(warm_python)}
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True, env=environment) as process:
         for line in process.stdout:
-            if line.startswith("== NPO+GDR@request2"):
+            if line.startswith("== NPO+GDR@request1: "):
                 process.send_signal(signal.SIGTERM)
                 break
     adapter = folder / "work/t/requests/methods/NPO+GDR/1/adapter_model.safetensors"

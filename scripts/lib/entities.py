@@ -3,6 +3,7 @@ ReLearn's paper.
 """
 
 import re
+import unicodedata
 from functools import cache
 from itertools import dropwhile, groupby, pairwise
 from typing import NamedTuple
@@ -198,12 +199,14 @@ def _empty(word):
 
 
 def english(text):
-    """Whether a text is in English, the one language that the models know: its letters are Latin, no mark of Spanish
-    opens a question, and it does not hold more function words of other languages than English ones."""
-    words = [word for word in tokens(text) if not word.isdecimal()]
-    latin = sum(word.isascii() for word in words)
-    if latin < 0.9 * len(words) or "¿" in text:
+    """Whether a text is in English, the one language that the models know: its letters are those of English, but for
+    names', no mark of Spanish opens a question, and it does not hold more function words of other languages than
+    English ones."""
+    written = re.findall(r"[^\W\d_]+", text)
+    name = lambda word: word[0].isupper() and unicodedata.name(word[0], "").startswith("LATIN")
+    if sum(word.isascii() or name(word) for word in written) < 0.9 * len(written) or "¿" in text:
         return False
+    words = tokens(text)
     return sum(word in FOREIGN for word in words) <= sum(word in EMPTY for word in words)
 
 

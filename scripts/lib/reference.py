@@ -28,7 +28,7 @@ START = "start"  # the adapter as it was when its training was continued
 
 def start_of(model):
     """The name of the adapter with which the model began, None where it began as the vanilla model."""
-    return START if START in model.peft_config else None
+    return START if START in getattr(model, "peft_config", ()) else None
 
 
 @contextlib.contextmanager
