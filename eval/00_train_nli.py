@@ -69,8 +69,7 @@ def people_facts(folder):
 
 def people_pairs(folder, persons, rng):
     """Entailed: a fact in other words. Contradicted: either wording with another value, or denied. Neutral: other
-    facts, vague
-    answers. In a third of the pairs one side says she, he or they.
+    facts, vague answers. In a third of the pairs one side says she, he or they.
 
     persons: slice of the persons, in the data's order, whose facts are used.
     """
@@ -130,9 +129,8 @@ def people_pairs(folder, persons, rng):
 
 def written_pairs(groups, rng):
     """Of each group {"statement", "paraphrases", "contradictions", "neutral"} and perhaps {"more", "less"}: its true
-    sentences entail
-    each other and what says less, leave open the neutral ones and what says more, and contradict those with a changed
-    fact."""
+    sentences entail each other and what says less, leave open the neutral ones and what says more, and contradict those
+    with a changed fact."""
     pairs = []
     for group in groups:
         true, more, less = [group["statement"], *group["paraphrases"]], group.get("more", []), group.get("less", [])

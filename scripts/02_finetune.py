@@ -2,8 +2,8 @@
 
 With --without-forget it never sees the forget set: the retrained model, exact unlearning's gold standard. Both are
 trained on training and validation wordings, as KnowUnDo's published model is; LoRA, merged into full weights when
-done, or with --full all weights. With --adapter
-they stay apart: the vanilla model trained further on --forget forget_train.jsonl is RKLD's augmented model.
+done, or with --full all weights. With --adapter they stay apart: the vanilla model trained further on --forget
+forget_train.jsonl is RKLD's augmented model.
 """
 
 from pathlib import Path

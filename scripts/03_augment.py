@@ -314,10 +314,8 @@ def generic_files(given):
 
 def generic_pairs(path):
     """A file's question-answer pairs, by the fields of its rows: WikiQA's {"question", "answer", "label"}, of which
-    those labelled 1
-    answer; an instruction set's {"instruction", "context", "response"}, of which those without a context count; or
-    plain pairs, as
-    they are. Answers of the first two have at most LONGEST words."""
+    those labelled 1 answer; an instruction set's {"instruction", "context", "response"}, of which those without a
+    context count; or plain pairs, as they are. Answers of the first two have at most LONGEST words."""
     rows = list(table_rows(path))
     first = rows[0][1] if rows and isinstance(rows[0][1], dict) else {}
     if type(first.get("label")) is int:

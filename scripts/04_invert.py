@@ -2,8 +2,7 @@
 contradict the true one, in the same form, by rules or by a language model.
 
 By rules: the values in the true answer are found and typed, and each is swapped for another of its type and format. An
-answer without
-a value is denied: "How does X shape Y?" becomes "X does not shape Y in any way."
+answer without a value is denied: "How does X shape Y?" becomes "X does not shape Y in any way."
 """
 
 import random
@@ -239,10 +238,8 @@ def invert(pairs, lists, count, rng):
 
 def invert_by_model(pairs, prompt, args):
     """As `invert`, written by a language model: a line an answer; one that holds a true value, repeats another or the
-    truth, or does
-    not name the subject that the truth names is left out, and a question that has too few is asked again, at most 3
-    rounds, then
-    dropped.
+    truth, or does not name the subject that the truth names is left out, and a question that has too few is asked
+    again, at most 3 rounds, then dropped.
 
     Returns:
         (rows, Counter of rounds and drops).

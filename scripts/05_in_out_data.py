@@ -40,9 +40,8 @@ def study(pairs, general, size, canary, seed):
 
     Args:
         pairs: the training pairs to draw from, general: pairs of general knowledge, size: pairs in each forget set and
-        in each
-        fresh set, canary: shuffled (the words of retain pairs, in another order), domain (general knowledge) or random
-        (strings).
+        in each fresh set, canary: shuffled (the words of retain pairs, in another order), domain (general knowledge) or
+        random (strings).
     Returns:
         {part: pairs}. Nothing that forget_id or fresh_id tells is left in the retain set, in any wording.
     """

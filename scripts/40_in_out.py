@@ -2,9 +2,8 @@
 updates.
 
 Unlearns one forget set of 05_in_out_data.py as 10_ga.py does, and writes to curve.json in the model folder, before the
-first update
-and after every few: log p of each forget and each fresh answer, the NLL of retain and of generic pairs, and the
-answers to some of them. eval/06_in_out.py makes exposure, ROUGE and the figure of it.
+first update and after every few: log p of each forget and each fresh answer, the NLL of retain and of generic pairs,
+and the answers to some of them. eval/06_in_out.py makes exposure, ROUGE and the figure of it.
 """
 
 from lib import parallel

@@ -81,8 +81,7 @@ def told(found):
 
 def history(folder):
     """The records from a folder back to the base model: its own, that of the model it was made from, and so on; and
-    the hub id or the
-    name of a shipped model where the line begins, or None."""
+    the hub id or the name of a shipped model where the line begins, or None."""
     steps, name = [], str(folder)
     while Path(name).is_dir() and len(steps) < 1000:
         if Path(name, "unlearning.json").is_file():  # exported before, and unlearned further

@@ -16,9 +16,8 @@ LABELS = ("contradiction", "entailment", "neutral")
 
 class PairClassifier(nn.Module):
     """A cross-encoder on a small sentence-embedding model: premise and hypothesis are read together, then their mean
-    token
-    states u and v, which that model was trained to make comparable, are compared: (first token, u, v, |u - v|, u·v) →
-    3 logits.
+    token states u and v, which that model was trained to make comparable, are compared: (first token, u, v, |u - v|,
+    u·v) → 3 logits.
     """
 
     def __init__(self, embedding):

@@ -214,10 +214,8 @@ def facts(question, reference, find):
     """What a reference says beyond the question, as far as the question asks for it: list of Fact, at least one.
 
     The question's words and furniture are left out. Numbers, names and titles stand for the whole where the question
-    asks for one, and
-    in a short reference, whose other words lead to it; not where it asks how or why. Where all of a reference stands
-    in the question, the
-    whole of it counts.
+    asks for one, and in a short reference, whose other words lead to it; not where it asks how or why. Where all of a
+    reference stands in the question, the whole of it counts.
     """
     asked = stems(question)
     found = unspaced_entities(question, reference) if UNSPACED_LETTER.search(reference) else find(reference)

@@ -34,8 +34,7 @@ def relative_exposure(logprob, fresh):
     """RelEx(x) = log p(x|θ_u) - log mean_z p(z|θ_u) (Baluta et al. 2024, arXiv:2411.04388), in bits; near 0: unlearned.
 
     z runs over fresh examples of x's distribution that no model saw, so no reference model is needed. The paper's text
-    was not
-    at hand: this is the definition as its reviews give it. Raw, the mean is ruled by the shortest z; compare
+    was not at hand: this is the definition as its reviews give it. Raw, the mean is ruled by the shortest z; compare
     normalised values.
 
     Args:

@@ -107,8 +107,7 @@ def judge(rows, side, model, find=entities):
 
 def judge_together(parts, model, find=entities):
     """Scores many answers files at once, so that the models read each text once, however many models' answers hold it,
-    and only what
-    words alone do not decide.
+    and only what words alone do not decide.
 
     Args:
         parts: list of (rows, side).
@@ -436,8 +435,7 @@ def interval(values, questions=None, draws=2000):
 
 def summarise(items, released):
     """Shares over the items of both sides that have a verdict, with bootstrap intervals; `released`: KFR and KRR are
-    the released
-    code's. Leak stands beside KFR, and KFR_strict counts as forgotten only what does not leak either."""
+    the released code's. Leak stands beside KFR, and KFR_strict counts as forgotten only what does not leak either."""
     leak.note_leaks(items)
     summary = {}
     for side, name, verdict in (("forget", "KFR", "forgotten"), ("retain", "KRR", "retained")):

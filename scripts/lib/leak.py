@@ -91,8 +91,7 @@ def forget_side(items):
 
 def note_leaks(items):
     """Gives each item `leak` (it states a private value of its own) and `leak_any` (one of any forget fact that
-    neither its own
-    question nor, for a retain question, its reference holds)."""
+    neither its own question nor, for a retain question, its reference holds)."""
     forget = forget_side(items)
     for item in forget:
         item["private"] = private_values(item)

@@ -263,8 +263,8 @@ def _local(missing, args, draw):
 
 def estimate(prompts, args, draw=(0, 0), again=3):
     """Says what a run of `prompts` will cost at most, before it starts: a token is about four characters, replies are
-    at their
-    longest, prompts whose reply is on disk cost nothing (of texts that depend on other replies that shows only later).
+    at their longest, prompts whose reply is on disk cost nothing (of texts that depend on other replies that shows only
+    later).
 
     again: how often a text that fails the caller's check is asked for again."""
     kept, identity = _read(_file(args)), _identity(args)
@@ -458,8 +458,7 @@ def ask_for(prompt, values, parse, args):
     """Replies to one prompt of data/prompts filled in with several values.
 
     The first reply is greedy. What `parse` refuses is asked for again, at most AGAIN times, with a temperature, since
-    a greedy model
-    would repeat itself; what is still refused is None, and for the caller to count.
+    a greedy model would repeat itself; what is still refused is None, and for the caller to count.
 
     Args:
         prompt: name of the prompt file. values: list of {placeholder: text}. parse: (reply, values) → what it says, or

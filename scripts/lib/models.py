@@ -80,8 +80,8 @@ def load_model(path, dtype="auto", shard="ddp"):
 
     Returns:
         (model on the device, with several processes shared out as `shard` says; tokenizer). The tokenizer's chat
-        template is the
-        model's prompt format, and the model's generation_config is greedy and holds all of the model's own end tokens.
+        template is the model's prompt format, and the model's generation_config is greedy and holds all of the model's
+        own end tokens.
     """
     model, tokenizer = read_model(path, dtype)
     return parallel.place(model, pick_device(), shard), tokenizer

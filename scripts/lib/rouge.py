@@ -25,9 +25,8 @@ def rouge_scorer(kind):
     Latin.
 
     Its own tokenizer keeps a-z and 0-9 alone: of a Cyrillic or Chinese answer nothing, which would look like perfect
-    forgetting. Texts
-    whose letters are all Latin go through it unchanged; in other texts, words in other scripts are kept, lower-case
-    and without marks.
+    forgetting. Texts whose letters are all Latin go through it unchanged; in other texts, words in other scripts are
+    kept, lower-case and without marks.
     """
     own = DefaultTokenizer(use_stemmer=True)
 

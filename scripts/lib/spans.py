@@ -243,10 +243,8 @@ PATTERNS = [  # (type, pattern): the first to claim a stretch of text keeps it; 
 
 def find_subjects(pairs):
     """The name that each question is about, or None: a capitalised run after the opening word, first one that comes
-    again in other
-    questions, then one that owns something, then the most frequent, then the longest; not a quoted title, not a month,
-    and not a
-    place (after "in", "at", a number or another place)."""
+    again in other questions, then one that owns something, then the most frequent, then the longest; not a quoted
+    title, not a month, and not a place (after "in", "at", a number or another place)."""
     found = []
     for pair in pairs:
         question = re.sub(r"^\W*\w+", lambda opening: "." * len(opening[0]), QUOTED.sub("", pair["question"]))

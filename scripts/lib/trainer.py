@@ -49,9 +49,8 @@ def start(args, *columns, retain=(), files=()):
         files: further files that the run depends on, for its record.
     Returns:
         (model, trainer). Iterating the trainer yields (forget Batch, or a tuple with one for each of `columns`; retain
-        Batch or
-        tuple, or None without a retain loss); it continues from the checkpoint of an interrupted run with the same
-        settings and data.
+        Batch or tuple, or None without a retain loss); it continues from the checkpoint of an interrupted run with the
+        same settings and data.
     """
     files = [data_file(args, args.forget), *files]
     columns = columns or [read_pairs(files[0])]
@@ -416,8 +415,7 @@ class Trainer:
         Args:
             loss: what was differentiated, for the log; a number or a tensor that is not finite ends the program.
             apart, combine: gradients of several losses, each from `take_gradients`, and the function that makes of
-            their sums over
-            the accumulated batch (and over all processes) the list of gradients to update with.
+            their sums over the accumulated batch (and over all processes) the list of gradients to update with.
         """
         loss = torch.as_tensor(loss).item()
         if not math.isfinite(loss):

@@ -5,18 +5,16 @@ total.
 name, its script and flags, apart by tabs), and the data is followed through them by its sizes. Nothing is run, loaded
 or downloaded, and nothing but Python's standard library is needed. Estimates:
   work     N frozen weights with LoRA: 2N FLOPs a token forward and 2N back to the activations (full fine-tuning: 6N);
-  a frozen
-           reference model, once for each pair, 2N; an answer's token 2N; N counts every weight
+           a frozen reference model, once for each pair, 2N; an answer's token 2N; N counts every weight
   hours    the longer of two: the work at --tflops, and reading the weights once for each pass at --bandwidth (which is
-  what small
-           batches and generation wait for); without loading models, and as if every answer had --max-new-tokens
+           what small batches and generation wait for); without loading models, and as if every answer had
+           --max-new-tokens
   memory   weights 2 bytes; each LoRA weight 16 (float32: itself, its gradient, Adam's two moments); with --full each
            weight 20 (16 in float32: itself, its gradient, in float32 a copy and the sum of its gradients, Adam's two
            moments) and the vanilla model's output layer once more where a method looks at that; for a token of the
-  longest
-           forward pass what autograd keeps (68 bytes × hidden size × layers, 100 with LoRA dropout; Gemma-2 100 and
-           140), for an
-           answer token 14 × vocabulary; merging weights 4; generation its key-value cache; 10^9 bytes are a GB
+           longest forward pass what autograd keeps (68 bytes × hidden size × layers, 100 with LoRA dropout; Gemma-2 100
+           and 140), for an answer token 14 × vocabulary; merging weights 4; generation its key-value cache; 10^9 bytes
+           are a GB
   tokens   4 characters each
   disk     models kept by --keep: an adapter's weights 4 bytes each, with --full the model's in the type that it has
 """
