@@ -706,3 +706,10 @@ def test_a_fault_is_one_line_and_status_2_and_writes_nothing(tmp_path, tiny, com
 def test_a_plan_of_nothing_is_one_line():
     done = run("scripts/tools/plan.py", check=False, input="")
     assert done.returncode == 2 and done.stderr.startswith("error: no step on standard input")
+
+
+def test_a_plan_counts_alternatives_and_refusals_beside_the_retain_set():
+    done = run_all("--plan", "--methods", "AltPO+GDR IDK+AP")
+    planned = {line.split()[0]: line for line in done.stdout.splitlines() if line.startswith(("AltPO+GDR ", "IDK+AP "))}
+    assert re.search(r"256 forget \+ 96 retain +96 ", planned["AltPO+GDR"]), "four alternatives to each of 64 questions"
+    assert re.search(r"64 forget \+ 96 retain +24 ", planned["IDK+AP"]), planned

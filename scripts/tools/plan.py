@@ -114,6 +114,12 @@ class Pairs(NamedTuple):
         return (self.question + self.answer) / CHARACTERS
 
 
+def refused(pairs):
+    """The same questions with refusals for answers."""
+    refusals = read_json(REPOSITORY / "data/refusals.json")
+    return pairs._replace(answer=sum(map(len, refusals)) / len(refusals))
+
+
 def measured(pairs):
     lengths = [(len(pair["question"]), len(pair["answer"])) for pair in pairs]
     return Pairs(len(pairs), *(sum(side) / len(pairs) for side in zip(*lengths)), max(map(sum, lengths)))
@@ -412,10 +418,10 @@ class Plan:
         columns = [forget]
         if script == "17_meow.py":  # of the inverted facts of each question
             columns = [forget._replace(count=self.find(args, "forget_train.jsonl").count * args["top_k"])]
-        elif script == "14_idk.py" or script == "13_dpo.py" and not args["prefer"]:
-            refusals = read_json(REPOSITORY / "data/refusals.json")
-            refused = forget._replace(answer=sum(map(len, refusals)) / len(refusals))
-            columns = [refused] if script == "14_idk.py" else [refused, forget]
+        elif script == "22_altpo.py":  # alternatives beside the true answers
+            columns = [self.find(args, args["alternatives"])] * 2
+        elif script in ("14_idk.py", "29_idk_ap.py") or script == "13_dpo.py" and not args["prefer"]:
+            columns = [refused(forget)] if script != "13_dpo.py" else [refused(forget), forget]
         elif script == "13_dpo.py":
             columns = [self.pairs[args["prefer"], "preferred"]] * 2
         rows, size = columns[0].count, args["batch"] * args["accumulation"]
@@ -424,6 +430,9 @@ class Plan:
         seen = updates // epoch * rows + min(updates % epoch * size, rows)  # rows of each column, and as many to retain
         kinds = args.get("retain") or "none"
         retain = [] if kinds == "none" else [self.find(args, args["retain_data"])]
+        if script == "29_idk_ap.py":
+            kept = self.find(args, args["retain_data"])
+            retain = [kept, refused(kept)]
         tokens = seen * sum(pairs.tokens() for pairs in columns + retain)
         frozen = REFERENCES.get(script, int(args.get("loss") == "npo")) * sum(
             pairs.count * pairs.tokens() for pairs in columns
