@@ -8,6 +8,7 @@ import io
 import os
 import re
 import runpy
+import signal
 import subprocess
 import sys
 import types
@@ -25,6 +26,8 @@ import warm  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test never waits for a hub
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a shell; what is started would, too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("tests", deadline=None)  # no test asserts a time: the machine may be busy
 settings.load_profile("tests")
 
