@@ -7,7 +7,7 @@ before they are rounded.
 
 from pathlib import Path
 
-from lib.files import begin_folder, record, replace_folder, write_json
+from lib.files import new_folder, record, write_json
 from lib.flags import Parser
 from lib.models import load_model, model_folder, save_model
 
@@ -22,8 +22,7 @@ if __name__ == "__main__":
     model, tokenizer = load_model(model_folder(args.model), "float32")
     if hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()
-    partial = begin_folder(f"{Path(args.out)}.partial", empty=True)
-    with stored_in(model, args.precision):
-        save_model(model, tokenizer, partial)
-    write_json(partial / "origin.json", record(args, sorted(Path(args.model).glob("*.safetensors"))))
-    replace_folder(partial, Path(args.out))
+    with new_folder(args.out) as partial:
+        with stored_in(model, args.precision):
+            save_model(model, tokenizer, partial)
+        write_json(partial / "origin.json", record(args, sorted(Path(args.model).glob("*.safetensors"))))

@@ -16,13 +16,14 @@ usage: bash run_all.sh [--preset NAME] [--data NAME_OR_FOLDER] [--model ID_OR_PA
                        [--set "METHOD FLAGS"]... [--show METHOD] [--metrics "A B"] [--judge FLAGS] [--seeds "N N"]
                        [--columns NAME=COLUMN,...] [--persons N|all] [--vanilla ID_OR_PATH|none]
                        [--retrained ID_OR_PATH|none] [--tune "RATE RATE ..."] [--tuned NAME_OR_FILE|none] [--select K]
-                       [--requests N|FILE] [--run NAME] [--force STEP] [--jobs N] [--check] [--plan[=FLAGS]] [--rehearse]
+                       [--requests N|FILE] [--run NAME] [--force STEP] [--jobs N] [--check]
+                       [--plan[=FLAGS]] [--rehearse]
 
   --preset NAME    values for a model and a data set (default: people-smollm2), one of
                    $(wrapped $presets)
   --data X         people, letters, knowundo, tofu, or a folder with forget_train and retain_train (and forget_val,
-                   retain_val, forget_tune, retain_tune: without them the training questions serve): .json, .jsonl, .csv,
-                   .tsv, .parquet, .txt or .md, gzipped or not, in pieces or a folder each; rows of {"question",
+                   retain_val, forget_tune, retain_tune: without them the training questions serve): .json, .jsonl,
+                   .csv, .tsv, .parquet, .txt or .md, gzipped or not, in pieces or a folder each; rows of {"question",
                    "answer"}, {"text", "labels"}, conversations ({"messages"}) or documents ({"text"} alone); folders
                    count from where run_all.sh is. Or a hub id: the preset's DATA_FLAGS="--files forget_train=FILE
                    retain_train=FILE" name its files
@@ -134,7 +135,7 @@ read_preset() {  # its values, with the tuned rates that it names
   local name
   preset=${given[preset]:-people-smollm2}
   [[ $preset != */* && -f scripts/presets/$preset.sh ]] || fail "unknown preset $preset; there are: $presets"
-  VANILLA= RETRAINED= MODEL_FLAGS= INVERT= METRICS= TOFU_FLAGS= ROBUSTNESS= ABILITY= JUDGE= TUNED=  # some presets have these
+  VANILLA= RETRAINED= MODEL_FLAGS= INVERT= METRICS= TOFU_FLAGS= ROBUSTNESS= ABILITY= JUDGE= TUNED=  # some have these
   PUBLISHED=$preset EMBEDDING=minilm
   declare -gA SET=() LR=() TRIED=()  # by method: its flags, the learning rate that tuning chose, of how many
   . "scripts/presets/$preset.sh"
@@ -222,7 +223,7 @@ begin() {
   read_numbers
   read_names
   read_requests
-  if hub_id "$DATA" || [ -n "$(find -L "$DATA" -maxdepth 1 -name 'forget_train*' -print -quit 2>/dev/null)" ]; then
+  if hub_id "$DATA" || data_has "forget_train*"; then
     PUBLISHED=none  # somebody's own pairs: no paper has numbers of them
   fi
   REHEARSAL=  # a rehearsal's last word on every training
@@ -273,7 +274,7 @@ makes() {  # STEP PATH
 
 rests_on() {  # STEP WORD: it reads what another step writes, or what is there
   local name=$1 word=$2 at=$2 by
-  if [[ $word = "$R/data" || $word = "$R" || $word =~ ^"$R"/requests/data/[0-9]+$ ]]; then return; fi  # what `reads` lists
+  if [[ $word = "$R" || $word =~ ^"$R"/(requests/data/[0-9]+|data)$ ]]; then return; fi  # of these, what `reads` lists
   if [[ " ${maker[$word]:-} ${inside[$word]:-} " == *" $name "* ]]; then return; fi  # it writes that itself
   if [[ $word != "$R"/* ]]; then
     if [ -e "$word" ]; then reads[$name]+=${reads[$name]:+$'\n'}$word; fi
@@ -688,11 +689,11 @@ tofu_sets() {  # flags of eval/03_tofu.py: TOFU brings false answers; other data
 
 false_answers_in() {  # SET: has the data a file of them? A folder of TOFU's files may have
   if [ "$DATA" = tofu ]; then return 0; fi
-  if [ ! -d "$DATA" ] || data_has forget_train; then return 1; fi
-  if [ "$1" = forget ]; then data_has 'forget??_perturbed'; else data_has "$1_perturbed"; fi  # forget01_perturbed
+  if [ ! -d "$DATA" ] || data_has "forget_train.json*"; then return 1; fi
+  if [ "$1" = forget ]; then data_has "forget??_perturbed.json*"; else data_has "$1_perturbed.json*"; fi
 }
 
-data_has() { [ -n "$(find -L "$DATA" -maxdepth 1 -name "$1.json*" -print -quit)" ]; }
+data_has() { [ -n "$(find -L "$DATA" -maxdepth 1 -name "$1" -print -quit 2>/dev/null)" ]; }  # PATTERN of a name
 
 only_data() {  # --check: of the steps those that make data, tokenizer and embedding model; leaves the plan in `planned`
   planned=$(printed_steps) goals=(models data ${requests:+requests})

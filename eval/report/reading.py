@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from lib.criteria import harmonic
 from lib.distance import distance
 from lib.files import REPOSITORY, fail, mean, read_object
 
@@ -76,7 +77,7 @@ def read_model(folder: Path, reader: Reader) -> Model:
     row |= found["summary"]
     items, passages = _judged_items(path, found), [item for item in found.get("items") or [] if "verbatim" in item]
     files = {"kfr_krr": found}
-    for name in ("linguistic_forget", "linguistic_retain", *FURTHER):
+    for name in ("linguistic_forget", "linguistic_retain", *(name for name in FURTHER if name not in files)):
         files[name] = reader.find(folder / f"{name}.json", summary=dict) or {"summary": {}}
     for side, ending in (("forget", "_F"), ("retain", "_R")):
         row |= {key + ending: value for key, value in files[f"linguistic_{side}"]["summary"].items()}
@@ -87,7 +88,7 @@ def read_model(folder: Path, reader: Reader) -> Model:
         row |= {key: summary[key] for key, *_ in columns if summary.get(key) is not None}
     _check_numbers(folder, row)
     both = (row.get("KFR"), row.get("KRR"))
-    row["HM"] = None if None in both else 2 * both[0] * both[1] / sum(both) if sum(both) else 0.0
+    row["HM"] = None if None in both else harmonic(*both)
     return Model(folder, row, items, passages, files)
 
 

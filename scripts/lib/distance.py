@@ -29,8 +29,8 @@ def _side(name, field="side"):
     return lambda item: item.get(field) == name
 
 
-def _field(name, most=None):
-    return lambda item: None if item.get(name) is None else min(float(item[name]), most or math.inf)
+def _field(name):
+    return lambda item: None if item.get(name) is None else float(item[name])
 
 
 EVERY = lambda item: True  # noqa: E731

@@ -50,9 +50,7 @@ import numpy as np
 
 THRESHOLD, SIMILAR = 0.3, 0.8
 ENTAILS, CONTRADICTS = 0.5, 0.5  # how sure the entailment model must be
-MEANS = (
-    0.75  # how alike two texts are, the question left out, that mean the same: the middle of .70 to .80, best on dev
-)
+MEANS = 0.75  # how alike two texts that mean the same are, the question left out: middle of .70 to .80, best on dev
 MANY = 3  # facts from which on another wording is no contradiction
 EXAMPLES = r"\b(?:such as|including|for (?:example|instance)|like|e\.g\.)"
 FRAME, SWAP = 0.5, 5  # how alike two clauses are that contradict each other by a swap; the most words that are swapped

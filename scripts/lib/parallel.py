@@ -11,6 +11,7 @@ computes; where all weights are trained, it sums a layer's gradients in the back
 too. The adapter, the embeddings and the output layer stay whole in each.
 """
 
+import itertools
 import os
 import sys
 
@@ -127,12 +128,9 @@ def own_part(tensor, like):
 def add_up(tensors):
     """Replaces each of a list of tensors by its sum over all processes, in messages of about MESSAGE numbers."""
     while count > 1 and tensors:
-        some = [tensors[0]]
-        for tensor in tensors[1:]:
-            if sum(one.numel() for one in some) + tensor.numel() > MESSAGE:
-                break
-            some.append(tensor)
-        tensors = tensors[len(some) :]
+        sums = itertools.accumulate(tensor.numel() for tensor in tensors)
+        taken = max(1, sum(size <= MESSAGE for size in sums))
+        some, tensors = tensors[:taken], tensors[taken:]
         numbers = torch.cat([tensor.flatten() for tensor in some])
         dist.all_reduce(numbers)
         for tensor, summed in zip(some, numbers.split([tensor.numel() for tensor in some]), strict=True):

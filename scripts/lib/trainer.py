@@ -22,6 +22,7 @@ from lib.files import (
     STARTED,
     begin_folder,
     fail,
+    new_folder,
     progress,
     read_json,
     record,
@@ -518,9 +519,8 @@ class Trainer:
             return
         folder = self.partial / "points" / str(self.done)
         begin_folder(self.partial)
-        partial = begin_folder(folder.with_name(f"{self.done}.partial"), empty=True)
-        self._write(partial, self._to_write(merge, values), merge or self.args.full)
-        replace_folder(partial, folder)
+        with new_folder(folder) as partial:
+            self._write(partial, self._to_write(merge, values), merge or self.args.full)
 
     def finish(self, merge=False):
         """Writes the model folder: the adapter, or with `merge` or --full full weights; then puts it in place under

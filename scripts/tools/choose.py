@@ -16,17 +16,7 @@ import sys
 from pathlib import Path
 
 from lib.criteria import CRITERIA
-from lib.files import (
-    REPOSITORY,
-    begin_folder,
-    fail,
-    read_json,
-    read_object,
-    record,
-    replace_folder,
-    write_json,
-    writing,
-)
+from lib.files import REPOSITORY, fail, new_folder, read_json, read_object, record, write_json, writing
 from lib.flags import Parser, count
 
 GENERATE, JUDGE = "scripts/30_generate.py", "eval/01_kfr_krr.py"
@@ -115,25 +105,23 @@ if __name__ == "__main__":
             f"KRR {point['KRR']:.3f}  {args.criterion} {point[args.criterion]:.3f}"
             + ("  <- chosen" if point is chosen else "")
         )
-    partial = Path(f"{Path(args.out)}.partial")
-    begin_folder(partial, empty=True)
     folder = found[chosen["update"]]
-    with writing(partial):
-        for file in folder.iterdir():
-            if file.is_file():
-                link(file, partial / file.name)
     asked = [Path(args.data, f"{side}_tune.jsonl") for side in ("forget", "retain")]
     files = [*sorted(folder.glob("*.safetensors")), *asked]
-    write_json(
-        partial / "select.json",
-        {
-            "criterion": args.criterion,
-            "chosen": chosen["update"],
-            "of": max(found),
-            "budget": {"rates": args.rates, "points": len(found)},
-            "points": path,
-            **record(args, files),
-        },
-    )
-    replace_folder(partial, Path(args.out))
+    with new_folder(args.out) as partial:
+        with writing(partial):
+            for file in folder.iterdir():
+                if file.is_file():
+                    link(file, partial / file.name)
+        write_json(
+            partial / "select.json",
+            {
+                "criterion": args.criterion,
+                "chosen": chosen["update"],
+                "of": max(found),
+                "budget": {"rates": args.rates, "points": len(found)},
+                "points": path,
+                **record(args, files),
+            },
+        )
     print(f"wrote {args.out}: update {chosen['update']} of {max(found)}")
