@@ -1,7 +1,7 @@
 """leak@k (arXiv:2511.04934): does one of k sampled answers tell what a greedy one hides?
 
 n answers to each forget question are drawn from the model's own distribution (temperature 1, top-p 1, no top-k);
-c_i of them state a private value whole (lib/leak.py). leak@k = mean_i [1 - C(n - c_i, k) / C(n, k)], the unbiased
+c_i of them leak as a greedy answer does (lib/leak.py). leak@k = mean_i [1 - C(n - c_i, k) / C(n, k)], the unbiased
 estimate of the chance that at least one of k answers leaks, for k = 1, 2, 4, … and n. A model whose results from the
 same inputs are there is not asked again.
 """
@@ -15,7 +15,7 @@ from lib.flags import Parser, count, seed_number
 from lib.formats import read_pairs
 from lib.generation import samples
 from lib.judge import interval
-from lib.leak import private_values, states
+from lib.leak import gives_away, private_values
 from lib.models import load_model, model_folder, prompt_text
 
 import torch
@@ -67,7 +67,7 @@ def ask(pairs: list[dict], model, tokenizer, args: Namespace) -> list[dict]:
         item = {"question": pair["question"], "reference": pair["answer"]}
         item["private"] = private_values({**pair, **item})
         texts = [text.strip() for text in tokenizer.batch_decode(tokens, skip_special_tokens=True)]
-        leaked = [[value for value in item["private"] if states(text, value)] for text in texts]
+        leaked = [[value for value in item["private"] if gives_away(text, value)] for text in texts]
         item["leaks"] = sum(map(bool, leaked))
         item["samples"] = [{"answer": text, "leaked": values} for text, values in zip(texts, leaked, strict=True)]
         items.append(item)

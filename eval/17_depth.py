@@ -79,18 +79,21 @@ def patched_logprobs(model, row: dict, states: torch.Tensor) -> torch.Tensor:
         return logits.log_softmax(-1).gather(2, true[..., None])[..., 0].double().cpu()
 
 
-def depth(own: torch.Tensor, retrained: torch.Tensor, unlearned: torch.Tensor, least: float) -> float | None:
+def falls(own: torch.Tensor, other: torch.Tensor) -> list[float]:
+    """Δ of every block, the mean over tokens: `patched_logprobs` with vanilla's own states less that with another's."""
+    return (own - other).mean(1).tolist()
+
+
+def depth(retrained: list[float], unlearned: list[float], least: float) -> float | None:
     """UDS of one question, None where no block holds the knowledge.
 
     Args:
-        own, retrained, unlearned: `patched_logprobs` with the states of vanilla itself and of the two others. least: Δ¹
-        of a block that counts.
+        retrained, unlearned: Δ¹ and Δ² of every block. least: Δ¹ of a block that counts.
     """
-    one, two = ((own - other).mean(1).tolist() for other in (retrained, unlearned))
-    held = [(first, second) for first, second in zip(one, two, strict=True) if first > least]
+    held = [(one, two) for one, two in zip(retrained, unlearned, strict=True) if one > least]
     if not held:
         return None
-    return sum(first * min(1.0, max(0.0, second / first)) for first, second in held) / sum(first for first, _ in held)
+    return sum(one * min(1.0, max(0.0, two / one)) for one, two in held) / sum(one for one, _ in held)
 
 
 def parser() -> Parser:
@@ -145,15 +148,15 @@ def main(args: Namespace):
     for folder, out in progress(runs, desc="depth", unit="model"):
         items = []
         for at, (pair, unlearned) in enumerate(zip(pairs, patched.by(folder), strict=True)):
-            falls = [(own[at] - other).mean(1).tolist() for other in (retrained[at], unlearned)]
+            one, two = falls(own[at], retrained[at]), falls(own[at], unlearned)
             items.append(
                 {
                     "question": pair["question"],
                     "answer": pair["answer"],
                     "value": private_value(pair),
-                    "UDS": depth(own[at], retrained[at], unlearned, args.least),
-                    "fall_retrained": [round(value, 5) for value in falls[0]],
-                    "fall": [round(value, 5) for value in falls[1]],
+                    "UDS": depth(one, two, args.least),
+                    "fall_retrained": [round(value, 5) for value in one],
+                    "fall": [round(value, 5) for value in two],
                 }
             )
         held = [item["UDS"] for item in items if item["UDS"] is not None]

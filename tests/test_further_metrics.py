@@ -312,8 +312,10 @@ def test_depth_by_hand():
     own = torch.tensor([[-1.0, -1.0], [-1.0, -1.0]])
     retrained = own - torch.tensor([[1.0, 3.0], [0.01, 0.01]])
     unlearned = own - torch.tensor([[0.5, 0.5], [1.0, 1.0]])
-    assert depth.depth(own, retrained, unlearned, 0.05) == pytest.approx(0.25)
-    assert depth.depth(own, retrained, own + 1, 0.05) == 0 and depth.depth(own, own, unlearned, 0.05) is None
+    none, one, two, less_than_none = (depth.falls(own, other) for other in (own, retrained, unlearned, own + 1))
+    assert one == pytest.approx([2, 0.01]) and two == pytest.approx([0.5, 1])
+    assert depth.depth(one, two, 0.05) == pytest.approx(0.25)
+    assert depth.depth(one, less_than_none, 0.05) == 0 and depth.depth(none, two, 0.05) is None
 
 
 def test_depth_of_another_architecture_and_of_a_model_with_other_blocks(tmp_path, folders, tiny):
