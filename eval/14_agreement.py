@@ -20,6 +20,7 @@ from lib.judge import CONTRADICTS, THRESHOLD, judge_together
 from lib.judge_flags import add_flags, entity_finder, load_judge
 from lib.leak import note_leaks
 from lib.plots import COLOURS, INK, pyplot, write_figure
+from lib.statistics import wilson
 
 VERDICTS = {"forget": ("KFR", "forgotten", "not"), "retain": ("KRR", "retained", "told")}
 BINS = 8  # of the reliability plot
@@ -76,14 +77,6 @@ def found_file(folder: str, name: str) -> Path:
     return found or fail(f"{folder}: holds none of {', '.join(names)}")
 
 
-def wilson(hits: int, count: int) -> list[float]:
-    """95 % interval of a share (Wilson 1927)."""
-    z = 1.96
-    middle = (hits + z * z / 2) / (count + z * z)
-    spread = z * (hits * (count - hits) / count + z * z / 4) ** 0.5 / (count + z * z)
-    return [round(max(0.0, middle - spread), 3), round(min(1.0, middle + spread), 3)]
-
-
 def compared(items: list[dict], model, find) -> list[dict]:
     """A dict a comparison: set, half, method, measure, whether judge and readers agree, and whether two readers did."""
     found = []
@@ -134,7 +127,7 @@ def summarise(found: list[dict]) -> dict:
             "agree": hits,
             "of": len(part),
             "share": round(hits / len(part), 3),
-            "interval": wilson(hits, len(part)),
+            "interval": [round(end, 3) for end in wilson(hits, len(part))],
             "readers": round(sum(readers) / len(readers), 3) if readers else None,
         }
     return summary

@@ -14,9 +14,9 @@ from lib.files import REPOSITORY, contents, finished, mean, pair_up, progress, r
 from lib.flags import Parser, count, seed_number
 from lib.formats import read_pairs
 from lib.generation import samples
-from lib.judge import interval
 from lib.leak import gives_away, private_values
 from lib.models import load_model, model_folder, prompt_text
+from lib.statistics import interval
 
 import torch
 

@@ -26,6 +26,7 @@ from lib.flags import Parser, count, share
 from lib.formats import read_pairs
 from lib.likelihood import answer_logits, answer_logprobs, answer_tokens
 from lib.models import blocks_of, encode_pairs, exact_dtype, load_model, model_folder
+from lib.statistics import auc, wins
 
 import torch
 from transformers.pytorch_utils import Conv1D
@@ -44,16 +45,6 @@ def zlib_score(nll: float, text: str) -> float:
 def lowest(values: list[float], part: float) -> float:
     """Minus the mean of the lowest `part` of the values, of one at least (rounded down, as in the released code)."""
     return -mean(sorted(values)[: max(1, int(len(values) * part))])
-
-
-def auc(members: list[float], others: list[float]) -> float:
-    """The chance that a member's score is lower than another's; equal ones count half."""
-    return mean(placements(members, others))
-
-
-def placements(values: list[float], others: list[float]) -> list[float]:
-    """For each value the share of the others that are higher, equal ones counted half; their mean is the AUC."""
-    return [mean((other > value) + (other == value) / 2 for other in others) for value in values]
 
 
 def privleak(found: float, retrained: float) -> float | None:
@@ -156,10 +147,11 @@ def summarise(items: list[dict], retrained: dict | None) -> dict:
         summary[f"mean_{name}"] = mean(forget)
         if not holdout:
             continue
-        for side, values in (("forget", placements(forget, holdout)), ("holdout", placements(holdout, forget))):
-            for item, value in zip(sides[side], values, strict=True):
-                item.setdefault("placements", {})[name] = value if side == "forget" else 1 - value
-        summary[f"AUC_{name}"] = auc(forget, holdout)
+        apart = wins(holdout, forget)  # what a model has learnt has the lower score
+        for side, table in (("forget", zip(*apart)), ("holdout", apart)):
+            for item, row in zip(sides[side], table, strict=True):
+                item.setdefault("placements", {})[name] = mean(row)
+        summary[f"AUC_{name}"] = auc(holdout, forget)
         if retrained:
             summary[f"privleak_{name}"] = privleak(summary[f"AUC_{name}"], retrained[f"AUC_{name}"])
     return summary

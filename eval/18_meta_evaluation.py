@@ -19,7 +19,6 @@ metrics files alone, by the report's columns; those of the retain set are there 
 move them. A metric that some model of the pools lacks is left out, and named.
 """
 
-import itertools
 import math
 import random
 from argparse import Namespace
@@ -30,6 +29,7 @@ from pathlib import Path
 from lib.files import fail, mean, write_results, write_text
 from lib.flags import Parser, count
 from lib.plots import BLUE, GREEN, INK, MARKERS, PINK, VERMILION, pyplot, write_figure
+from lib.statistics import auc, wins
 
 from report.columns import ALL, Column
 from report.reading import Reader, read_model
@@ -38,16 +38,6 @@ SEED = 0  # of the bootstrap's draws
 
 
 # ---------------------------------------------------------------- faithfulness
-
-
-def wins(know: Sequence[float], never: Sequence[float]) -> list[list[float]]:
-    """For each model that knows and each that never saw: 1 where the first has the higher value, 1/2 where equal."""
-    return [[(one > other) + (one == other) / 2 for other in never] for one in know]
-
-
-def auc(know: Sequence[float], never: Sequence[float]) -> float:
-    """The chance that a model that knows has the higher value than one that never saw, ties counting half."""
-    return mean(itertools.chain.from_iterable(wins(know, never)))
 
 
 def auc_interval(know: Sequence[float], never: Sequence[float], draws: int) -> tuple[float, float]:

@@ -7,8 +7,9 @@ import re
 
 from lib.entailment import LABELS, Entailment
 from lib.entities import entities, reference_entities
-from lib.judge import Judge, interval, judge
+from lib.judge import Judge, judge
 from lib.models import encode, load_model
+from lib.statistics import interval
 
 import pytest
 import reference

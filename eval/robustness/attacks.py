@@ -4,8 +4,8 @@ from argparse import Namespace
 
 from lib.files import fail, mean
 from lib.generation import continue_texts
-from lib.judge import interval
 from lib.models import load_model
+from lib.statistics import interval
 
 from robustness.precision import PRECISIONS, stored_in
 from robustness.questions import TEXTS, attack_items, prompt

@@ -45,6 +45,7 @@ from lib.formats import given_of
 from lib.leak import states
 from lib.rouge import rouge_scorer
 from lib.spans import tokens
+from lib.statistics import interval
 
 import numpy as np
 
@@ -416,19 +417,6 @@ def residue(text, known):
     """What a text adds to the stems that a question holds: its other words, in their order."""
     words = [word for word in LETTERS.findall(text) if word.lower() not in EMPTY]
     return " ".join(word for word in words if not {*map(stem, tokens(word))} <= known)
-
-
-def interval(values, questions=None, draws=2000):
-    """95 % interval of the mean by bootstrap; where a question has several answers, questions are drawn and not
-    answers.
-    """
-    groups = {}
-    for value, question in zip(values, questions or range(len(values)), strict=True):
-        groups.setdefault(question, []).append(value)
-    sums, counts = np.array([(sum(group), len(group)) for group in groups.values()], dtype=float).T
-    drawn = np.random.default_rng(0).integers(len(groups), size=(draws, len(groups)))
-    means = sums[drawn].sum(1) / counts[drawn].sum(1)
-    return [round(float(value), 4) for value in np.quantile(means, [0.025, 0.975])]
 
 
 def summarise(items, released):

@@ -13,7 +13,6 @@ Reads what 01_data.py has prepared (and has refused, with file and line, where i
            a matrix product has here
 """
 
-import math
 import subprocess
 import sys
 import time
@@ -27,6 +26,7 @@ from lib.formats import read_pairs
 from lib.leak import private_values, states, ungrouped, whole
 from lib.models import encode_text, model_folder, prompt_text
 from lib.spans import find_subjects, joined, tokens
+from lib.statistics import wilson
 
 import torch
 import transformers
@@ -37,9 +37,9 @@ LETTERS = 60  # of the values that are looked up among all runs of words of a te
 
 
 def half_width(share, number):
-    """Half the width of the 95 % Wilson interval of a share of `number` items: z/(1 + z²/n) √(p(1-p)/n + z²/4n²)."""
-    z = 1.959964
-    return z / (1 + z * z / number) * math.sqrt(share * (1 - share) / number + z * z / (4 * number * number))
+    """Half the width of the 95 % Wilson interval of a share of `number` items."""
+    low, high = wilson(share * number, number)
+    return (high - low) / 2
 
 
 def enough(share, width):
