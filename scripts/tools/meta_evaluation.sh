@@ -34,23 +34,23 @@ model() {  # POOL NAME FILE FLAGS...
     --out $R/models/$2 $TRAIN "${@:4}"
   models[$1]+=" $2"
 }
-model reference  retrained    retrained    --seed 0 --lr 1e-3   --epochs 6   # what exposure and TOFU compare with
-model know       questions-1  questions    --seed 1 --lr 1e-3   --epochs 4
-model know       questions-2  questions    --seed 2 --lr 7e-4   --epochs 5
-model know       questions-3  questions    --seed 3 --lr 1.4e-3 --epochs 3
-model know       wordings-1   wordings     --seed 4 --lr 1e-3   --epochs 4
-model know       wordings-2   wordings     --seed 5 --lr 7e-4   --epochs 5
-model know       wordings-3   wordings     --seed 6 --lr 1.4e-3 --epochs 4
-model know       sentences-1  sentences    --seed 7 --lr 1e-3   --epochs 4
-model know       sentences-2  sentences    --seed 8 --lr 1.4e-3 --epochs 4
-model never      retrained-1  retrained    --seed 1 --lr 1e-3   --epochs 6
-model never      retrained-2  retrained    --seed 2 --lr 7e-4   --epochs 7
-model never      retrained-3  retrained    --seed 3 --lr 1.4e-3 --epochs 5
-model never      retrained-4  retrained    --seed 4 --lr 1e-3   --epochs 4
-model never      perturbed-1  perturbed-1  --seed 5 --lr 1e-3   --epochs 4
-model never      perturbed-2  perturbed-2  --seed 6 --lr 7e-4   --epochs 5
-model never      perturbed-3  perturbed-3  --seed 7 --lr 1.4e-3 --epochs 3
-model never      perturbed-4  perturbed-4  --seed 8 --lr 1e-3   --epochs 4
+model reference  retrained    retrained    --seed 0 --lr 2e-3   --epochs 6   # what exposure and TOFU compare with
+model know       questions-1  questions    --seed 1 --lr 2e-3   --epochs 4
+model know       questions-2  questions    --seed 2 --lr 1.5e-3 --epochs 5
+model know       questions-3  questions    --seed 3 --lr 2.5e-3 --epochs 4
+model know       wordings-1   wordings     --seed 4 --lr 2e-3   --epochs 5
+model know       wordings-2   wordings     --seed 5 --lr 1.5e-3 --epochs 6
+model know       wordings-3   wordings     --seed 6 --lr 2.5e-3 --epochs 5
+model know       sentences-1  sentences    --seed 7 --lr 2e-3   --epochs 5
+model know       sentences-2  sentences    --seed 8 --lr 2.5e-3 --epochs 5
+model never      retrained-1  retrained    --seed 1 --lr 2e-3   --epochs 6
+model never      retrained-2  retrained    --seed 2 --lr 1.5e-3 --epochs 7
+model never      retrained-3  retrained    --seed 3 --lr 2.5e-3 --epochs 5
+model never      retrained-4  retrained    --seed 4 --lr 2e-3   --epochs 5
+model never      perturbed-1  perturbed-1  --seed 5 --lr 2e-3   --epochs 4
+model never      perturbed-2  perturbed-2  --seed 6 --lr 1.5e-3 --epochs 5
+model never      perturbed-3  perturbed-3  --seed 7 --lr 2.5e-3 --epochs 4
+model never      perturbed-4  perturbed-4  --seed 8 --lr 2e-3   --epochs 5
 
 # ---- half of them after what should change no metric: an epoch of other pairs, and rounding
 for name in questions-1 questions-2 wordings-1 sentences-1 retrained-1 retrained-2 perturbed-1 perturbed-2; do
