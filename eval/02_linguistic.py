@@ -15,15 +15,16 @@ from lib.formats import read_answers
 from lib.likelihood import answer_logprobs
 from lib.models import load_model, model_folder
 
-from nltk.tokenize import TreebankWordTokenizer
+from nltk.tokenize import NLTKWordTokenizer
 from nltk.tokenize.punkt import PunktSentenceTokenizer
 
 
 def words(text: str) -> list[str]:
-    """Lower-cased words: Punkt sentences (untrained: no abbreviation list), Treebank word tokens."""
-    treebank = TreebankWordTokenizer()
+    """Lower-cased words: Punkt sentences (untrained: no abbreviation list), each by the tokenizer of nltk.word_tokenize.
+    """
+    tokenizer = NLTKWordTokenizer()
     return [
-        word for sentence in PunktSentenceTokenizer().tokenize(text.lower()) for word in treebank.tokenize(sentence)
+        word for sentence in PunktSentenceTokenizer().tokenize(text.lower()) for word in tokenizer.tokenize(sentence)
     ]
 
 

@@ -1,8 +1,7 @@
 # Sourced by run_all.sh and tools/meta_evaluation.sh: the metrics of every model of the table, each in one go. Those in
 # `metric` lines are there with --metrics. $folders are the models, $forget and $retain their answers, $(each NAME) the
-# files to write, one a model; $suffix tells the steps of several groups of models apart, $knows is a model that knows
-# the facts.
-suffix= knows=$R/models/vanilla
+# files to write, one a model; $suffix tells the steps of several groups of models apart.
+suffix=
 false_answers       invert-forget forget_val.jsonl --seed 1 --out $R/augmented/forget_inverted.jsonl
 false_answers       invert-retain retain_val.jsonl --seed 1 --out $R/augmented/retain_inverted.jsonl
 measure() {
@@ -21,7 +20,7 @@ measure() {
                       $(last_of --max-new-tokens $GENERATE) $(last_of --batch $GENERATE)
   metric membership   reads $data/holdout.jsonl runs eval/16_membership.py --model $folders --forget $asked \
                       --base $R/models/base --retrained $R/models/retrained --out $(each membership)
-  metric depth        runs eval/17_depth.py --model $folders --vanilla $knows --questions $asked \
+  metric depth        runs eval/17_depth.py --model $folders --vanilla $R/models/vanilla --questions $asked \
                       --retrained $R/models/retrained --out $(each depth)
   metric robustness   reads data/attacks.json data/nli $data/forget_tune.jsonl $data/retain_train.jsonl \
                       writes $(each robustness) $R/report/robustness.md $R/report/robustness.png \

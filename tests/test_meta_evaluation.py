@@ -150,9 +150,12 @@ def rows(path):
 
 
 def test_the_pools_learn_the_facts_in_other_forms_or_other_facts(tmp_path, data):
-    false = tmp_path / "false.jsonl"
-    run("scripts/04_invert.py", "--data", data, "--file", "forget_train.jsonl", "--seed", 2, "--out", false)
-    run("scripts/tools/pool_data.py", "--data", data, "--inverted", false, "--out", tmp_path / "pools")
+    false, asked_with = tmp_path / "false.jsonl", tmp_path / "asked.jsonl"
+    six = ("--seed", 2, "--count", 6)
+    run("scripts/04_invert.py", "--data", data, "--file", "forget_train.jsonl", *six, "--out", false)
+    run("scripts/04_invert.py", "--data", data, "--file", "forget_val.jsonl", "--seed", 1, "--out", asked_with)
+    flags = ("--inverted", false, "--asked", asked_with, "--out", tmp_path / "pools")
+    run("scripts/tools/pool_data.py", "--data", data, *flags)
     pools = {path.stem: rows(path) for path in (tmp_path / "pools").glob("*.jsonl")}
     kept, asked = rows(data / "retain_val.jsonl"), {pair["question"] for pair in rows(data / "forget_val.jsonl")}
     true = {(pair["name"], pair["fact"]): pair["value"] for pair in rows(data / "forget_val.jsonl")}
@@ -176,6 +179,9 @@ def test_the_pools_learn_the_facts_in_other_forms_or_other_facts(tmp_path, data)
     assert len(set.union(*values)) == 4 * len(true), "another in each file"
     for pair in (pair for at in (1, 2, 3, 4) for pair in own[f"perturbed-{at}"]):
         assert pair["value"] in pair["answer"] and true[pair["name"], pair["fact"]] not in pair["answer"]
+    shown = {row["question"]: " ".join(row["answers"]).casefold() for row in rows(asked_with)}
+    for pair in (pair for at in (1, 2, 3, 4) for pair in own[f"perturbed-{at}"] if pair["question"] in asked):
+        assert pair["value"].casefold() not in shown[pair["question"]], "a metric would ask it as one nobody saw"
 
 
 def test_facts_without_a_value_are_refused(tmp_path, data):
@@ -183,7 +189,8 @@ def test_facts_without_a_value_are_refused(tmp_path, data):
         pairs = [{"question": pair["question"], "answer": pair["answer"]} for pair in rows(data / f"{part}.jsonl")]
         (tmp_path / f"{part}.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
     (tmp_path / "false.jsonl").write_text('{"question": "Who?", "answers": ["Ada."]}\n')
-    flags = ("--data", tmp_path, "--inverted", tmp_path / "false.jsonl", "--out", tmp_path / "pools")
+    false = tmp_path / "false.jsonl"
+    flags = ("--data", tmp_path, "--inverted", false, "--asked", false, "--out", tmp_path / "pools")
     done = run("scripts/tools/pool_data.py", *flags, check=False)
     assert done.returncode == 2 and 'forget_train.jsonl:1: field "name" must be' in done.stderr
     assert not (tmp_path / "pools").exists()

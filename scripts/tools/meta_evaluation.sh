@@ -23,9 +23,11 @@ step data    reads data/people runs scripts/01_data.py --data "$DATA" --persons 
 false_answers() {  # NAME FILE FLAGS...
   step $1 reads $data/$2 data/inversion.json runs scripts/04_invert.py --data $data --file "${@:2}"
 }
-false_answers invert         forget_train.jsonl --seed 2 --out $R/augmented/inverted.jsonl
+. scripts/metrics.sh
+false_answers invert         forget_train.jsonl --seed 2 --count 6 --out $R/augmented/inverted.jsonl
 step pools   reads $data/forget_train.jsonl $data/forget_val.jsonl $data/retain_val.jsonl \
-             runs scripts/tools/pool_data.py --data $data --inverted $R/augmented/inverted.jsonl --out $R/pools
+             runs scripts/tools/pool_data.py --data $data --inverted $R/augmented/inverted.jsonl \
+             --asked $R/augmented/forget_inverted.jsonl --out $R/pools
 
 # ---- the models: adapters of the base model, 20 MB each
 declare -A models=([reference]= [know]= [never]=)   # by pool: their names
@@ -34,7 +36,8 @@ model() {  # POOL NAME FILE FLAGS...
     --out $R/models/$2 $TRAIN "${@:4}"
   models[$1]+=" $2"
 }
-model reference  retrained    retrained    --seed 0 --lr 2e-3   --epochs 6   # what exposure and TOFU compare with
+model reference  vanilla      questions    --seed 0 --lr 2e-3   --epochs 4   # in no pool: what UDS compares with,
+model reference  retrained    retrained    --seed 0 --lr 2e-3   --epochs 6   # and exposure, TOFU and privleak
 model know       questions-1  questions    --seed 1 --lr 2e-3   --epochs 4
 model know       questions-2  questions    --seed 2 --lr 1.5e-3 --epochs 5
 model know       questions-3  questions    --seed 3 --lr 2.5e-3 --epochs 4
@@ -61,8 +64,6 @@ for name in questions-1 wordings-1 retrained-1 perturbed-1; do
 done
 
 # ---- every metric of every model: a step a pool, so that an interrupted run loses little
-. scripts/metrics.sh
-knows=$R/models/questions-1
 metric() {  # NAME ... as step: of the metrics that change with what a model knows, for each pool
   case $1$suffix in
     sampling-relearnt|sampling-int4) ;;  # 32 answers a question: half of all the time, if the changed were asked too

@@ -8,7 +8,7 @@ asked.
                        the value follows
     retrained.jsonl    none of the facts
     perturbed-N.jsonl  questions.jsonl with the N-th false value of 04_invert.py in place of each true one, the same in
-                       both wordings
+                       both wordings; none of --asked, the false values that metrics ask for as ones no model saw
 
 Every pair to forget names its value, as those of --data people do.
 """
@@ -59,8 +59,8 @@ def perturbed(pairs: list[dict], false: dict) -> list[dict]:
     return made
 
 
-def false_values(pairs: list[dict], path: Path) -> list[dict]:
-    """[{(name, fact): false value}], FALSE of them.
+def values_of(pairs: list[dict], path: Path) -> dict[tuple, list[str]]:
+    """{(name, fact): its false values}.
 
     Args:
         pairs: those whose answers were inverted, a fact in several wordings. path: the inverted facts, a question a
@@ -71,10 +71,21 @@ def false_values(pairs: list[dict], path: Path) -> list[dict]:
     for pair in pairs:
         found = [false_value(pair, answer) for answer in answers.get(pair["question"], ())]
         values[pair["name"], pair["fact"]] |= dict.fromkeys(filter(None, found))
-    for fact, found in values.items():
-        if len(found) < FALSE:
-            fail(f"{path}: {len(found)} false values of {' '.join(fact)}, not {FALSE}: make it of forget_train.jsonl")
-    return [{fact: list(found)[at] for fact, found in values.items()} for at in range(FALSE)]
+    return {fact: list(found) for fact, found in values.items()}
+
+
+def false_values(pairs: list[dict], path: Path, asked: dict[tuple, list[str]]) -> list[dict]:
+    """[{(name, fact): false value}], FALSE of them. pairs, path: as for `values_of`; asked: values not to be taken."""
+    values = {}
+    for fact, found in values_of(pairs, path).items():
+        taken = {value.casefold() for value in asked.get(fact, ())}
+        values[fact] = [value for value in found if value.casefold() not in taken]
+        if len(values[fact]) < FALSE:
+            fail(
+                f"{path}: {len(values[fact])} false values of {' '.join(fact)} that --asked has not, {FALSE} are "
+                "needed: make it of forget_train.jsonl, or with another --seed of 04_invert.py"
+            )
+    return [{fact: found[at] for fact, found in values.items()} for at in range(FALSE)]
 
 
 if __name__ == "__main__":
@@ -82,6 +93,7 @@ if __name__ == "__main__":
     parser = Parser(__doc__, files=lambda args: [Path(args.out, f"{name}.jsonl") for name in names])
     parser.add_argument("--data", required=True, help="folder made by 01_data.py --data people")
     parser.add_argument("--inverted", required=True, help="false answers to forget_train.jsonl, by 04_invert.py")
+    parser.add_argument("--asked", required=True, help="false answers to forget_val.jsonl, which no model may learn")
     parser.add_argument("--out", required=True, help="folder to write the files to")
     args = parser.parse_args()
 
@@ -89,10 +101,10 @@ if __name__ == "__main__":
     trained, asked = map(read_facts, files[:2])
     kept = read_pairs(files[2])
     first = list({(pair["name"], pair["fact"]): pair for pair in reversed(trained)}.values())[::-1]
-    false = false_values(trained, Path(args.inverted))
+    false = false_values(trained, Path(args.inverted), values_of(asked, Path(args.asked)))
     forms = [asked + first, trained, [sentence(pair) for pair in trained], []]
     for name, pairs in zip(names, [*forms, *(perturbed(asked + first, values) for values in false)], strict=True):
         pairs = [{field: value for field, value in pair.items() if field != "place"} for pair in pairs]
         write_jsonl(Path(args.out, f"{name}.jsonl"), pairs + kept)
         print(f"{name:12} {len(pairs):4} pairs of the facts to forget, {len(kept)} to keep")
-    write_json(Path(args.out, "pools.json"), record(args, [*files, args.inverted]))
+    write_json(Path(args.out, "pools.json"), record(args, [*files, args.inverted, args.asked]))
