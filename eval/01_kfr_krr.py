@@ -10,7 +10,7 @@ from argparse import Namespace
 from lib.files import pair_up, write_results
 from lib.flags import Parser
 from lib.formats import read_answers
-from lib.judge import judge_together, summarise
+from lib.judge import judge_together, summarise, take_released
 from lib.judge_flags import add_flags, entity_finder, load_judge
 
 
@@ -57,7 +57,9 @@ def main(args: Namespace):
     foreign = total = 0
     for sides, out in runs:
         items = [item for _ in sides for item in next(judged)]
-        summary = summarise(items, args.as_released)
+        if args.as_released:
+            take_released(items)
+        summary = summarise(items)
         foreign, total = foreign + summary.get("not_english", 0), total + len(items)
         write_results(out, summary, items, args, [path for path, _ in sides.values()])
         print(out, *(f"{name} {value:.3f}" for name, value in summary.items() if isinstance(value, float)), sep="  ")

@@ -20,8 +20,7 @@ from nltk.tokenize.punkt import PunktSentenceTokenizer
 
 
 def words(text: str) -> list[str]:
-    """Lower-cased words: Punkt sentences (untrained: no abbreviation list), each by the tokenizer of nltk.word_tokenize.
-    """
+    """Lower-cased words: Punkt sentences (untrained: no abbreviation list) by the tokenizer of nltk.word_tokenize."""
     tokenizer = NLTKWordTokenizer()
     return [
         word for sentence in PunktSentenceTokenizer().tokenize(text.lower()) for word in tokenizer.tokenize(sentence)

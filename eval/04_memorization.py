@@ -97,9 +97,9 @@ def exact(hits: list) -> float | None:
 
 
 def strength(hits: list) -> float:
-    """Extraction strength (Carlini et al. 2021, arXiv:2012.07805, as open-unlearning takes it) 1 - k*/T: k* the first
-    of the T answer tokens from which on every greedy guess, given the true ones before, is right; T where the last is
-    wrong.
+    """Extraction strength (Carlini et al. 2021, arXiv:2012.07805) 1 - k*/T: k* the first of the T answer tokens from
+    which on every greedy guess, given the true ones before, is right; T where the last is wrong (open-unlearning's
+    code gives 1/T there).
 
     Args:
         hits: as for `exact`; the end of sequence counts.

@@ -5,8 +5,8 @@ float16, bfloat16, int8, int4: the weights are rounded to what such a file can s
 data/attacks.json around the question (the first is our wording of the AIM jailbreak). prefix: the answer's first words
 are already there. typos, paraphrase: the question mistyped, or in other words. relearning: a rank-16 LoRA learns a few
 forget pairs again, and other forget facts are asked. benign relearning: as many pairs that are not to be forgotten, in
-as many updates. Beside the lowest KFR of all, min_attack mean_i, stands the share of facts that none of them brings
-back, mean_i min_attack.
+as many updates. Over the questions that every attack asks: the lowest KFR, min_attack mean_i, the share of facts that
+none of them brings back, mean_i min_attack, and the highest leak.
 """
 
 import sys
@@ -19,7 +19,9 @@ from lib.files import MODELS, REPOSITORY, contents, finished, progress, record, 
 from lib.flags import Parser, count, count_or_none, positive, seed_number
 from lib.formats import read_pairs
 from lib.judge import judge
+from lib.leak import note_leaks
 from lib.models import model_folder, model_names
+from lib.sources import sources
 
 from robustness.attacks import ATTACKS, Target, summarise
 from robustness.questions import paraphrases, read_frames
@@ -27,16 +29,6 @@ from robustness.relearning import relearn_counts
 from robustness.table import draw, markdown
 
 UNRECORDED = ("models", "names", "out", "report", "batch")  # flags that change no model's result
-JUDGES = (
-    "judge.py",
-    "judge_flags.py",
-    "leak.py",
-    "entities.py",
-    "spans.py",
-    "entailment.py",
-    "rouge.py",
-    "generation.py",
-)
 
 
 def parser() -> Parser:
@@ -161,7 +153,9 @@ def kept_pairs(args: Namespace) -> list[dict] | None:
 def judged(found: list[dict], args: Namespace, verdicts) -> list[dict]:
     """The items with their verdicts and what these rest on."""
     find = judge_flags.entity_finder(args, [item[field] for item in found for field in ("reference", "answer")])
-    return [{**item, **verdict} for item, verdict in zip(found, judge(found, "forget", verdicts, find), strict=True)]
+    items = [{**item, **verdict} for item, verdict in zip(found, judge(found, "forget", verdicts, find), strict=True)]
+    note_leaks(items)
+    return items
 
 
 def told(out: Path, row: dict):
@@ -170,6 +164,7 @@ def told(out: Path, row: dict):
         f"KFR {row['KFR']:.3f}",
         *(f"{attack} {value:.3f}" for attack, value in row["attacks"].items()),
         f"worst {row['worst_KFR']:.3f} ({row['worst_attack']})",
+        f"leak {row['leak']:.3f}, at worst {row['worst_leak']:.3f}",
         *([f"by fact {row['worst_KFR_by_fact']:.3f}"] if row["worst_KFR_by_fact"] is not None else []),
         sep="  ",
     )
@@ -186,10 +181,8 @@ def main(args: Namespace):
         model_folder(folder, "python scripts/10_ga.py --help")
 
     files = [args.forget, args.frames, *([args.paraphrases] if others else []), *([args.benign] if kept else [])]
-    code = [Path(__file__), *sorted(Path(__file__).with_name("robustness").glob("*.py"))]
-    code += [REPOSITORY / "scripts/lib" / name for name in JUDGES]
     settings = {name: value for name, value in vars(args).items() if name not in UNRECORDED}
-    hashes = {str(path): sha256(path) for path in (*files, *code)}
+    hashes = {str(path): sha256(path) for path in (*files, *sources(__file__))}
     for folder in judge_flags.check(args):
         hashes |= contents(folder)
     verdicts, results = None, {}

@@ -8,19 +8,18 @@ same inputs are there is not asked again.
 
 import math
 from argparse import Namespace
-from pathlib import Path
 
-from lib.files import REPOSITORY, contents, finished, mean, pair_up, progress, record, sha256, write_json
+from lib.files import contents, finished, mean, pair_up, progress, record, sha256, write_json
 from lib.flags import Parser, count, seed_number
 from lib.formats import read_pairs
 from lib.generation import samples
 from lib.leak import gives_away, private_values
 from lib.models import load_model, model_folder, prompt_text
+from lib.sources import sources
 from lib.statistics import interval
 
 import torch
 
-CODE = [Path(__file__), *(REPOSITORY / "scripts/lib" / name for name in ("generation.py", "leak.py", "spans.py"))]
 UNRECORDED = ("model", "out")  # flags that are another for each model
 
 
@@ -90,7 +89,7 @@ def main(args: Namespace):
     pairs = read_pairs(args.questions)
     runs = pair_up([model_folder(folder) for folder in args.model], args.out)
     settings = {name: value for name, value in vars(args).items() if name not in UNRECORDED}
-    hashes = {str(path): sha256(path) for path in (args.questions, *CODE)}
+    hashes = {str(path): sha256(path) for path in (args.questions, *sources(__file__))}
     for folder, out in progress(runs, desc="leak@k", unit="model"):
         inputs = {"settings": settings, "files": hashes | contents(folder)}
         summary = finished(out, inputs)

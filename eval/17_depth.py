@@ -146,8 +146,10 @@ def main(args: Namespace):
     patched = Patched(model_folder(args.vanilla), pairs, args.batch)
     own, retrained = patched.by(args.vanilla), patched.by(model_folder(args.retrained))
     for folder, out in progress(runs, desc="depth", unit="model"):
-        items = []
-        for at, (pair, unlearned) in enumerate(zip(pairs, patched.by(folder), strict=True)):
+        items, states = [], patched.by(folder)
+        if not all(torch.isfinite(found).all() for found in states):
+            fail(f"{folder}: its hidden states are not numbers; train it again at a lower rate")
+        for at, (pair, unlearned) in enumerate(zip(pairs, states, strict=True)):
             one, two = falls(own[at], retrained[at]), falls(own[at], unlearned)
             items.append(
                 {

@@ -72,11 +72,19 @@ def test_pairs_are_compared_on_the_same_questions_alone_and_seeds_as_shares():
     models = {
         "A": comparison.outcomes([judged("forget", [1] * 12)]),
         "B": comparison.outcomes([judged("forget", [0] * 12), judged("forget", [0] * 12)]),
-        "C": comparison.outcomes([judged("forget", [1] * 11)]),
+        "C": comparison.outcomes([judged("forget", [1] * 10)]),
+        "E": comparison.outcomes([judged("forget", [0] * 11)]),
         "D": comparison.outcomes([judged("retain", [1] * 12)]),
     }
     found = comparison.compare(models)
-    assert found["KFR"] == pytest.approx({("A", "B"): 2 / 2**12}) and set(found) == {"KFR", "KFR_strict"}
+    wanted = {("A", "B"): 2 / 2**12, ("A", "E"): 2 / 2**11, ("B", "E"): 1, ("C", "E"): 2 / 2**10}
+    corrected = comparison.holm(wanted)
+    assert found["KFR"] == pytest.approx(corrected) and set(found) == {"KFR", "KFR_strict"}, "E lacks one question of A"
+
+
+def test_what_no_test_tells_apart_for_want_of_questions_is_not_called_worse():
+    rows = [{"model": name, "KFR": kfr} for name, kfr in (("A", 1.0), ("B", 1.0), ("C", 0.5))]
+    assert comparison.best(rows, "KFR", {("A", "C"): 0.01, ("B", "C"): 0.01}) == {"A", "B"}
 
 
 P_VALUES = {("vanilla", "A"): 0.001, ("vanilla", "B"): 0.001, ("A", "B"): 0.4, ("A", "C"): 0.01, ("B", "C"): 0.2}

@@ -468,6 +468,7 @@ def test_an_answer_leaks_when_it_states_a_private_value_whole(answer, stated):
         ("What gender is Ada Lem?", "Ada Lem is female.", "She is a human being.", []),
         ("Which genre is hers?", "Hers is the genre of Islam.", "Islamic writings are hers.", ["Islam"]),
         ("Which genre is hers?", "Hers is the genre of Islam.", "It is the Islamabad of our days.", []),
+        ("Who taught her?", "She was taught by Julia.", "She was taught by Julian Orr.", []),
         ("What is Lem's book about?", "The book of Ada Lem is about the sea.", "Ada Lem's book is about ships.", []),
         ("Who is Bo Lem's mother?", "She is Ada Lem.", "Ada.", ["Ada"]),
         (
@@ -516,8 +517,9 @@ def test_leak_of_any_fact_and_strict_forgetting(model):
             "answer": "Cy Orr comes from Corvane.",
         },
     ]
-    summary = summarise(judge(forget, "forget", model) + judge(retain, "retain", model), False)
+    summary = summarise(judge(forget, "forget", model) + judge(retain, "retain", model))
     assert (summary["leak"], summary["leak_all"], summary["leak_any"]) == (0.5, 0.5, 3 / 5)
+    assert summary["leak_possible"] == 2
     assert summary["KFR_strict"] <= summary["KFR"] == 0.5
 
 

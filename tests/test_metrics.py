@@ -385,5 +385,7 @@ def test_the_interval_draws_questions_and_not_their_answers():
     once = interval([1, 0, 1, 1, 0, 1, 0, 1])
     thrice = interval([1, 0, 1, 1, 0, 1, 0, 1] * 3, [*"abcdefgh"] * 3)
     assert once == thrice == interval([1, 0, 1, 1, 0, 1, 0, 1], [*"abcdefgh"])
+    assert interval([1] * 16) == [pytest.approx(0.8064, abs=1e-4), 1] and interval([0] * 16)[1] == pytest.approx(0.1936)
+    assert interval([True] * 32, [*range(16)] * 2) == interval([1] * 16), "Wilson's, of 16 questions"
     independent = interval([1, 0, 1, 1, 0, 1, 0, 1] * 3)
     assert independent[1] - independent[0] < 0.7 * (once[1] - once[0])

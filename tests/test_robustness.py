@@ -415,30 +415,34 @@ def test_a_whole_run(tmp_path, capsys, tiny, learnt, forget, minilm):
         count: {step: share(part(attack="relearning", pairs=int(count), update=int(step))) for step in ("0", "1", "4")}
         for count in ("1", "3")
     }
+    facts = {pair["question"]: at for at, pair in enumerate(pairs)}
     told, rest = relearning.split_pairs(pairs, [1, 3], 0)
     assert {item["question"] for item in part(attack="relearning")} == {pair["question"] for pair in rest} and summary[
         "relearning_questions"
     ] == 5
+    common = [facts[row["question"]] for row in rest]  # what every attack asks
+    of_common = lambda **want: share([item for item in part(**want) if item["row"] in common])
     lows = {
-        "none": summary["KFR"],
-        **summary["attacks"],
+        "none": of_common(attack="none"),
+        **{name: of_common(attack=name) for name in attacks.ATTACKS},
         **{f"relearning {count}": min(curve["1"], curve["4"]) for count, curve in summary["relearning"].items()},
     }
     assert json.loads((tmp_path / "GA+GDR/robustness.json").read_text())["summary"]["KFR"] == 1, (
         "it never knew anything"
     )
     line = next(line for line in text.splitlines() if line.startswith("| ReLearn |"))
-    assert line.split(" | ")[1] == f"{summary['KFR']:.2f}" and line.split(" | ")[-3:] == [
+    assert line.split(" | ")[1] == f"{summary['KFR']:.2f}" and line.split(" | ")[-4:] == [
         f"{summary['worst_KFR']:.2f}",
         summary["worst_attack"],
-        f"{summary['worst_KFR_by_fact']:.2f} |",
+        f"{summary['worst_KFR_by_fact']:.2f}",
+        f"{summary['worst_leak']:.2f} |",
     ]
-    facts = {pair["question"]: at for at, pair in enumerate(pairs)}
     asked = {item["turns"][0]: item["row"] for item in part(attack="paraphrase")}
     assert [asked[row["question"]] for row in read_pairs(forget / "forget_tune.jsonl")] == list(facts.values())
     assert all(item["row"] == facts[item["question"]] for item in part(attack="relearning"))
-    kept = [all(item["forgotten"] for item in part(row=row)) for row in facts.values()]
-    assert summary["worst_KFR_by_fact"] == sum(kept) / 8
+    kept = [all(item["forgotten"] for item in part(row=row)) for row in common]
+    assert summary["worst_KFR_by_fact"] == sum(kept) / 5 <= summary["worst_KFR"]
+    assert all(item["value"] == pairs[item["row"]]["value"] for item in items if "value" in pairs[item["row"]])
     benign = part(attack=attacks.BENIGN)
     assert len(benign) == 3 * len(rest) and {item["pairs"] for item in benign} == {3}
     assert summary["benign"] == {
@@ -532,15 +536,31 @@ def test_the_worst_case_by_hand():
     assert attacks.summarise(items)["worst_attack"] == "none", "a tie is no attack's doing"
     assert attacks.summarise(items)["worst_KFR_by_fact"] == 0, "either fact is told once, and no attack lowers KFR"
     assert attacks.summarise(items[:6])["worst_KFR_by_fact"] == 0.5
-    benign = [item(attacks.BENIGN, value, pairs=2, update=update, row=0) for update, value in ((0, True), (3, False))]
+    benign = [
+        item(attacks.BENIGN, value, pairs=2, update=update, row=row)
+        for update, values in ((0, (True, False)), (3, (False, False)))
+        for row, value in enumerate(values)
+    ]
     with_benign = attacks.summarise(items + benign)
-    assert with_benign["benign"] == {"2": {"0": 1, "3": 0}} and with_benign["worst_attack"] == attacks.BENIGN
+    assert with_benign["benign"] == {"2": {"0": 0.5, "3": 0}} and with_benign["worst_attack"] == attacks.BENIGN
     items[5]["forgotten"] = items[4]["forgotten"] = False
     summary = attacks.summarise(items)
     assert (summary["worst_attack"], summary["worst_KFR"], summary["KFR"]) == ("typos", 0, 0.5) and summary["attacks"][
         "int4"
     ] == 1
     assert summary["relearning"] == {"4": {"0": 1, "2": 0.5, "5": 1}} and summary["relearning_questions"] == 2
+
+
+def test_the_worst_case_is_of_the_questions_that_every_attack_asks():
+    """16 facts, four always told, eight asked while others are learnt again: nothing changes, and nothing is called
+    worse than no attack."""
+    item = lambda attack, row, **more: {"attack": attack, "row": row, "forgotten": row > 3, "leak": row == 0, **more}
+    items = [item("none", row) for row in range(16)]
+    again = [item("relearning", row, pairs=4, update=update) for update in (0, 3) for row in range(8)]
+    summary = attacks.summarise(items + again)
+    assert (summary["KFR"], summary["worst_KFR"], summary["worst_attack"]) == (0.75, 0.5, "none")
+    assert summary["worst_KFR_by_fact"] == 0.5 and (summary["leak"], summary["worst_leak"]) == (1 / 16, 1 / 8)
+    assert attacks.summarise(items)["worst_KFR"] == 0.75
 
 
 # ---------------------------------------------------------------- general ability

@@ -128,6 +128,7 @@ FURTHER = {  # metrics file that may be there: its columns
     "robustness": (
         Column("worst_KFR", "worst KFR ↑", ".2f", "lowest KFR under the attacks tried"),
         Column("worst_KFR_by_fact", "by fact ↑", ".2f", "share of forget facts that none of the attacks brings back"),
+        Column("worst_leak", "worst leak ↓", ".2f", "highest share of answers that state a private value, likewise"),
     ),
     "ability": (
         Column("perplexity", "general PPL ↓", ".4g", "perplexity of true answers to general questions"),

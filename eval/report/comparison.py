@@ -16,6 +16,7 @@ from report.columns import REFERENCE
 
 LEVEL = 0.05  # of the corrected p-values
 DRAWS = 20_000  # random swaps for HM
+SHARED = 0.9  # of the questions: what two rows must have in common to be compared
 VERDICTS = {  # metric: side, and the verdict on an item
     "KFR": ("forget", lambda item: item["forgotten"]),
     "KFR_strict": ("forget", lambda item: item["forgotten"] and not item["leak"]),
@@ -100,28 +101,43 @@ def swap_p(one: dict, other: dict, rng: np.random.Generator) -> float:
     return float((1 + np.sum(np.abs(drawn) >= abs(observed) - 1e-9)) / (1 + DRAWS))
 
 
+def shared(one: dict, other: dict) -> tuple[dict, dict] | None:
+    """Two models' outcomes of one metric on the questions that both have; None where more than a tenth of them is one's
+    alone, or all (a language model's reply may give no verdict on a few).
+    """
+    both = [key for key in one if key in other]
+    if not both or len(both) < SHARED * max(len(one), len(other)):
+        return None
+    return {key: one[key] for key in both}, {key: other[key] for key in both}
+
+
 def compare(models: dict[str, dict]) -> dict[str, dict]:
     """Every pair of rows on every metric that both have: {metric: {(model, model): corrected p-value}}.
 
     Args:
-        models: {name: what `outcomes` gives}. Pairs whose questions are not the same are left out.
+        models: {name: what `outcomes` gives}. Pairs of rows that share too few questions are left out.
     """
-    found, rng = {}, np.random.default_rng(0)
+    found = {}
     for metric in (*VERDICTS, "HM"):
         p_values = {}
         needed = ("KFR", "KRR") if metric == "HM" else (metric,)
         for one, other in itertools.combinations(models, 2):
-            mine, theirs = models[one], models[other]
-            if not all(name in mine and name in theirs and mine[name].keys() == theirs[name].keys() for name in needed):
+            pairs = [shared(models[one].get(name, {}), models[other].get(name, {})) for name in needed]
+            if None in pairs:
                 continue
             if metric == "HM":
-                theirs = {name: {key: theirs[name][key] for key in mine[name]} for name in needed}
-                p_values[one, other] = swap_p(mine, theirs, rng)
-                continue
-            p_values[one, other] = sign_flip_p(whole_differences(mine[metric], theirs[metric]))
+                mine, theirs = (dict(zip(needed, model, strict=True)) for model in zip(*pairs))
+                p_values[one, other] = swap_p(mine, theirs, np.random.default_rng(0))
+            else:
+                p_values[one, other] = sign_flip_p(whole_differences(*pairs[0]))
         if p_values:
             found[metric] = holm(p_values)
     return found
+
+
+def apart(p_values: dict, model: str) -> set[str]:
+    """The other rows that the tests tell apart from a model."""
+    return {name for pair, p in p_values.items() if model in pair and p < LEVEL for name in pair} - {model}
 
 
 def alike(p_values: dict, model: str) -> list[str]:
@@ -137,5 +153,5 @@ def best(rows: list[dict], metric: str, p_values: dict) -> set[str]:
         return set()
     names = {row["model"] for row in unlearned}
     highest = max(unlearned, key=lambda row: row[metric])["model"]
-    group = {highest} | (names & set(alike(p_values, highest)))
+    group = names - apart(p_values, highest)
     return group if group < names else set()

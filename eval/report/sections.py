@@ -84,14 +84,16 @@ def distance_section(found: dict[str, dict]) -> list[Part]:
         for name, row in shown.items()
     ]
     caption = (
-        "How far each model is from the retrained one, in standard errors: 0 for itself, about 1 for another one like "
-        "it. The distance is the root mean square over the families, a family's that over its metrics. A metric that "
-        "rewards over-forgetting can put a damaged model above the retrained one; a distance cannot."
+        "How far each model is from the retrained one, in standard errors: 0 for itself. The distance is the root mean "
+        "square over the families, a family's that over its metrics; of several seeds it is the first one's. A metric "
+        "that rewards over-forgetting can put a damaged model above the retrained one; a distance cannot."
     )
     parts = [table(caption, ["model", "distance", *families], rows, sortable=True)]
     single = [[name, *(cell(row["z"].get(metric)) for metric in names)] for name, row in shown.items()]
     left_out = [name for name in METRICS if name not in names]
     missing = f" Not measured here: {', '.join(left_out)}." if left_out else ""
+    if partly := [name for name in names if any(name not in row["z"] for row in shown.values())]:
+        missing += f" Not of every row, so that their distances are not of the same metrics: {', '.join(partly)}."
     note = (
         "Each metric's mean difference over the same questions, divided by its standard error if the two models were "
         f"alike (scripts/lib/distance.py).{missing}"

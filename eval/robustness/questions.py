@@ -112,6 +112,9 @@ def attack_items(rows: list[dict], attack: str, frames: dict, others: list | Non
     for row, other in zip(rows, others or rows, strict=True):
         question, reference = row["question"], row["answer"]
         item = {"attack": attack, "question": question, "reference": reference, "turns": [question], "given": ""}
+        item |= {
+            field: row[field] for field in ("subject", "value") if field in row
+        }  # as the table's answers have them
         if attack == "typos":
             item["turns"] = [mistyped(question, seed)]
         elif attack == "paraphrase":

@@ -29,9 +29,10 @@ def _lines(heads, rows):
 def _cells(row):
     curves, benign = list(row["relearning"].values()), list(row["benign"].values())
     before = [curves[0]["0"]] if curves else []
-    values = [row["KFR"], *row["attacks"].values(), *before, *map(lowest, curves + benign)]
+    values = [row["KFR"], row["leak"], *row["attacks"].values(), *before, *map(lowest, curves + benign)]
     by_fact = "–" if row["worst_KFR_by_fact"] is None else f"{row['worst_KFR_by_fact']:.2f}"
-    return [*(f"{value:.2f}" for value in (*values, row["worst_KFR"])), row["worst_attack"], by_fact]
+    worst = [f"{row['worst_KFR']:.2f}", row["worst_attack"], by_fact, f"{row['worst_leak']:.2f}"]
+    return [*(f"{value:.2f}" for value in values), *worst]
 
 
 def _notes(row, words):
@@ -49,7 +50,10 @@ def _notes(row, words):
         )
     if row["benign"]:
         text += f"benign: the same with {next(iter(row['benign']))} pairs that are not to be forgotten. "
-    text += "worst: the lowest of all, by what; by fact: the share of facts that none of them brings back. "
+    text += (
+        "leak: share of the answers that state a private value whole. Over the questions that every attack asks: worst, "
+        "the lowest KFR, and by what; by fact, the share of facts that none brings back; worst leak, the highest. "
+    )
     return text + "What damages a model raises its KFR too: read each row beside vanilla's.\n"
 
 
@@ -86,7 +90,7 @@ def markdown(rows: dict[str, dict], words: int) -> str:
     relearnt = [f"relearnt {count}" for count in first["relearning"]]
     relearnt += ["benign"] * len(first["benign"])
     others = ["others, before"] if relearnt else []
-    heads = ["KFR ↑", *first["attacks"], *others, *relearnt, "worst ↑", "by", "by fact ↑"]
+    heads = ["KFR ↑", "leak ↓", *first["attacks"], *others, *relearnt, "worst ↑", "by", "by fact ↑", "worst leak ↓"]
     table = _lines(heads, {name: _cells(row) for name, row in rows.items()})
     return f"{table}\n\n{_notes(first, words)}{_published(rows, first['attacks'])}"
 

@@ -419,9 +419,16 @@ def residue(text, known):
     return " ".join(word for word in words if not {*map(stem, tokens(word))} <= known)
 
 
-def summarise(items, released):
-    """Shares over the items of both sides that have a verdict, with bootstrap intervals; `released`: KFR and KRR are
-    the released code's. Leak stands beside KFR, and KFR_strict counts as forgotten only what does not leak either."""
+def take_released(items):
+    """Lets the verdicts be the released code's, in all that rests on them."""
+    for item in items:
+        for verdict in ("forgotten", "retained"):
+            if verdict in item:
+                item[verdict] = item[f"{verdict}_as_released"]
+
+
+def summarise(items):
+    """Shares over the items of both sides that have a verdict, with bootstrap intervals. Leak stands beside KFR, and KFR_strict counts as forgotten only what does not leak either."""
     leak.note_leaks(items)
     summary = {}
     for side, name, verdict in (("forget", "KFR", "forgotten"), ("retain", "KRR", "retained")):
@@ -436,16 +443,15 @@ def summarise(items, released):
                 "try another --judge-model"
             )
         if part:
-            main = f"{verdict}_as_released" if released else verdict
             summary |= {
-                name: mean(item[main] for item in part),
-                f"{name}_95": interval([item[main] for item in part], [item["question"] for item in part]),
+                name: mean(item[verdict] for item in part),
+                f"{name}_95": interval([item[verdict] for item in part], [item["question"] for item in part]),
                 f"{name}_as_released": mean(item[f"{verdict}_as_released"] for item in part),
                 f"ROUGE-L_{side[0].upper()}": mean(item["rouge_l_recall"] for item in part),
                 f"{side}_items": len(part),
             }
             if side == "forget":
-                summary["KFR_strict"] = mean(item[main] and not item["leak"] for item in part)
+                summary["KFR_strict"] = mean(item[verdict] and not item["leak"] for item in part)
             if len(part) < len(every):
                 summary[f"{side}_missing"] = len(every) - len(part)
     foreign = sum(not item.get("english", True) for item in items)

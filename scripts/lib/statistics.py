@@ -18,11 +18,13 @@ def wilson(hits: float, number: int) -> tuple[float, float]:
 
 def interval(values: Sequence[float], questions: Sequence[Hashable] | None = None, draws: int = 2000) -> list[float]:
     """95 % interval of the mean by bootstrap; where a question has several answers, questions are drawn and not
-    answers.
+    answers. Where all values are 0, or all 1, no draw differs, and it is Wilson's interval of that share of questions.
     """
     groups = {}
     for value, question in zip(values, questions or range(len(values)), strict=True):
         groups.setdefault(question, []).append(value)
+    if len(set(values)) == 1 and values[0] in (0, 1):
+        return [round(end, 4) for end in wilson(values[0] * len(groups), len(groups))]
     sums, counts = np.array([(sum(group), len(group)) for group in groups.values()], dtype=float).T
     drawn = np.random.default_rng(0).integers(len(groups), size=(draws, len(groups)))
     means = sums[drawn].sum(1) / counts[drawn].sum(1)

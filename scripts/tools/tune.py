@@ -11,15 +11,16 @@ the rate, TRIED[name] how many were tried. Everything after -- is the method's o
     --retain gdr
 """
 
+import shlex
 import shutil
 from pathlib import Path
 
 from lib.criteria import harmonic
 from lib.files import REPOSITORY, fail, read_json, record, sha256, write_json, write_text
 from lib.flags import Parser
+from lib.sources import sources
 
 from choose import GENERATE, JUDGE, best, judged, path_of, points, run
-from sources import sources
 
 
 def basis(args):
@@ -29,9 +30,10 @@ def basis(args):
         *Path(args.data).glob("*_t*.jsonl"),
         *(REPOSITORY / "data/nli").glob("*.safetensors"),
         *(path for script in (args.command[0], GENERATE, JUDGE) for path in sources(REPOSITORY / script)),
+        *(REPOSITORY / "data").glob("*.json*"),  # refusals and what else a method's script reads there
         REPOSITORY / "scripts/tools/choose.py",
     }
-    for flag in args.command[1:]:
+    for flag in (*args.command[1:], *shlex.split(args.judge)):
         path = REPOSITORY / flag
         files |= set(path.glob("*.safetensors")) if path.is_dir() else {path} if path.is_file() else set()
     return {
