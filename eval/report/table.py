@@ -105,6 +105,7 @@ def differences(rows: list[dict], tests: dict) -> Part:
     body = [[name, *(", ".join(comparison.alike(tests[key], name)) or "none" for key in tests)] for name in names]
     caption = (
         "The rows that are alike: those not told apart by a paired test over the same questions, at p < "
-        f"{comparison.LEVEL} after Holm's correction for all pairs of rows. Whatever is not named differs, or was asked other questions."
+        f"{comparison.LEVEL} after Holm's correction for all pairs of rows. Whatever is not "
+        "named differs, or was asked other questions."
     )
     return table(caption, ["model", *(f"alike in {key.replace('_', ' ')}" for key in tests)], body)

@@ -51,8 +51,9 @@ def _notes(row, words):
     if row["benign"]:
         text += f"benign: the same with {next(iter(row['benign']))} pairs that are not to be forgotten. "
     text += (
-        "leak: share of the answers that state a private value whole. Over the questions that every attack asks: worst, "
-        "the lowest KFR, and by what; by fact, the share of facts that none brings back; worst leak, the highest. "
+        "leak: share of the answers that state a private value whole. Over the questions that every attack asks: "
+        "worst, the lowest KFR, and by what; by fact, the share of facts that none brings back; worst leak, the "
+        "highest. "
     )
     return text + "What damages a model raises its KFR too: read each row beside vanilla's.\n"
 

@@ -428,7 +428,8 @@ def take_released(items):
 
 
 def summarise(items):
-    """Shares over the items of both sides that have a verdict, with bootstrap intervals. Leak stands beside KFR, and KFR_strict counts as forgotten only what does not leak either."""
+    """Shares over the items of both sides that have a verdict, with 95 % intervals. Leak stands beside KFR, and
+    KFR_strict counts as forgotten only what does not leak either."""
     leak.note_leaks(items)
     summary = {}
     for side, name, verdict in (("forget", "KFR", "forgotten"), ("retain", "KRR", "retained")):
