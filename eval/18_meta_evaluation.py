@@ -59,15 +59,27 @@ def mann_whitney_p(know: Sequence[float], never: Sequence[float]) -> float:
     """
     values = [*know, *never]
     ranks = [sum(2 * (other < one) + (other == one) for other in values) + 1 for one in values]  # twice the rank
+    sums, middle = rank_sums(ranks, len(know)), len(know) * (len(values) + 1)  # the doubled sum's mean
+    far = abs(sum(ranks[: len(know)]) - middle)
+    return sum(number for total, number in sums.items() if abs(total - middle) >= far) / sum(sums.values())
+
+
+def rank_sums(ranks: Sequence[int], count: int) -> dict[int, int]:
+    """{sum of ranks: in how many ways `count` of the models have it}."""
     ways = Counter({(0, 0): 1})  # (models chosen, sum of their ranks): how many ways
     for rank in ranks:
         for (chosen, total), number in list(ways.items()):
-            if chosen < len(know):
+            if chosen < count:
                 ways[chosen + 1, total + rank] += number
-    middle = len(know) * (len(values) + 1)  # the doubled sum's mean
-    far = abs(sum(ranks[: len(know)]) - middle)
-    sums = {total: number for (chosen, total), number in ways.items() if chosen == len(know)}
-    return sum(number for total, number in sums.items() if abs(total - middle) >= far) / sum(sums.values())
+    return {total: number for (chosen, total), number in ways.items() if chosen == count}
+
+
+def useless_auc(know: int, never: int) -> float:
+    """What the larger of AUC and 1 - AUC comes to for a metric that tells nothing: its mean over all divisions of
+    different values into so many models."""
+    sums = rank_sums(range(1, know + never + 1), know)
+    areas = {total: (total - know * (know + 1) / 2) / (know * never) for total in sums}
+    return sum(max(areas[total], 1 - areas[total]) * number for total, number in sums.items()) / sum(sums.values())
 
 
 # ---------------------------------------------------------------- robustness
@@ -170,9 +182,10 @@ def markdown(found: dict, know: int, never: int, draws: int, missing: list[str])
               for change in changes}  # fmt: skip
     note = (
         f"{know} models that know the forget facts, {never} that never saw them. AUC: chance that the metric tells one "
-        f"from the other, 0.5 for none; 95 %: {draws} draws of models (where all are apart every draw gives 1: read p, "
-        "the exact Mann-Whitney test, beside it; not corrected for the number of metrics). moved: mean change of the "
-        "models "
+        "from the other, turned around where knowing lowers it, so that a metric of no use comes to "
+        f"{useless_auc(know, never):.2f} on average; 95 %: {draws} draws of models (where all are apart every draw "
+        "gives 1: read p, the exact Mann-Whitney test, beside it; not corrected for the number of metrics). moved: mean "
+        "change of the models "
         + " and ".join(f"after {change} ({models[change]} of them)" for change in changes)
         + ", as a share of the difference of the two means; 0 is robust. Q: open-unlearning's Eq. 3, 1 is robust."
     )

@@ -39,6 +39,12 @@ def test_p_by_hand():
     assert meta.mann_whitney_p(range(8, 16), range(8)) == pytest.approx(2 / 12870)
 
 
+def test_a_useless_metric_has_more_than_a_half():
+    """Of two and two models the six divisions have AUC 0, 1/4, 1/2 (twice), 3/4 and 1."""
+    assert meta.useless_auc(2, 2) == pytest.approx((1 + 3 / 4 + 1 / 2 + 1 / 2 + 3 / 4 + 1) / 6)
+    assert 0.61 < meta.useless_auc(8, 8) < 0.63
+
+
 @given(VALUES, VALUES)
 def test_p_is_the_share_of_divisions_as_far_apart(know, never):
     def slow(one, other):
