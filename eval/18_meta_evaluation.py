@@ -184,8 +184,8 @@ def markdown(found: dict, know: int, never: int, draws: int, missing: list[str])
         f"{know} models that know the forget facts, {never} that never saw them. AUC: chance that the metric tells one "
         "from the other, turned around where knowing lowers it, so that a metric of no use comes to "
         f"{useless_auc(know, never):.2f} on average; 95 %: {draws} draws of models (where all are apart every draw "
-        "gives 1: read p, the exact Mann-Whitney test, beside it; not corrected for the number of metrics). moved: mean "
-        "change of the models "
+        "gives 1: read p, the exact Mann-Whitney test, beside it; not corrected for the number of metrics). moved: "
+        "mean change of the models "
         + " and ".join(f"after {change} ({models[change]} of them)" for change in changes)
         + ", as a share of the difference of the two means; 0 is robust. Q: open-unlearning's Eq. 3, 1 is robust."
     )
