@@ -157,17 +157,29 @@ def run_all(*flags, folder=REPOSITORY, python=sys.executable):
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
 
 
-@pytest.fixture(scope="session")
-def warm_python(tmp_path_factory):
-    """A PYTHON for run_all.sh that has loaded torch already (warm.py)."""
-    folder = tmp_path_factory.mktemp("warm")
+@contextlib.contextmanager
+def warm_server(folder, env=None):
+    """The path of a Python that has loaded torch already, in the environment `env` (warm.py)."""
     command = [sys.executable, REPOSITORY / "tests/warm.py", folder / "socket"]
-    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
     assert server.stdout.readline() == "ready\n"
     warm.client(folder / "python", folder / "socket")
     yield folder / "python"
     server.stdin.close()
     server.wait()
+
+
+@pytest.fixture(scope="session")
+def warm_python(tmp_path_factory):
+    """A PYTHON for run_all.sh that has loaded torch already."""
+    with warm_server(tmp_path_factory.mktemp("warm")) as python:
+        yield python
+
+
+@pytest.fixture
+def warm_programs(warm_python, monkeypatch):
+    """Programs that a test, or a script in it, starts with sys.executable have loaded torch already."""
+    monkeypatch.setattr(sys, "executable", str(warm_python))
 
 
 @pytest.fixture(scope="session")
