@@ -9,6 +9,7 @@ child.
 """
 
 import atexit
+import contextlib
 import json
 import os
 import runpy
@@ -95,7 +96,8 @@ def attend(link):
     if link in select.select([link, ended], [], [])[0]:  # the caller is gone
         os.kill(child, signal.SIGKILL)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    link.sendall(f"{status}\n".encode())
+    with contextlib.suppress(BrokenPipeError):  # as it may be
+        link.sendall(f"{status}\n".encode())
     os._exit(0)
 
 
