@@ -122,8 +122,8 @@ def run(script, *flags, check=True, process=False, env=None, **kwargs):
     test's.
 
     It runs in this process, which has loaded torch already (a program of its own needs five seconds for that);
-    `process` gives it one of its own, for what only that shows: memory, environment at the start, interpreter flags,
-    programs that it starts. What it raises goes through the hook that it has set, as at the end of a program.
+    `process` gives it one of its own, for what only that shows: memory, environment at the start, interpreter flags.
+    What it raises goes through the hook that it has set, as at the end of a program.
 
     Args:
         env: the whole environment. kwargs: for subprocess.run.
