@@ -107,7 +107,9 @@ def serve(path):
     import peft  # noqa: F401
     import rouge_score.rouge_scorer  # noqa: F401
     import sentence_transformers  # noqa: F401
+    from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
+    get_checkpoint_conversion_mapping("llama")  # the table of all models; each child would make it
     door = socket.socket(socket.AF_UNIX)
     door.bind(path)
     door.listen()
@@ -122,6 +124,7 @@ def serve(path):
         attendants = {other for other in {*attendants, one} if not os.waitpid(other, os.WNOHANG)[0]}
     for one in attendants:
         os.waitpid(one, 0)
+    os._exit(0)  # Python's own end, with all that torch has loaded, takes seconds
 
 
 if __name__ == "__main__":
