@@ -122,8 +122,8 @@ def run(script, *flags, check=True, process=False, env=None, **kwargs):
     test's.
 
     It runs in this process, which has loaded torch already (a program of its own needs five seconds for that);
-    `process` gives it one of its own, for what only that shows: memory, environment at the start, interpreter flags,
-    programs that it starts. What it raises goes through the hook that it has set, as at the end of a program.
+    `process` gives it one of its own, for what only that shows: memory, environment at the start, interpreter flags.
+    What it raises goes through the hook that it has set, as at the end of a program.
 
     Args:
         env: the whole environment. kwargs: for subprocess.run.
@@ -157,17 +157,29 @@ def run_all(*flags, folder=REPOSITORY, python=sys.executable):
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
 
 
-@pytest.fixture(scope="session")
-def warm_python(tmp_path_factory):
-    """A PYTHON for run_all.sh that has loaded torch already (warm.py)."""
-    folder = tmp_path_factory.mktemp("warm")
+@contextlib.contextmanager
+def warm_server(folder, env=None):
+    """The path of a Python that has loaded torch already, in the environment `env` (warm.py)."""
     command = [sys.executable, REPOSITORY / "tests/warm.py", folder / "socket"]
-    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
     assert server.stdout.readline() == "ready\n"
     warm.client(folder / "python", folder / "socket")
     yield folder / "python"
     server.stdin.close()
     server.wait()
+
+
+@pytest.fixture(scope="session")
+def warm_python(tmp_path_factory):
+    """A PYTHON for run_all.sh that has loaded torch already."""
+    with warm_server(tmp_path_factory.mktemp("warm")) as python:
+        yield python
+
+
+@pytest.fixture
+def warm_programs(warm_python, monkeypatch):
+    """Programs that a test, or a script in it, starts with sys.executable have loaded torch already."""
+    monkeypatch.setattr(sys, "executable", str(warm_python))
 
 
 @pytest.fixture(scope="session")

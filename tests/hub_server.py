@@ -68,8 +68,12 @@ class Server(http.server.ThreadingHTTPServer):
 
     def __init__(self, repositories, port=0):
         super().__init__(("127.0.0.1", port), Handler)
-        self.repositories, self.requests, self.blobs, self.cut, self.down = repositories, [], {}, {}, False
+        self.begin(repositories)
         self.endpoint = f"http://127.0.0.1:{self.server_address[1]}"
+
+    def begin(self, repositories):
+        """Serves these from now on, as if it had just been started."""
+        self.repositories, self.requests, self.blobs, self.cut, self.down = repositories, [], {}, {}, False
 
     def __enter__(self):
         threading.Thread(target=self.serve_forever, daemon=True).start()

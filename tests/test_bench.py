@@ -23,6 +23,8 @@ import pairs as made_pairs  # noqa: E402
 import train_step  # noqa: E402
 import watch  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("warm_programs")
+
 
 def last_line(done):
     return json.loads(done.stdout.splitlines()[-1])

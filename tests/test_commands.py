@@ -536,7 +536,7 @@ def test_a_change_taken_back_after_an_interruption_leaves_nothing_mixed(fake, tm
     assert done.returncode == 0 and ["begin", "scripts/11_npo.py", "all", "10000"] in lines
 
 
-def test_trials_of_a_rate_are_kept_while_their_basis_is(tmp_path, tiny, data, minilm):
+def test_trials_of_a_rate_are_kept_while_their_basis_is(tmp_path, tiny, data, minilm, warm_programs):
     """tools/tune.py: both rates are tried, the better HM is chosen; then neither again, but on other data."""
     shutil.copytree(data, tmp_path / "data")
 

@@ -157,7 +157,7 @@ def test_flags_that_name_nothing_are_one_line(tmp_path, flags, message):
     assert lines(tmp_path / "out/forget_train.jsonl")[0]["question"] == "Who of forget10?"
 
 
-def test_a_models_own_code_is_never_run(tmp_path):
+def test_a_models_own_code_is_never_run(tmp_path, warm_programs):
     """Not even for a yes, which transformers would ask for."""
     (tmp_path / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Own: pass")
     (tmp_path / "config.json").write_text(

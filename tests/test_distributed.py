@@ -2,7 +2,8 @@
 each (fsdp).
 
 Equal losses are asked for without dropout, whose draws differ. A process takes seconds to start, so this file is also
-the program that torchrun starts: it runs a list of scripts one after another.
+the program that torchrun starts: it runs a list of scripts one after another. What torchrun starts has loaded torch
+already, but in one test, where all is as a user's.
 """
 
 import json
@@ -25,11 +26,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-PATHS = {
-    **os.environ,
-    "PYTHONPATH": str(REPOSITORY / "scripts"),
-}  # where a program outside the repository's folders finds lib
-
 
 def run(script, *flags):
     """Runs a script in this process."""
@@ -40,9 +36,11 @@ def run(script, *flags):
         sys.argv = argv
 
 
-def torchrun(*command):
-    """The command line of two processes."""
-    return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *map(str, command)]
+def torchrun(*command, python=sys.executable):
+    """Starts two processes of a Python; one that lies outside the repository's folders finds lib, too."""
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *map(str, command)]
+    env = {**os.environ, "PYTHONPATH": str(REPOSITORY / "scripts"), "PYTHON_EXEC": str(python)}
+    return subprocess.Popen(words, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True, env=env)
 
 
 def updates(folder):
@@ -154,17 +152,16 @@ def alone(tmp_path_factory, tiny, data, augmented):
 
 
 @pytest.mark.parametrize("shard", ["ddp", "fsdp"])
-def test_two_processes_do_what_one_does(tmp_path, tiny, data, augmented, alone, shard):
+def test_two_processes_do_what_one_does(tmp_path, tiny, data, augmented, alone, warm_python, shard):
     (tmp_path / "jobs.json").write_text(json.dumps(list(jobs(tmp_path, tiny, data, augmented, "--shard", shard))))
-    done = subprocess.run(
-        torchrun(__file__, tmp_path / "jobs.json"), cwd=REPOSITORY, capture_output=True, text=True, env=PATHS
-    )
-    assert done.returncode == 0, done.stderr
+    process = torchrun(__file__, tmp_path / "jobs.json", python=warm_python)
+    said = process.communicate()[1]
+    assert process.returncode == 0, said
     for name in TRAINED:
         assert_close(tmp_path / name, alone / name)
         assert json.loads((tmp_path / name / "training.json").read_text())["processes"] == 2
         assert len(updates(tmp_path / name)) == len(updates(alone / name)) > 4
-        assert done.stderr.count(f"wrote {tmp_path / name}\n") == 1, "only the first process speaks"
+        assert said.count(f"wrote {tmp_path / name}\n") == 1, "only the first process speaks"
     (point,) = (tmp_path / "full-npo/points").iterdir()
     assert_close(point, alone / "full-npo/points" / point.name)
     assert (tmp_path / "answers/forget_train.jsonl").read_text() == (alone / "answers/forget_train.jsonl").read_text()
@@ -180,21 +177,20 @@ def test_two_processes_do_what_one_does(tmp_path, tiny, data, augmented, alone, 
 
 
 @pytest.mark.parametrize("what", [(), ("--full",)], ids=("adapter", "all weights"))
-def test_a_killed_pair_is_continued_by_one(tmp_path, tiny, data, what):
+def test_a_killed_pair_is_continued_by_one(tmp_path, tiny, data, warm_python, what):
     flags = ("--model", tiny, "--data", data, *TRAIN, *ODD, "--epochs", 8, "--checkpoint-every", 7, "--retain", "klr")
     flags += what
     run("scripts/11_npo.py", *flags, "--out", tmp_path / "whole")
     out = ("--out", tmp_path / "killed")
-    process = subprocess.Popen(
-        torchrun("scripts/11_npo.py", *flags, *out, "--shard", "fsdp"), cwd=REPOSITORY, stderr=subprocess.DEVNULL
-    )
+    process = torchrun("scripts/11_npo.py", *flags, *out, "--shard", "fsdp", python=warm_python)
     for _ in range(2400):
         if (tmp_path / "killed.partial/checkpoint.pt").exists() or process.poll() is not None:
             break
         time.sleep(0.025)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(int(children[1]), signal.SIGKILL)
-    assert len(children) == 2 and process.wait(60) != 0, "the other process ends too"
+    process.communicate(timeout=60)  # until nobody holds its stderr any more
+    assert len(children) == 2 and process.returncode != 0, "the other process ends too"
     assert not (tmp_path / "killed").exists(), "killed too late to show anything"
     run("scripts/11_npo.py", *flags, *out)
     assert_close(tmp_path / "whole", tmp_path / "killed")
@@ -210,14 +206,9 @@ def test_a_fault_of_one_process_ends_both(tmp_path, tiny, data):
         "    loss = nll(model, forget)\n    loss.backward()\n    trainer.update(loss)\n"
         '    if parallel.rank == 1:\n        fail("of one")\n'
     )
-    done = subprocess.run(
-        torchrun(method, "--model", tiny, "--data", data, "--out", tmp_path / "out", "--shard", "fsdp"),
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        env=PATHS,
-    )
-    assert done.returncode != 0 and done.stderr.count("error: of one\n") == 1 and "exitcode  : 2" in done.stderr
+    process = torchrun(method, "--model", tiny, "--data", data, "--out", tmp_path / "out", "--shard", "fsdp")
+    said = process.communicate()[1]
+    assert process.returncode != 0 and said.count("error: of one\n") == 1 and "exitcode  : 2" in said
     assert not (tmp_path / "out").exists()
 
 

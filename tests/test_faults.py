@@ -16,7 +16,7 @@ import urllib.parse
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, run
 
 TRAIN = ("--epochs", 1, "--batch", 8, "--probes", 0, "--dtype", "float32")
 
@@ -514,9 +514,8 @@ def test_numbers_without_sense_are_refused(tmp_path, tiny, data, refused, script
 
 
 @pytest.mark.parametrize("name", ["RANK", "WORLD_SIZE"])
-def test_what_torchrun_would_set_must_be_a_number(name):
-    command, env = [sys.executable, "scripts/10_ga.py", "--help"], {**os.environ, name: "abc"}
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, env=env)
+def test_what_torchrun_would_set_must_be_a_number(warm_programs, name):
+    done = run("scripts/10_ga.py", "--help", check=False, process=True, env={**os.environ, name: "abc"})
     assert done.returncode == 2 and done.stderr.startswith(f"error: {name}=abc") and "Traceback" not in done.stderr
 
 

@@ -1,18 +1,14 @@
 """bench/gpu.sh on a CPU, with models of two small layers: that it runs, and what its lines hold, not how large."""
 
 import json
-import os
-import subprocess
-import sys
 
-from conftest import REPOSITORY
+import torch
+from conftest import run
 
 
-def test_the_gpu_script_prints_a_line_of_json_a_measurement():
-    command = [sys.executable, "bench/gpu.py", "--tiny", "--only", "train 1b", "generate 7b"]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+def test_the_gpu_script_prints_a_line_of_json_a_measurement(warm_programs):
+    done = run("bench/gpu.py", "--tiny", "--only", "train 1b", "generate 7b", process=True)
     found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert done.returncode == 0, done.stdout + done.stderr
     kinds = [(row["measurement"], row.get("method"), row.get("batch")) for row in found]
     assert kinds[:3] == [("machine", None, None), ("matrix rate", None, None), ("copy rate", None, None)]
     both = [("training", "ReLearn", size) for size in (2, 1)] + [("training", "NPO+KLR", size) for size in (2, 1)]
@@ -23,7 +19,7 @@ def test_the_gpu_script_prints_a_line_of_json_a_measurement():
     assert found[-1]["status"] == 0
 
 
-def test_without_a_gpu_and_without_tiny_it_says_so():
-    env = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run([sys.executable, "bench/gpu.py"], cwd=REPOSITORY, capture_output=True, text=True, env=env)
+def test_without_a_gpu_and_without_tiny_it_says_so(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    done = run("bench/gpu.py", check=False)
     assert done.returncode == 2 and "no GPU: --tiny" in done.stderr

@@ -5,6 +5,7 @@
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import sys
 from lib.formats import read_pairs
 
 import pytest
-from conftest import REPOSITORY, load
+from conftest import REPOSITORY, load, warm_server
 from hub_server import GUEST, Repository, Server, knowundo, stock
 
 data_script = load("scripts/01_data.py")
@@ -25,23 +26,41 @@ def repositories(tmp_path_factory):
     return stock(tmp_path_factory.mktemp("stock"))
 
 
-@pytest.fixture
-def hub(repositories):
-    with Server(dict(repositories)) as server:
+@pytest.fixture(scope="module")
+def server():
+    with Server({}) as server:
         yield server
 
 
 @pytest.fixture
-def online(hub, tmp_path):
-    """The environment of a machine whose hub is the server, with an empty cache."""
+def hub(server, repositories):
+    server.begin(dict(repositories))
+    return server
+
+
+@pytest.fixture(scope="module")
+def machine(server, tmp_path_factory):
+    """The environment of a machine whose hub is the server, and a Python that has loaded torch and the hub's client in
+    it: the client reads the environment when it is loaded.
+    """
     env = {name: value for name, value in os.environ.items() if name not in ("HF_HUB_OFFLINE", "HF_TOKEN")}
-    return {**env, "HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "cache"), "NO_PROXY": "*"}
+    folder = tmp_path_factory.mktemp("machine")
+    env |= {"HF_ENDPOINT": server.endpoint, "HF_HOME": str(folder / "cache"), "NO_PROXY": "*"}
+    with warm_server(folder, env) as python:
+        yield {**env, "PYTHON": str(python)}
+
+
+@pytest.fixture
+def online(hub, machine):
+    """The machine's environment; its cache is empty."""
+    shutil.rmtree(machine["HF_HOME"], ignore_errors=True)
+    return machine
 
 
 def run(script, *flags, env, check=True):
-    """Runs a script in a process of its own: the hub's client reads the environment when it is loaded."""
+    """Runs a script in a process of its own, as the machine's Python."""
     done = subprocess.run(
-        [sys.executable, script, *map(str, flags)], cwd=REPOSITORY, capture_output=True, text=True, env=env
+        [env["PYTHON"], script, *map(str, flags)], cwd=REPOSITORY, capture_output=True, text=True, env=env
     )
     assert not check or done.returncode == 0, done.stderr
     return done

@@ -170,7 +170,7 @@ def test_the_study_on_the_tiny_model(results):
     assert len(found["items"]) == 8 and found["git_commit"] and len(found["data"]) == 4
 
 
-def test_a_killed_run_continues_its_curve(tmp_path, parts, models, results):
+def test_a_killed_run_continues_its_curve(tmp_path, parts, models, results, warm_python):
     flags = (
         "--model",
         models / "vanilla",
@@ -195,14 +195,14 @@ def test_a_killed_run_continues_its_curve(tmp_path, parts, models, results):
         4,
     )
     process = subprocess.Popen(
-        [sys.executable, "scripts/40_in_out.py", *map(str, flags)], cwd=REPOSITORY, stderr=subprocess.DEVNULL
+        [warm_python, "scripts/40_in_out.py", *map(str, flags)], cwd=REPOSITORY, stderr=subprocess.PIPE
     )
     for _ in range(2400):
         if (tmp_path / "id.partial/checkpoint.pt").exists() or process.poll() is not None:
             break
         time.sleep(0.025)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.communicate()  # until nobody holds its stderr any more
     assert (tmp_path / "id.partial/curve.json").exists() and not (tmp_path / "id").exists(), (
         "killed too late to show anything"
     )

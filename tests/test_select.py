@@ -74,7 +74,7 @@ def test_the_best_point_by_hand():
     assert choose.best(same, "HM_strict")["update"] == 3, "of equal ones the earliest"
 
 
-def test_a_point_is_chosen_and_becomes_the_model(tmp_path, tiny, data, minilm):
+def test_a_point_is_chosen_and_becomes_the_model(tmp_path, tiny, data, minilm, warm_programs):
     """One program asks and one judges; the choice is checked against the verdicts on disk."""
     train_here("10_ga.py", tiny, data, tmp_path / "trained/GA", "--keep", 2, "--lr", 1e-2)
     judge, generate = f" --embedding {minilm}", " --max-new-tokens 4"

@@ -85,10 +85,10 @@ def test_a_seed_gives_the_same_weights_twice_and_other_weights_than_another(tmp_
         assert_same(tmp_path / "a", tmp_path / "c")
 
 
-def test_a_killed_run_continues_to_the_same_weights(tmp_path, tiny, data):
+def test_a_killed_run_continues_to_the_same_weights(tmp_path, tiny, data, warm_python):
     flags = (
         "--epochs",
-        25,
+        12,
         "--checkpoint-every",
         5,
         "--retain",
@@ -96,7 +96,7 @@ def test_a_killed_run_continues_to_the_same_weights(tmp_path, tiny, data):
     )  # dropout on: the random state must continue too
     train("11_npo.py", tiny, data, tmp_path / "whole", *flags)
     command = [
-        sys.executable,
+        warm_python,
         "scripts/11_npo.py",
         "--model",
         tiny,
@@ -107,14 +107,14 @@ def test_a_killed_run_continues_to_the_same_weights(tmp_path, tiny, data):
         *FLAGS,
         *flags,
     ]
-    process = subprocess.Popen(list(map(str, command)), cwd=REPOSITORY, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(list(map(str, command)), cwd=REPOSITORY, stderr=subprocess.PIPE)
     checkpoint = tmp_path / "killed.partial/checkpoint.pt"
     for _ in range(2400):
         if checkpoint.exists() or process.poll() is not None:
             break
         time.sleep(0.025)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.communicate()  # until nobody holds its stderr any more
     assert checkpoint.exists() and not (tmp_path / "killed").exists(), "killed too late to show anything"
     state = torch.load(checkpoint, weights_only=True)
     torch.save({**state, "seconds": state["seconds"] + 5000}, checkpoint)

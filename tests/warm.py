@@ -1,13 +1,15 @@
-"""A Python that has torch loaded already, for tests of run_all.sh: its steps start in a tenth of a second, not in five.
+"""A Python that has torch loaded already, for tests of programs: they start in a tenth of a second, not in five.
 
 `python tests/warm.py SOCKET` serves. For each script that it is asked to run it forks a child, which has loaded the
 packages and nothing of ours, and gives it the caller's arguments, folder, environment and streams. `client` makes the
-program that asks, to be given to run_all.sh as PYTHON; it ends as the child ends, and the child with it. What is no
-script (`-c`, `-m`) runs in a Python of its own. Only the start is another than a user's: the environment is read after
-torch is loaded, and hashes of texts are the same in every child.
+program that asks, to be given to run_all.sh as PYTHON, to torchrun as PYTHON_EXEC and to scripts as sys.executable; it
+ends as the child ends, and the child with it. What is no script (`-c`, `-m`) runs in a Python of its own. Only the
+start is another than a user's: the environment is read after torch is loaded, and hashes of texts are the same in every
+child.
 """
 
 import atexit
+import contextlib
 import json
 import os
 import runpy
@@ -19,11 +21,14 @@ import threading
 
 CLIENT = """#!{python} -IS
 import json, os, signal, socket, sys
-if not sys.argv[1:] or not sys.argv[1].endswith(".py"):
-    os.execv({python!r}, [{python!r}, *sys.argv[1:]])
+words = sys.argv[1:]
+if words[:1] == ["-u"]:  # torchrun's
+    words, os.environ["PYTHONUNBUFFERED"] = words[1:], "1"
+if not words or not words[0].endswith(".py"):
+    os.execv({python!r}, [{python!r}, *words])
 link = socket.socket(socket.AF_UNIX)
 link.connect({path!r})
-asked = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode() + b"\\n"
+asked = json.dumps([words, os.getcwd(), dict(os.environ)]).encode() + b"\\n"
 link.sendall(asked[socket.send_fds(link, [asked], [0, 1, 2]):])
 answers = link.makefile("r")
 child = int(answers.readline())
@@ -59,7 +64,8 @@ def play(arguments, folder, environment, streams):
     os.environ.clear()
     os.environ.update(environment)
     sys.stdout.reconfigure(write_through="PYTHONUNBUFFERED" in environment)
-    sys.path[0], sys.argv = os.path.dirname(os.path.abspath(arguments[0])), arguments
+    more = [folder for folder in environment.get("PYTHONPATH", "").split(os.pathsep) if folder]
+    sys.path[:1], sys.argv = [os.path.dirname(os.path.abspath(arguments[0])), *more], arguments
     status = 0
     try:
         runpy.run_path(arguments[0], run_name="__main__")
@@ -90,7 +96,8 @@ def attend(link):
     if link in select.select([link, ended], [], [])[0]:  # the caller is gone
         os.kill(child, signal.SIGKILL)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    link.sendall(f"{status}\n".encode())
+    with contextlib.suppress(BrokenPipeError):  # as it may be
+        link.sendall(f"{status}\n".encode())
     os._exit(0)
 
 
@@ -100,7 +107,9 @@ def serve(path):
     import peft  # noqa: F401
     import rouge_score.rouge_scorer  # noqa: F401
     import sentence_transformers  # noqa: F401
+    from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
+    get_checkpoint_conversion_mapping("llama")  # the table of all models; each child would make it
     door = socket.socket(socket.AF_UNIX)
     door.bind(path)
     door.listen()
@@ -115,6 +124,7 @@ def serve(path):
         attendants = {other for other in {*attendants, one} if not os.waitpid(other, os.WNOHANG)[0]}
     for one in attendants:
         os.waitpid(one, 0)
+    os._exit(0)  # Python's own end, with all that torch has loaded, takes seconds
 
 
 if __name__ == "__main__":
