@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 from lib import hub
@@ -206,15 +207,20 @@ def tiny_random(name, folder):
 def tiny_minilm(folder):
     """MiniLM's layers with random weights and few words: the entailment model's own weights (data/nli) fit on it."""
     import torch
-    from tokenizers import BertWordPieceTokenizer
+    from tokenizers.normalizers import BertNormalizer
+    from tokenizers.pre_tokenizers import BertPreTokenizer
     from transformers import BertConfig, BertModel, BertTokenizer
 
-    pieces = BertWordPieceTokenizer()
-    pieces.train_from_iterator(general_texts(), vocab_size=1024, show_progress=False)
-    BertTokenizer(vocab=pieces.get_vocab(), model_max_length=256).save_pretrained(folder)
+    split, normal = BertPreTokenizer().pre_tokenize_str, BertNormalizer().normalize_str
+    words = Counter(word for text in general_texts() for word, _ in split(normal(text)))
+    letters = sorted(set("".join(words)))  # a trained vocabulary is another in every process
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
+    pieces += [word for word in sorted(words, key=lambda word: (-words[word], word)) if len(word) > 1]
+    vocabulary = {piece: at for at, piece in enumerate(pieces[:1024])}
+    BertTokenizer(vocab=vocabulary, model_max_length=256).save_pretrained(folder)
     torch.manual_seed(0)
     BertModel(
-        BertConfig(vocab_size=pieces.get_vocab_size(), hidden_size=384, intermediate_size=1536, num_hidden_layers=6)
+        BertConfig(vocab_size=len(vocabulary), hidden_size=384, intermediate_size=1536, num_hidden_layers=6)
     ).save_pretrained(folder)
 
 

@@ -233,3 +233,12 @@ def test_any_text_can_be_made_noisy(text):
     import random
 
     assert isinstance(augment.noisy({"question": text, "subject": None}, random.Random(0)), str)
+
+
+def test_the_tiny_embedding_model_is_the_same_each_time(tmp_path):
+    """Its vocabulary too: the tokenizer library's tables have another order each time."""
+    made = []
+    for name in "ab":
+        run("scripts/00_models.py", "--model", "tiny-minilm", "--out", tmp_path / name)
+        made.append({file: (tmp_path / name / file).read_bytes() for file in ("tokenizer.json", "model.safetensors")})
+    assert made[0] == made[1] and len(json.loads(made[0]["tokenizer.json"])["model"]["vocab"]) > 900
