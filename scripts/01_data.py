@@ -259,8 +259,8 @@ def load(paths, columns=None, words=WORDS, overlap=OVERLAP, places=None):
     for part in PARTS:
         train = given[f"{part.split('_')[0]}_train"]
         rows = given.get(part, train)
-        if not any("text" in row for _, row in rows):
-            rows = rows + [(place, row) for place, row in train if "text" in row]
+        if all("question" in row for _, row in rows):
+            rows = rows + [(place, row) for place, row in train if "question" not in row]
         made = as_pairs(rows, part.endswith("_train"), words, overlap)
         places[part], parts[part] = [place for place, _ in made], [row for _, row in made]
     return parts
@@ -270,12 +270,13 @@ def as_pairs(rows, whole, words, overlap):
     """Rows of (place, pair or document), documents as their passages, `whole` or to be gone on with."""
     made, number = [], 0
     for place, row in rows:
+        if "question" in row:  # whatever text a pair has beside it is not what is asked
+            made.append((place, row))
+            continue
         own = {name: value for name, value in row.items() if name != "text"}
-        for text in passages(row["text"], words, overlap) if "text" in row else ():
+        for text in passages(row["text"], words, overlap):
             number += 1
             made.append((place, own | asked(place, text, number, whole)))
-        if "text" not in row:
-            made.append((place, row))
     return made
 
 

@@ -148,6 +148,27 @@ def test_columns_may_change_places(tmp_path):
     assert prepared(tmp_path, "--columns", "answer=question,question=answer")[0] == OURS
 
 
+@pytest.mark.parametrize("shape", ["csv", "Alpaca", "messages"])
+def test_a_text_beside_question_and_answer_is_no_document(tmp_path, shape):
+    for side, rows in ROWS.items():
+        part, flags = tmp_path / f"{side}_train", ()
+        if shape == "csv":
+            part.with_suffix(".csv").write_text(
+                table((*QA, "text"), [(*row, f"Source {at} of it") for at, row in enumerate(rows)])
+            )
+        elif shape == "Alpaca":
+            found = [{"instruction": q, "output": a, "text": f"Below is an instruction. {q} {a}"} for q, a in rows]
+            part.with_suffix(".jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
+            flags = ("--columns", "question=instruction,answer=output")
+        else:
+            found = messages(rows, "messages", "role", "content", ("user", "assistant")).splitlines()
+            found = [{**json.loads(line), "text": "<s>all of it</s>"} for line in found]
+            part.with_suffix(".json").write_text(json.dumps(found))
+    found, done = prepared(tmp_path, *flags)
+    assert {side: [(row["question"], row["answer"]) for row in found[side]] for side in ROWS} == ROWS
+    assert "passages" not in done.stdout and len(lines(tmp_path / "out/forget_val.jsonl")) == 3
+
+
 CELL = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=1)
 
 

@@ -124,8 +124,10 @@ def _object(place, row):
 
 
 def _named(place, row):
-    """A row that must be an object, under our field names."""
+    """A row that must be an object, under our field names. A conversation's text is only the same once more."""
     row = _object(place, row)
+    if any(row.get(field) for field in CHATS):
+        return row
     return {OTHER_NAMES[name] if OTHER_NAMES.get(name, name) not in row else name: value for name, value in row.items()}
 
 
@@ -208,7 +210,7 @@ def read_given(path, columns=None):
     Args:
         path: as of `read_pairs`. columns: {our name of a field: the file's}.
     Returns:
-        list of (place, pair or {"text", …}), at least one.
+        list of (place, pair or {"text", …}), at least one. Only a pair has a `question`; it may have a `text` beside it.
     """
     found, kinds, columns = [], {}, columns or {}
     for place, row in places_of(path):
