@@ -264,13 +264,13 @@ def writing(path, then=""):
 MARK = ".unfinished"  # in a folder that is being made
 MADE = {  # the records in one that is
     "model": ("training.json", "uipe.json", "origin.json", "unlearning.json"),
-    "data": ("data.json",),
+    "data": ("data.json", "requests.json"),
 }
 
 
 def _ours(folder, kind):
     """Did a script here make a folder, as its record or its mark says, or is it empty?"""
-    if not any(folder.iterdir()) or any((folder / name).is_file() for name in (MARK, "checkpoint.pt")):
+    if not any(folder.iterdir()) or (folder / MARK).is_file():  # a checkpoint alone may be anybody's
         return True
     for path in (folder / name for name in MADE[kind]):
         with contextlib.suppress(OSError, ValueError, RecursionError):
