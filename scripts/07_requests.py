@@ -16,7 +16,7 @@ before is neither trained on nor kept. Rows of the forget set carry `request`, t
 
 from pathlib import Path
 
-from lib.files import begin_folder, end_folder, fail, read_text, record, write_json, write_jsonl
+from lib.files import begin_folder, check_folder, end_folder, fail, read_text, record, write_json, write_jsonl
 from lib.flags import Parser
 from lib.formats import read_pairs
 from lib.spans import find_subjects
@@ -50,8 +50,8 @@ def split_evenly(parts, count):
 
 
 def read_list(path):
-    """The requests of FILE: [(place, names, pairs)], of which names or pairs is empty."""
-    found = []
+    """(the requests of FILE: [(place, names, pairs)], of which names or pairs is empty; FILE and the files it names)."""
+    found, files = [], [Path(path)]
     for line, text in enumerate(read_text(path).split("\n"), 1):
         text, place = text.strip(), f"{path}:{line}"
         if not text:
@@ -59,9 +59,12 @@ def read_list(path):
         file = Path(path).parent / text
         if file.is_file() or file.suffix in (".json", ".jsonl"):
             found.append((place, (), {(pair["question"], pair["answer"]) for pair in read_pairs(file)}))
+            files.append(file)
         else:
             found.append((place, [name.strip() for name in text.split(";") if name.strip()], ()))
-    return found if len(found) > 1 else fail(f"{path}: names {len(found)} requests, a line each; give at least 2")
+    if len(found) < 2:
+        fail(f"{path}: names {len(found)} requests, a line each; give at least 2")
+    return found, files
 
 
 def split_by_list(parts, requests):
@@ -88,12 +91,12 @@ def split_by_list(parts, requests):
     return numbers
 
 
-def split(parts, requests):
+def split(parts, requests, listed=()):
     """The request of every pair, {split: [number, from 1]}; a pair without one, or a request without a question to
     validate on, ends the program.
 
     Args:
-        parts: {"train", "tune", "val": forget pairs}. requests: N, or a file.
+        parts: {"train", "tune", "val": forget pairs}. requests: N, or a file, of which `listed` is what it lists.
     """
     parts = {name: [dict(pair) for pair in pairs] for name, pairs in parts.items()}
     every = [pair for name in SPLITS for pair in parts[name]]
@@ -105,7 +108,6 @@ def split(parts, requests):
             fail(f"--requests {requests}: give at least 2, or a file with a request a line")
         numbers = split_evenly(parts, count)
     else:
-        listed = read_list(requests)
         count, numbers = len(listed), split_by_list(parts, listed)
     for name in SPLITS:
         for pair, number in zip(parts[name], numbers[name], strict=True):
@@ -120,7 +122,7 @@ def split(parts, requests):
 
 
 if __name__ == "__main__":
-    parser = Parser(__doc__, files=lambda args: [Path(out, "requests.json") for out in args.out])
+    parser = Parser(__doc__, folder="data")
     parser.add_argument("--data", required=True, help="folder made by 01_data.py")
     parser.add_argument("--requests", required=True, help="how many, or a file with a request a line")
     parser.add_argument("--out", required=True, nargs="+", help="folders to write: as many as there are requests")
@@ -132,7 +134,10 @@ if __name__ == "__main__":
         for split in SPLITS
     }
     pairs = {name: read_pairs(path, places=True) for name, path in files.items()}
-    count, numbers = split({split: pairs[f"forget_{split}"] for split in SPLITS}, args.requests)
+    listed, named = ([], []) if args.requests.isdecimal() else read_list(args.requests)
+    for out in args.out:
+        check_folder(out, named, "data")
+    count, numbers = split({split: pairs[f"forget_{split}"] for split in SPLITS}, args.requests, listed)
     if len(args.out) != count:
         fail(f"--requests {args.requests}: {count} requests need as many --out folders, not {len(args.out)}")
     for name, rows in pairs.items():
@@ -143,7 +148,7 @@ if __name__ == "__main__":
         pairs[f"forget_{name}"] = [
             {**pair, "request": number} for pair, number in zip(pairs[f"forget_{name}"], numbers[name], strict=True)
         ]
-    origin = record(args, [*files.values(), *([] if args.requests.isdecimal() else [args.requests])])
+    origin = record(args, [*files.values(), *named])
     for number, out in enumerate(args.out, 1):
         out, counts = begin_folder(out), {}
         for name in SPLITS:

@@ -100,6 +100,28 @@ def test_own_data_by_a_field_by_files_and_by_rows(tmp_path):
     ]
 
 
+def test_no_folder_that_is_read_or_not_ours_is_written_into(tmp_path):
+    pairs = [{"question": f"What is number {at}?", "answer": f"It is {at} times seven."} for at in range(2)]
+    for name in ("forget_train", "retain_train"):
+        write_rows(tmp_path / f"own/{name}.jsonl", pairs if name[0] == "f" else [{"question": "Who?", "answer": "I."}])
+    run("scripts/01_data.py", "--data", tmp_path / "own", "--out", tmp_path / "data")
+    for at in (0, 1):
+        write_rows(tmp_path / f"{at}/pairs/forget_train.jsonl", pairs[at : at + 1])
+    (tmp_path / "list").write_text("0/pairs/forget_train.jsonl\n1/pairs/forget_train.jsonl\n")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for requests, out, message in (
+        ("2", "data", "is what is read"),
+        ("2", "own", "is no data folder that a script here made"),
+        (tmp_path / "list", "1", "holds what is read"),
+        (tmp_path / "list", "1/pairs", "holds what is read"),
+        ("2", "new", "--out: one folder is named twice"),
+    ):
+        flags = ("--data", tmp_path / "data", "--requests", requests, "--out", tmp_path / "new", tmp_path / out)
+        done = run("scripts/07_requests.py", *flags, check=False)
+        assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
 @pytest.mark.parametrize(
     "requests, message",
     [
