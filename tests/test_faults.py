@@ -82,8 +82,8 @@ def place(tmp_path, tiny, data):
 
 @pytest.mark.parametrize(
     "out",
-    ["thesis", "thesis2", "thesis3", "model", "model/", "model/../model", "link", "data", "new", "other", "file", "file/x",
-     "x" * 250],
+    ["thesis", "thesis2", "thesis3", "model", "model/", "model/../model", "link", "data", "new", "other", "file",
+     "file/x", "x" * 250],
 )  # fmt: skip
 def test_a_folder_is_replaced_only_if_it_is_ours_and_no_input(place, refused, monkeypatch, out):
     monkeypatch.chdir(place)
@@ -338,8 +338,9 @@ def test_answers_that_are_cut_are_counted_before_and_recorded(tiny, data, tmp_pa
 
 @pytest.mark.parametrize("state", ["{}", "rubbish", "part", "list"])
 def test_a_damaged_checkpoint_is_one_line(tiny, data, tmp_path, refused, state):
-    import torch
     from lib.files import begin_folder
+
+    import torch
 
     partial, flags = tmp_path / "out.partial", ("--model", tiny, "--data", data, "--out", tmp_path / "out", *TRAIN)
     begin_folder(partial)

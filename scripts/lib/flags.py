@@ -78,8 +78,9 @@ class Parser(argparse.ArgumentParser):
     """argparse's, which names a fault in one line, takes no abbreviations and keeps the line breaks of the description.
 
     Args:
-        folder: --out is a folder that is made anew, or several, a "model" or "data". files: a function from the flags to the files
-        that are written, where those are not --out itself. shared: flags that may name an output as well.
+        folder: --out is a folder that is made anew, or several such, a "model" or "data". files: a function from the
+        flags to the files that are written, where those are not --out itself. shared: flags that may name an output as
+        well.
     """
 
     def __init__(self, doc, folder=None, files=None, shared=()):

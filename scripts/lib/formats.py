@@ -210,7 +210,7 @@ def read_given(path, columns=None):
     Args:
         path: as of `read_pairs`. columns: {our name of a field: the file's}.
     Returns:
-        list of (place, pair or {"text", …}), at least one. Only a pair has a `question`; it may have a `text` beside it.
+        list of (place, pair or {"text", …}), at least one. Only a pair has a `question`, and maybe a `text` beside it.
     """
     found, kinds, columns = [], {}, columns or {}
     for place, row in places_of(path):
