@@ -157,12 +157,32 @@ def test_bad_requests_are_one_line(people, tmp_path, requests, message):
         (("--requests", "2", "--rehearse"), "--requests and --rehearse: give one of them"),
         (("--requests", "2", "--methods", "GA TA"), "--requests: TA is arithmetic with one adapter"),
         (("--requests", "2", "--methods", "GA GA+UIPE"), "--requests: GA+UIPE is arithmetic with one adapter"),
+        (("--requests", "2", "--methods", "GA", "--set", "GA --full"), "--requests: GA trains all weights (--full)"),
+        (("--requests", "2", "--set", "all --full --lr 1e-5"), " trains all weights (--full), which leaves no adapter"),
         (("--check", "--plan"), "--plan, --check, --rehearse and --tune: give one of them"),
     ],
 )
 def test_run_all_refuses_in_one_line(flags, message):
     done = run_all(*flags, "--run", "never-made")
     assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_a_changed_file_of_a_request_makes_the_split_again(tmp_path):
+    """The files that --requests FILE names are read by the step, a name with blanks and signs among them."""
+    (tmp_path / "a [b] $HOME").mkdir()
+    for name in ("first.jsonl", "second.jsonl"):
+        (tmp_path / "a [b] $HOME" / name).write_text("{}")
+    (tmp_path / "a [b] $HOME/list").write_text(f"first.jsonl \r\n\n{tmp_path}/a [b] $HOME/second.jsonl\nAda Lem")
+    declared = "step() { printf '%s\\n' \"$@\"; }; again() { :; }; continues() { :; }; sequences=(); R=work/t"
+    command = f"set -euf; . scripts/requests.sh; eval \"$(grep -A 2 '^split()' scripts/pipeline.sh)\"; {declared}; "
+    command += "requests=$1; sequence GA"
+    done = subprocess.run(
+        ["bash", "-c", command, "x", tmp_path / "a [b] $HOME/list"], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    words = done.stdout.splitlines()
+    files = [f"{tmp_path}/a [b] $HOME/{name}.jsonl" for name in ("first", "second")]
+    assert words[:2] == ["requests", "reads"] and words[words.index("runs") - 2 : words.index("runs")] == files
 
 
 # ---------------------------------------------------------------- an adapter that is trained further
