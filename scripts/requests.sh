@@ -28,7 +28,8 @@ read_requests() {
 listed_files() {  # of --requests FILE: the files that its lines name, as 07_requests.py finds them
   local line
   [ -f "$requests" ] || return 0
-  while IFS=$' \t\r' read -r line || [ -n "$line" ]; do
+  while read -r line || [ -n "$line" ]; do
+    line=${line%"${line##*[![:space:]]}"}
     if [[ $line != /* ]]; then line=$(dirname -- "$requests")/$line; fi
     if [ -f "$line" ]; then echo "$line"; fi
   done <"$requests"
