@@ -16,6 +16,7 @@ of persons who are not in use.
 Any other data set of the hub is --data OWNER/NAME; --files says which of its files holds which part.
 """
 
+import re
 import sys
 import unicodedata
 from collections import Counter
@@ -26,7 +27,7 @@ from lib.flags import Parser, count, count_or_none
 from lib.formats import NOT_ENGLISH, columns_of, given_of, plain, read_given, read_pairs
 from lib.hub import download, is_id
 from lib.passages import OVERLAP, WORDS, asked, passages
-from lib.tables import SUFFIXES, files_of, part_of
+from lib.tables import SUFFIXES, files_of, left_out, part_of
 from lib.tables import kind as format_of
 
 PARTS = (
@@ -49,11 +50,15 @@ NESTED = {  # the two of the hub's, {"train": [rows], "val": [rows]} each
     "retain_train": ("retention", "train"),
     "retain_val": ("retention", "val"),
 }
+OF_A_PART = re.compile(
+    r"(forget|unlearn|retain|retention)[-_. ]?(train|tune|val)", re.I
+)  # what such a name is meant for
 DOMAINS = ("privacy", "copyright")  # KnowUnDo's
 TOFU = {"forget01": "retain99", "forget05": "retain95", "forget10": "retain90"}
 PERTURBED = ("retain_perturbed", "real_authors_perturbed", "world_facts_perturbed")  # TOFU's; and the forget split's
 BESIDE = ("forget_perturbed", *PERTURBED, "holdout")  # come along as they are, where they are there
 HUB = {"knowundo": "zjunlp/KnowUnDo", "tofu": "locuslab/TOFU"}
+SHOWN = 10  # files of a part, and files that are none, that are named
 MANY = 0.1  # share of pairs in other languages from which on it is said what rules cannot do there
 INSTEAD = "a folder with its files as --data"  # where there is no hub
 LONG = 350  # words: about 512 tokens, which training keeps of a pair
@@ -196,7 +201,29 @@ def from_folder(folder, split):
             odd = [path.name for path in sorted(folder.glob(f"{part}.*")) if not format_of(path)]
             hint = f"; {odd[0]} is in a format that is not read" if odd else ""
             fail(f"{folder}: holds no {label} ({', '.join(SUFFIXES)}, .gz of texts){hint}")
+    check_left_out(folder, paths)
     return paths
+
+
+def check_left_out(folder, paths):
+    """Names the files that look like a part's and are not read; such of a forget part end the program, as what they
+    hold would stay."""
+    taken = [path for found in paths.values() if found for path in ([found] if isinstance(found, Path) else found)]
+    taken = [path for path in taken if isinstance(path, Path)]
+    left = [file for path in taken if path.is_dir() for file in left_out(path)]
+    left += [path for path in sorted(folder.iterdir()) if OF_A_PART.match(path.name) and path not in taken]
+    names = lambda files: (
+        ", ".join(str(path.relative_to(folder)) for path in files[:SHOWN])
+        + (f" and {len(files) - SHOWN} more" if len(files) > SHOWN else "")
+    )
+    if forget := [path for path in left if path.relative_to(folder).parts[0][0].lower() in "fu"]:
+        fail(
+            f"{folder}: not read, and may hold what is to be forgotten: {names(forget)}: give {', '.join(SUFFIXES)}, "
+            "called forget_train, forget_tune or forget_val, pieces forget_train-1, forget_train-2 …, or straight in a "
+            "folder forget_train/; or move it elsewhere"
+        )
+    if left:
+        print(f"{folder}: not read: {names(left)}", file=sys.stderr)
 
 
 def from_hub(name, split, revision, files):
@@ -278,6 +305,20 @@ def as_pairs(rows, whole, words, overlap):
             number += 1
             made.append((place, own | asked(place, text, number, whole)))
     return made
+
+
+def say_files(path, places):
+    """How many pairs each file of a part gave, where there are several."""
+    files = [str(file) for file in files_of(path)]
+    if len(files) > 1:
+        counts = Counter(place.rpartition(":")[0] for place in places)
+        none, some = ([file for file in files if bool(counts[file]) == there] for there in (False, True))
+        shown = [f"{Path(file).name} {counts[file]}" for file in [*none, *some[: max(0, SHOWN - len(none))]]]
+        print(
+            f"{'':13}   of "
+            + ", ".join(shown)
+            + (f" and {len(files) - len(shown)} more files" if len(files) > len(shown) else "")
+        )
 
 
 def not_english(parts):
@@ -401,6 +442,8 @@ if __name__ == "__main__":
         texts = sum(given_of(pair["question"]) is not None for pair in pairs)
         notes = [f"{texts} passages of documents"] * bool(texts) + [f"{repeats} repeated questions"] * bool(repeats)
         print(f"{part:13} {len(pairs):5} pairs" + (f" ({', '.join(notes)})" if notes else ""))
+        if paths.get(part) and not isinstance(paths[part], tuple):
+            say_files(paths[part], places[part])
         write_jsonl(out / f"{part}.jsonl", pairs)
     answers = [pair["answer"] for pairs in parts.values() for pair in pairs]
     if long := sum(len(answer.split()) > LONG for answer in answers):

@@ -50,7 +50,7 @@ def split_evenly(parts, count):
 
 
 def read_list(path):
-    """(the requests of FILE, [(place, names, pairs)], of which names or pairs is empty; FILE and the files it names)."""
+    """(the requests of FILE, [(place, names, pairs)], of which names or pairs is empty; FILE and those it names)."""
     found, files = [], [Path(path)]
     for line, text in enumerate(read_text(path).split("\n"), 1):
         text, place = text.strip(), f"{path}:{line}"

@@ -106,7 +106,8 @@ FORMATS = {  # format: what writes the rows of a part into a folder, under the p
     "a folder of files": lambda at, name, rows: (
         (at / name).mkdir(),
         (at / name / ".hidden.csv").write_text("no"),
-        (at / name / "notes.docx").write_text("no"),
+        (at / name / "README.md").write_text("Not the data, what people say of it."),
+        name.startswith("retain") and (at / name / "notes.docx").write_text("no"),
         (at / name / "a.csv").write_text(table(QA, rows[:1])),
         (at / name / "b.jsonl").write_text("".join(json.dumps(dict(zip(QA, row))) + "\n" for row in rows[1:])),
     ),
@@ -127,7 +128,7 @@ def test_every_format_gives_the_rows_of_json_lines(tmp_path, name):
     found, _ = prepared(tmp_path)
     assert found == OURS
     read = json.loads((tmp_path / "out/data.json").read_text())["data"]
-    assert read and all("hidden" not in path and "docx" not in path for path in read)
+    assert read and all(no not in path for path in read for no in ("hidden", "docx", "README"))
 
 
 def test_columns_are_called_what_the_flag_says_and_the_others_come_along(tmp_path):
@@ -258,9 +259,43 @@ def test_what_holds_a_part_is_not_guessed(tmp_path):
     (tmp_path / "forget_train-1.csv").unlink()
     done = run("scripts/01_data.py", "--data", tmp_path, "--out", tmp_path / "out", check=False)
     assert done.returncode == 2 and "forget_train: holds no .jsonl" in done.stderr
+    (tmp_path / "forget_train/dataset_dict.json").write_text('{"splits": ["test", "train"]}')
+    for split in ("test", "train"):
+        (tmp_path / "forget_train" / split).mkdir()
+        (tmp_path / "forget_train" / split / "state.json").write_text("{}")
+    done = run("scripts/01_data.py", "--data", tmp_path, "--out", tmp_path / "out", check=False)
+    assert (
+        done.returncode == 2 and "several splits, as `datasets` saves a DatasetDict (test, train): giv" in done.stderr
+    )
+    (tmp_path / "forget_train/dataset_dict.json").unlink()
     (tmp_path / "forget_train/state.json").write_text("{}")
     done = run("scripts/01_data.py", "--data", tmp_path, "--out", tmp_path / "out", check=False)
     assert done.returncode == 2 and 'state.json: expected "_data_files"' in done.stderr
+
+
+def test_what_is_not_read_of_a_part_is_named_and_of_a_forget_part_refused(tmp_path):
+    for name in ("forget_train/a.csv", "retain_train/a.csv"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(GOOD.replace("Ada", name))
+    (tmp_path / "forget_train/e.jsonl").write_text("")
+    for name in ("README.md", "forget_train/.x.csv", "forget_train/readme.txt", "notes.txt", "forget_inverted.json"):
+        (tmp_path / name).write_text("of people")
+    for name in ("retain_train/sub/c.txt", "retain_train/b.docx", "retain_val2.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    flags = ("--data", tmp_path, "--out", tmp_path / "out")
+    done = run("scripts/01_data.py", *flags)
+    assert done.stderr == f"{tmp_path}: not read: retain_train/b.docx, retain_train/sub/c.txt, retain_val2.csv\n"
+    assert re.search(r"forget_train +1 pairs\n +of e.jsonl 0, a.csv 1\n", done.stdout)
+    shutil.rmtree(tmp_path / "out")
+    more = ("forget_train/b.docx", "forget_train/sub/c.txt", "forget_train (2).csv", "forget_validation.csv")
+    for name in (*more, "forget_train-part2.csv", "Forget_Train-1.xlsx", "unlearn_val"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(GOOD)
+        done = run("scripts/01_data.py", *flags, check=False)
+        assert done.returncode == 2 and f"what is to be forgotten: {name}: give .jsonl" in done.stderr, done.stderr
+        assert len(done.stderr.splitlines()) == 1 and not (tmp_path / "out").exists()
+        (tmp_path / name).unlink()
 
 
 # ---------------------------------------------------------------- conversations

@@ -30,8 +30,14 @@ def stem(path):
 
 
 def files_in(folder):
-    """The files of a folder, in order: those that `datasets` names in its own, or all whose format is known."""
+    """The files of a folder, in order: those that `datasets` names in its own, or all whose format is known; of a
+    README nothing is learnt."""
     state = folder / "state.json"
+    if (splits := folder / "dataset_dict.json").is_file():
+        named = [path.name for path in sorted(folder.iterdir()) if (path / "state.json").is_file()]
+        named = ", ".join(named) or "see " + splits.name
+        fail(f"{folder}: holds several splits, as `datasets` saves a DatasetDict ({named}): give one of them, its "
+             f"folder alone, as {folder.name}")  # fmt: skip
     if state.is_file():
         listed = read_object(state).get("_data_files")
         if not isinstance(listed, list) or not all(
@@ -39,8 +45,26 @@ def files_in(folder):
         ):
             fail(f'{state}: expected "_data_files", a list of file names: no folder that `datasets` saved')
         return [folder / one["filename"] for one in listed]
-    found = sorted(path for path in folder.iterdir() if path.is_file() and kind(path) and path.name[0] != ".")
+    found = sorted(path for path in folder.iterdir() if path.is_file() and kind(path) and not _no_data(path))
     return found or fail(f"{folder}: holds no {', '.join(SUFFIXES)}, with or without .gz")
+
+
+def _no_data(path):
+    """Hidden, or a README, which tells people of a set."""
+    return path.name[0] == "." or path.name.lower().startswith("readme")
+
+
+def left_out(folder):
+    """The files of a folder that `files_in` does not give: in another format, or in a folder of their own."""
+    if (folder / "state.json").is_file():
+        return []
+    read = set(files_in(folder))
+    inner = lambda path: [Path(part) for part in path.relative_to(folder).parts]
+    return [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path not in read and not any(map(_no_data, inner(path)))
+    ]
 
 
 def rows(path):
