@@ -27,7 +27,7 @@ from lib.flags import Parser, count, count_or_none
 from lib.formats import NOT_ENGLISH, columns_of, given_of, plain, read_given, read_pairs
 from lib.hub import download, is_id
 from lib.passages import OVERLAP, WORDS, asked, passages
-from lib.tables import SUFFIXES, files_of, left_out, part_of
+from lib.tables import SUFFIXES, TEXTS, files_of, left_out, part_of
 from lib.tables import kind as format_of
 
 PARTS = (
@@ -293,6 +293,12 @@ def load(paths, columns=None, words=WORDS, overlap=OVERLAP, places=None):
     return parts
 
 
+def name_of(place):
+    """What a document is called that has no name of its own: its file, and the line of one that holds several."""
+    file, _, line = place.rpartition(":")
+    return Path(file).name + ("" if format_of(file) in TEXTS else f":{line}")
+
+
 def as_pairs(rows, whole, words, overlap):
     """Rows of (place, pair or document), documents as their passages, `whole` or to be gone on with."""
     made, number = [], 0
@@ -300,10 +306,10 @@ def as_pairs(rows, whole, words, overlap):
         if "question" in row:  # whatever text a pair has beside it is not what is asked
             made.append((place, row))
             continue
-        own = {name: value for name, value in row.items() if name != "text"}
+        own = {"document": name_of(place)} | {name: value for name, value in row.items() if name != "text"}
         for text in passages(row["text"], words, overlap):
             number += 1
-            made.append((place, own | asked(place, text, number, whole)))
+            made.append((place, asked(place, text, number, whole) | own))
     return made
 
 

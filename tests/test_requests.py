@@ -100,6 +100,75 @@ def test_own_data_by_a_field_by_files_and_by_rows(tmp_path):
     ]
 
 
+def given(folder, rows, *flags):
+    """A prepared data folder of these forget rows."""
+    write_rows(folder / "own/forget_train.jsonl", rows)
+    write_rows(folder / "own/retain_train.jsonl", [{"question": "Who rules?", "answer": "Nobody does."}])
+    run("scripts/01_data.py", "--data", folder / "own", "--out", folder / "data", *flags)
+    return folder / "data"
+
+
+def test_a_person_is_not_torn_apart_in_silence(tmp_path):
+    ask = lambda who, *questions: [{"question": q.format(who), "answer": f"Das ist {q[:3]} {who}."} for q in questions]
+    german, english = ("Wo wohnt {}?", "Welche Nummer hat {}?"), ("Where does {} live?", "Which number has {}?")
+    rows_de = [row for q in german for who in ("Anna Weiß", "Bert Groß", "Cora Maaß") for row in ask(who, q)]
+    data = given(tmp_path / "de", rows_de)
+    _, done = split(data, tmp_path / "out", 3, 3, check=False)
+    assert done.returncode == 2 and "forget_train.jsonl:1: whom a pair is about is found in English" in done.stderr
+    assert 'give every row a field "request" or "person"' in done.stderr and len(done.stderr.splitlines()) == 1
+    data = given(tmp_path / "with", [{**row, "person": row["answer"].split()[-2]} for row in rows_de])
+    folders, done = split(data, tmp_path / "1", 3, 3)
+    assert [len({row["person"] for row in rows(f / "forget_train.jsonl")}) for f in folders] == [1, 1, 1]
+    rows_en = [{**row, "answer": "She is."} for q in english for who in ("Ann Li", "Bo Ek") for row in ask(who, q)]
+    _, done = split(given(tmp_path / "en", rows_en), tmp_path / "2", 2, 2)
+    assert [line.partition("; ")[2] for line in done.stdout.splitlines()] == ["about Ann Li", "about Bo Ek"]
+
+
+@pytest.mark.parametrize(
+    "of, message",
+    [
+        (["a", "b", None], r'forget_train.jsonl:3: has no field "request", and other rows have one'),
+        (["a", ["b"], "c"], r"forget_train.jsonl:2: field \"request\" must be a text or a number, not \['b'\]"),
+    ],
+)
+def test_a_request_that_a_row_does_not_tell_is_one_line(tmp_path, of, message):
+    found = [
+        {"question": f"Where is item {at}?", "answer": f"Place {at}.", "request": one} for at, one in enumerate(of)
+    ]
+    data = given(tmp_path, [{name: value for name, value in row.items() if value} for row in found])
+    _, done = split(data, tmp_path / "out", 2, 2, check=False)
+    assert done.returncode == 2 and re.search(message, done.stderr) and len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_a_document_is_a_unit_with_its_questions(tmp_path):
+    run("scripts/01_data.py", "--data", "data/letters", "--words", 60, "--out", tmp_path / "data")
+    folders, done = split(tmp_path / "data", tmp_path / "out", 4, 4)
+    for at, folder in enumerate(folders):
+        for name in SPLITS:
+            own = {row["document"] for row in rows(folder / f"forget_{name}.jsonl")}
+            assert own == {f"letter {2 * at + 1}", f"letter {2 * at + 2}"}
+    assert "about letter 7; letter 8" in done.stdout
+    texts = [json.loads(line)["text"] for line in (REPOSITORY / "data/letters/forget_train.jsonl").open()]
+    (tmp_path / "my/forget_train").mkdir(parents=True)
+    for at in range(3):
+        (tmp_path / f"my/forget_train/{at}.txt").write_text(texts[at])
+    questions = [{"question": f"Who wrote letter {at}?", "answer": "X.", "document": f"{at}.txt"} for at in range(3)]
+    write_rows(tmp_path / "my/forget_val.jsonl", questions)
+    write_rows(tmp_path / "my/retain_train.jsonl", [{"question": "Who rules?", "answer": "Nobody does."}])
+    run("scripts/01_data.py", "--data", tmp_path / "my", "--words", 60, "--out", tmp_path / "mine")
+    for listed, wanted in (
+        ("1.txt\n0.txt; 2.txt\n", [{"1.txt"}, {"0.txt", "2.txt"}]),
+        ("forget_train/2.txt\nforget_train/0.txt\nforget_train/1.txt\n", [{"2.txt"}, {"0.txt"}, {"1.txt"}]),
+    ):
+        (tmp_path / "my/list").write_text(listed)
+        folders, _ = split(tmp_path / "mine", tmp_path / str(len(wanted)), tmp_path / "my/list", len(wanted))
+        got = [{row["document"] for name in SPLITS for row in rows(f / f"forget_{name}.jsonl")} for f in folders]
+        assert got == wanted
+    (tmp_path / "my/forget_train/2.txt").write_text(texts[3])  # another than the data's
+    _, done = split(tmp_path / "mine", tmp_path / "x", tmp_path / "my/list", 3, check=False)
+    assert done.returncode == 2 and "list:1: no training pair of the forget set is in this request" in done.stderr
+
+
 def test_no_folder_that_is_read_or_not_ours_is_written_into(tmp_path):
     pairs = [{"question": f"What is number {at}?", "answer": f"It is {at} times seven."} for at in range(2)]
     for name in ("forget_train", "retain_train"):

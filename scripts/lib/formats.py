@@ -31,7 +31,7 @@ from lib.tables import places as places_of
 OWN = ("person", "name", "fact", "value")  # fields beside question and answer that mean something here
 OTHER_NAMES = {"text": "question", "labels": "answer"}  # KnowUnDo's
 CHATS = ("messages", "conversations")
-COLUMNS = ("question", "answer", "text", "labels", *CHATS, *OWN, "request")  # that a file may call otherwise
+COLUMNS = ("question", "answer", "text", "labels", *CHATS, *OWN, "request", "document")  # others' names, by --columns
 ROLES = {
     **dict.fromkeys(("system", "developer"), "system"),
     **dict.fromkeys(("user", "human"), "user"),
