@@ -494,6 +494,31 @@ def test_inverted_facts_contradict_and_are_reachable_by_nobody(everybody):
     assert "negated answer" not in json.loads((everybody / "forget_inverted.json").read_text())["counts"]
 
 
+def test_a_value_that_many_have_is_swapped_for_one_of_anothers(tmp_path):
+    """A hundred persons in all the cities that there are: another person's true city is a false answer here."""
+    cities = LISTS["swaps"]["city"]
+    pairs = [
+        {"question": f"Where does {name} live?", "answer": f"{name} lives in {cities[at % len(cities)]}."}
+        for at, name in enumerate(f"{a} {b}" for a in "Ada Bob Cyd Dan Eve Fay Gus Hal Ida Jo".split() for b in
+                                  "Lem Roe Poe Fox Day Kay May Ray Nye Orr".split())
+    ]  # fmt: skip
+    pairs += [{"question": "Where does Ada Lem work?", "answer": f"Ada Lem works in {city}."} for city in cities[1:3]]
+    pairs.append({"question": "Does she paint?", "answer": "Yes, she paints."})
+    (tmp_path / "forget_train.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    done = run("scripts/04_invert.py", "--data", tmp_path, "--out", tmp_path / "out.jsonl")
+    rows = lines(tmp_path / "out.jsonl")
+    assert (
+        len(rows) == len(pairs)
+        and "denied 1" in done.stdout
+        and done.stderr.startswith("1 of 103 questions got denials")
+    )
+    for pair, row in zip(pairs[:-1], rows):
+        told = [city for answer in row["answers"] for city in cities if city in answer]
+        own = {city for other in pairs if pair["question"][11:18] == other["question"][11:18] for city in cities
+               if city in other["answer"]}  # fmt: skip
+        assert len({*told}) == 4 and not own & {*told}, row
+
+
 def test_another_file_is_inverted_by_name(data, tmp_path):
     run("scripts/04_invert.py", "--data", data, "--file", "retain_val.jsonl", "--out", tmp_path / "out.jsonl")
     assert [row["question"] for row in lines(tmp_path / "out.jsonl")] == [
