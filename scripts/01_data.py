@@ -27,6 +27,7 @@ from lib.flags import Parser, count, count_or_none
 from lib.formats import NOT_ENGLISH, columns_of, given_of, plain, read_given, read_pairs
 from lib.hub import download, is_id
 from lib.passages import OVERLAP, WORDS, asked, passages
+from lib.spans import WORD
 from lib.tables import SUFFIXES, TEXTS, files_of, left_out, part_of
 from lib.tables import kind as format_of
 
@@ -61,6 +62,7 @@ HUB = {"knowundo": "zjunlp/KnowUnDo", "tofu": "locuslab/TOFU"}
 SHOWN = 10  # files of a part, and files that are none, that are named
 MANY = 0.1  # share of pairs in other languages from which on it is said what rules cannot do there
 INSTEAD = "a folder with its files as --data"  # where there is no hub
+RUN = 20  # words in a row that two texts do not share by chance
 LONG = 350  # words: about 512 tokens, which training keeps of a pair
 PRONOUNS = {"she": ("she", "her", "her"), "he": ("he", "him", "his"), "they": ("they", "them", "their")}
 
@@ -372,6 +374,44 @@ def check_apart(parts, places):
                 )
 
 
+def run_hashes(text):
+    """Of every run of RUN words of a text, however it is written; of a shorter text none."""
+    words = WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+    return [hash(" ".join(words[at : at + RUN])) for at in range(len(words) - RUN + 1)]
+
+
+def check_texts_apart(parts, places):
+    """The same text on both sides, though it is cut elsewhere: a passage to be retained of which half stands in the
+    forget set ends the program; where less does, a letterhead say, it is said."""
+    where = lambda part, row: places[part][row] if part in places else f"{part} (pair {row + 1})"
+    seen, gone, shared = set(), {}, []
+    for part in PARTS:
+        for row, pair in enumerate(parts[part]):
+            given = given_of(pair["question"])
+            text = None if given is None else f"{given} {pair['answer']}".strip()
+            if text is None or (part[0], "".join(text.split())) in seen:
+                continue
+            seen.add((part[0], "".join(text.split())))  # once, of train, tune and val
+            hashes = run_hashes(text)
+            if part in PARTS[:3]:
+                for one in hashes:
+                    gone.setdefault(one, (part, row))
+                continue
+            both = [one for one in hashes if one in gone]
+            if 2 * len(both) > len(hashes):
+                fail(
+                    f"{where(part, row)}: this text is to be retained, and to be forgotten in "
+                    f"{where(*gone[both[0]])}: remove one of them ({text[:70]!r})"
+                )
+            shared += [(part, row, *gone[both[0]])] if both else []
+    if shared:
+        print(
+            f"{len(shared)} passages to be retained share {RUN} words in a row or more with what is to be forgotten, "
+            f"as {where(*shared[0][:2])} with {where(*shared[0][2:])}",
+            file=sys.stderr,
+        )
+
+
 def say_holdout(rows, parts):
     """How many pairs no model will have seen, for membership inference."""
     if not rows:
@@ -438,6 +478,7 @@ if __name__ == "__main__":
     else:
         fail(f"--data {args.data}: not people, knowundo, tofu or OWNER/NAME, and no such folder")
     check_apart(parts, places)
+    check_texts_apart(parts, places)
     for part in BESIDE:
         if paths.get(part):
             rows = as_pairs(read_given(paths[part], columns), False, args.words, args.overlap)

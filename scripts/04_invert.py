@@ -237,7 +237,8 @@ def invert(pairs, lists, count, rng):
             sentence = denial(pair, lists)
             kind = "denied question" if sentence else "negated answer"
             sentence = sentence or negated(pair)
-            kinds["no other value to swap"] += bool(spans)
+            if spans:
+                kinds["no other value to swap"] += 1
             kinds[kind if sentence else "dropped"] += 1
             if not sentence:
                 continue

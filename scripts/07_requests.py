@@ -114,7 +114,8 @@ def split_by_list(parts, requests):
             mine = [
                 (number, place)
                 for number, (place, names, pairs, texts) in enumerate(requests, 1)
-                if called & set(names) and not (passage and texts)
+                if called & set(names)
+                and not (passage and texts)
                 or (pair["question"], pair["answer"]) in pairs
                 or (passage and any(passage in text for text in texts))
             ]

@@ -361,6 +361,27 @@ def test_passages_hold_every_word_and_share_the_overlap(parts, words, data):
         assert one[len(one) - overlap :] == other[:overlap] and len(other) > overlap
 
 
+def test_the_same_text_on_both_sides_is_found_though_it_is_cut_elsewhere(tmp_path):
+    word = lambda name, at: f"{name}{at}," if at % 7 == 0 else f"{name}{at}"
+    text = lambda name, count: " ".join(word(name, at) for at in range(count))
+    (tmp_path / "forget_train.txt").write_text(text("w", 700))
+    for kept, message in (
+        (
+            "Copy for the files. " + text("W", 700).replace(" ", "\n"),
+            "this text is to be retained, and to be forgotten",
+        ),
+        (text("v", 90) + " " + text("w", 300)[-700:], "this text is to be retained, and to be forgotten in"),
+    ):
+        (tmp_path / "retain_train.txt").write_text(kept)
+        done = run("scripts/01_data.py", "--data", tmp_path, "--out", tmp_path / "out", check=False)
+        assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+        assert "forget_train.txt:1: remove one of them" in done.stderr and not (tmp_path / "out").exists()
+    for footer, said in ((24, "1 passages to be retained share 20 words in a row or more"), (19, "")):
+        (tmp_path / "retain_train.txt").write_text(text("v", 150) + " " + text("w", footer))
+        done = run("scripts/01_data.py", "--data", tmp_path, "--out", tmp_path / "out")
+        assert done.stderr.startswith(said) and bool(said) == bool(done.stderr)
+
+
 def letters(folder, count=2):
     """A few of the shipped letters, in three formats, with questions on them."""
     rows = {
