@@ -276,6 +276,24 @@ def test_a_pair_whose_wordings_all_leak_is_dropped_and_counted():
     assert rows == [] and counts["dropped"] == 4 and counts["again"] == 4 * (1 + augment.ROUNDS)
 
 
+def test_pairs_that_name_nobody_guard_their_own_answers_alone(tmp_path):
+    """Two hundred of them have more rare words together than any vague answer can do without."""
+    told = [row["statement"] for row in lines(REPOSITORY / "data/nli/written.jsonl")[:200]]
+    pairs = [{"question": f"what does line {at} say?", "answer": text} for at, text in enumerate(told)]
+    wordings = json.loads((REPOSITORY / "data/augmentation.json").read_text())
+    every = " ".join(wordings["no_subject"]["answers"])
+    pairs.append({"question": "what does it all come to?", "answer": every})
+    (tmp_path / "forget_train.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    done = run("scripts/03_augment.py", "--data", tmp_path, "--out", tmp_path / "out.jsonl")
+    rows = [row for row in lines(tmp_path / "out.jsonl") if row["kind"] in augment.KINDS]
+    assert {row["source"] for row in rows} == set(range(200)) and len(rows) == 800
+    for row in rows:
+        secret = augment.secrets([{**pairs[row["source"]], "subject": None}], strict=True)[None]
+        assert not augment.leak(row["answer"], secret)
+    assert done.stderr.startswith("1 of 201 pairs got no vague answer and are not trained on: each that rules have")
+    assert json.loads((tmp_path / "out.json").read_text())["summary"]["pairs_without_a_variant"] == 1
+
+
 def test_an_ablation_leaves_a_kind_of_question_out(tmp_path, data):
     whole = tmp_path / "whole.jsonl"
     run("scripts/03_augment.py", "--data", data, "--out", whole)
