@@ -26,8 +26,7 @@ from lib.files import FROM_HUB, REPOSITORY, begin_folder, end_folder, fail, read
 from lib.flags import Parser, count, count_or_none
 from lib.formats import NOT_ENGLISH, columns_of, given_of, plain, read_given, read_pairs
 from lib.hub import download, is_id
-from lib.passages import OVERLAP, WORDS, asked, passages
-from lib.spans import WORD
+from lib.passages import OVERLAP, UNIT, WORDS, asked, passages
 from lib.tables import SUFFIXES, TEXTS, files_of, left_out, part_of
 from lib.tables import kind as format_of
 
@@ -376,7 +375,8 @@ def check_apart(parts, places):
 
 def run_hashes(text):
     """Of every run of RUN words of a text, however it is written; of a shorter text none."""
-    words = WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+    text = re.sub(r"[^\w\s]|_", "", unicodedata.normalize("NFKC", text).casefold())
+    words = UNIT.findall(text)
     return [hash(" ".join(words[at : at + RUN])) for at in range(len(words) - RUN + 1)]
 
 
