@@ -3,6 +3,8 @@ place, other languages, and each fault in one line that names file and row.
 """
 
 import csv
+import datetime
+import decimal
 import gzip
 import io
 import json
@@ -168,6 +170,42 @@ def test_a_text_beside_question_and_answer_is_no_document(tmp_path, shape):
     found, done = prepared(tmp_path, *flags)
     assert {side: [(row["question"], row["answer"]) for row in found[side]] for side in ROWS} == ROWS
     assert "passages" not in done.stdout and len(lines(tmp_path / "out/forget_val.jsonl")) == 3
+
+
+@pytest.mark.parametrize("shape", ["messages", "text", "columns"])
+def test_one_row_alone_is_a_row_however_it_is_laid_out(tmp_path, shape):
+    for side, rows in ROWS.items():
+        talk = [{"role": role, "content": text} for role, text in zip(("user", "assistant"), rows[0])]
+        row = {"messages": {"messages": talk}, "text": {"text": "a b c"}, "columns": {"id": 1, "turns": talk}}[shape]
+        row = {**row, "side": side} if shape == "text" else row
+        indent = None if shape == "columns" else 1
+        (tmp_path / f"{side}_train.json").write_text("\n" + json.dumps(row, indent=indent) + "\n")
+    if shape == "text":
+        (tmp_path / "retain_train.json").write_text(json.dumps({"text": "d e f"}, indent=1))
+    found, _ = prepared(tmp_path, *(("--columns", "messages=turns") if shape == "columns" else ()))
+    answers = {side: [row["answer"] for row in found[side]] for side in ROWS}
+    texts = {"forget": ["a b c"], "retain": ["d e f"]}
+    assert answers == (texts if shape == "text" else {side: [rows[0][1]] for side, rows in ROWS.items()})
+
+
+def test_parquet_with_dates_numbers_and_pictures(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet as writer
+
+    for side, rows in ROWS.items():
+        day, price = datetime.datetime(2021, 5, 4, 3, 2), decimal.Decimal("1.50")
+        more = {"day": day, "price": price, "picture": {"bytes": b"\xff", "path": "x"}, "seen": [day.date()], "n": 2.5}
+        found = [{"question": q, "answer": a, **more} for q, a in rows]
+        writer.write_table(pyarrow.Table.from_pylist(found), tmp_path / f"{side}_train.parquet")
+    found, done = prepared(tmp_path)
+    written = {"day": "2021-05-04 03:02:00", "price": "1.50", "seen": ["2021-05-04"], "n": 2.5}
+    assert found == {side: [{**row, **written} for row in rows] for side, rows in OURS.items()}
+    assert done.stderr.count("forget_train.parquet: columns of bytes are left out: picture") == 1
+    whole = (tmp_path / "forget_train.parquet").read_bytes()
+    (tmp_path / "forget_train.parquet").write_bytes(whole[:40] + bytes(60) + whole[100:])
+    done = run("scripts/01_data.py", "--data", tmp_path, "--out", tmp_path / "out", check=False)
+    assert done.returncode == 2 and "a damaged one (" in done.stderr and "get or write it again" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 CELL = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=1)

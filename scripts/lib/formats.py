@@ -213,7 +213,7 @@ def read_given(path, columns=None):
         list of (place, pair or {"text", …}), at least one. Only a pair has a `question`, and maybe a `text` beside it.
     """
     found, kinds, columns = [], {}, columns or {}
-    for place, row in places_of(path):
+    for place, row in places_of(path, columns.values()):
         row, file = _object(place, row), place.rpartition(":")[0]
         named = {} if kind(file) in TEXTS else columns  # a plain text has no columns
         for theirs in named.values():

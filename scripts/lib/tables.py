@@ -6,6 +6,7 @@ Parquet and Arrow need pyarrow, which is loaded, and so needed, only for such a 
 import csv
 import io
 import re
+import sys
 from pathlib import Path
 
 from lib.files import fail, read_object, read_rows, read_text
@@ -67,8 +68,9 @@ def left_out(folder):
     ]
 
 
-def rows(path):
-    """Yields (line, or number of the row where there are no lines; object or other value) of a file."""
+def rows(path, names=()):
+    """Yields (line, or number of the row where there are no lines; object or other value) of a file. names: other
+    fields by which an object of JSON is known for a row (files.read_rows)."""
     of = kind(path)
     if of in TABLES:
         yield from _table(path, TABLES[of])
@@ -80,7 +82,7 @@ def rows(path):
             fail(f"{path}: holds no text")
         yield 1, {"text": text}
     else:
-        yield from read_rows(path)
+        yield from read_rows(path, names)
 
 
 def _table(path, delimiters):
@@ -121,22 +123,47 @@ def _arrow(path, of):
         fail(f"{path}: no such file")
     try:
         if of == ".parquet":
-            return pyarrow.parquet.read_table(path).to_pylist()
+            return _written(path, pyarrow.parquet.read_table(path).to_pylist())
         with pyarrow.memory_map(str(path)) as source:
             try:
-                return pyarrow.ipc.open_stream(source).read_all().to_pylist()
+                return _written(path, pyarrow.ipc.open_stream(source).read_all().to_pylist())
             except pyarrow.ArrowInvalid:
                 source.seek(0)
-                return pyarrow.ipc.open_file(source).read_all().to_pylist()
-    except (ValueError, pyarrow.ArrowException) as error:  # what pyarrow raises for a file that is none of its own
-        fail(f"{path}: not {'a Parquet' if of == '.parquet' else 'an Arrow'} file ({str(error).splitlines()[0]})")
+                return _written(path, pyarrow.ipc.open_file(source).read_all().to_pylist())
+    except (ValueError, OSError, pyarrow.ArrowException) as error:  # what pyarrow raises for a file that is none of its
+        reason = str(error).splitlines()[0]
+        fail(
+            f"{path}: not {'a Parquet' if of == '.parquet' else 'an Arrow'} file, or a damaged one ({reason}): get or "
+            "write it again, or give a copy in JSON Lines"
+        )
 
 
-def places(paths):
-    """Yields ("file:line", value) of files, and of the files in folders, one after another."""
+def _written(path, rows):
+    """Rows as JSON can hold them: dates and decimal numbers as text; columns of bytes, pictures say, are left out."""
+
+    def written(value):
+        if isinstance(value, dict):
+            return {str(name): written(part) for name, part in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [written(part) for part in value]
+        return value if value is None or isinstance(value, (str, int, float)) else str(value)
+
+    holds = lambda value: (
+        any(map(holds, value.values() if isinstance(value, dict) else value))
+        if isinstance(value, (dict, list, tuple))
+        else isinstance(value, bytes)
+    )
+    left = sorted({name for row in rows for name, value in row.items() if holds(value)})
+    if left:
+        print(f"{path}: columns of bytes are left out: {', '.join(left)}", file=sys.stderr)
+    return [{name: written(value) for name, value in row.items() if name not in left} for row in rows]
+
+
+def places(paths, names=()):
+    """Yields ("file:line", value) of files, and of the files in folders, one after another. names: as of `rows`."""
     for path in paths if isinstance(paths, list) else [paths]:
         for file in files_in(Path(path)) if Path(path).is_dir() else [path]:
-            for line, row in rows(file):
+            for line, row in rows(file, names):
                 yield f"{file}:{line}", row
 
 
