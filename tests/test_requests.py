@@ -493,6 +493,83 @@ def test_a_certificate_that_would_tell_is_not_written(capsys):
     assert "it would hold private text" in error and "Lem" not in error
 
 
+def test_a_key_or_a_word_of_the_template_is_no_leak(tmp_path, capsys):
+    write_rows(
+        tmp_path / "config.json", [{"model_type": "x", "made": [{"learning": True}], "measured": {"ada lem": 1}}]
+    )
+    (tmp_path / "README.md").write_text("Whoever holds a pair")
+    certificate.search(tmp_path, ["Model type", "Learning.", "Whoever", "False."], "Whoever holds")
+    for private in ("Ada Lem", "holds a pair"):
+        with pytest.raises(SystemExit):
+            certificate.search(tmp_path, [private], "Whoever holds")
+        assert "would hold private text" in capsys.readouterr().err
+
+
+BARE = {"script": "12_relearn.py", "settings": {"full": False, "epochs": 5.0}, "versions": {"python": "3.11"}}
+
+
+def finished(run, methods=("ReLearn",), answer="She lives at 9 Saltcellar Steps."):
+    """A run's folder as it is after two requests: the records and weights alone."""
+    (run / "models/vanilla").mkdir(parents=True)
+    (run / "models/vanilla/model.safetensors").write_text("weights")
+    for at in (1, 2):
+        pair = {"question": f"Where is Ada Lem ({at})?", "answer": answer, "request": at}
+        for part in ("forget_train", "requested_val"):
+            write_rows(run / f"requests/data/{at}/{part}.jsonl", [pair])
+        item = {**pair, "reference": answer, "side": "forget", "forgotten": True, "leak": False}
+        for method in methods:
+            made = run / f"requests/methods/{method}/{at}"
+            write_rows(made / "training.json", [{**BARE, "updates": [1], "seconds": 1}])
+            (made / "adapter_model.safetensors").write_text(f"{method} {at}")
+            for name, items in (("kfr_krr", [item]), ("linguistic_forget", []), ("linguistic_retain", [])):
+                write_rows(
+                    run / f"requests/metrics/{method}/{at}/{name}.json", [{"summary": {"LS": 0.5}, "items": items}]
+                )
+
+
+def certify(folder, *methods, check=True):
+    flags = ("--run", folder, "--methods", *methods, "--requests", 2, "--out", folder / "report")
+    return run("eval/19_requests.py", *flags, check=check)
+
+
+@pytest.mark.parametrize("answer", ["False.", "Python", "After", "Measured after it", "Adapter", "reverse"])
+def test_a_certificates_own_words_are_nobodys_secret(tmp_path, answer):
+    finished(tmp_path, answer=answer)
+    certify(tmp_path, "ReLearn")
+    assert (tmp_path / "requests/certificates/ReLearn.md").is_file()
+
+
+def test_a_certificate_that_would_tell_costs_no_table(tmp_path):
+    finished(tmp_path, answer="The 12_relearn.py")
+    for at in (1, 2):
+        path = tmp_path / f"requests/methods/ReLearn/{at}/training.json"
+        path.write_text(path.read_text().replace('"full"', '"the"'))
+    record = tmp_path / "requests/methods/ReLearn/2/training.json"
+    record.write_text(
+        record.read_text().replace('"versions": {"python": "3.11"}', '"versions": {"x": "the 12 relearn Py"}')
+    )
+    done = certify(tmp_path, "ReLearn", check=False)
+    assert done.returncode == 2 and "requests.md, .json and .png were. An answer of one word may stand" in done.stderr
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {
+        f"requests.{end}" for end in ("md", "json", "png")
+    }
+    assert not list((tmp_path / "requests").glob("certificates/*"))
+
+
+def test_a_certificate_names_the_weights_that_it_began_from_and_none_of_an_earlier_run_stays(tmp_path):
+    finished(tmp_path, ("ReLearn", "GA+GDR"))
+    certify(tmp_path, "ReLearn", "GA+GDR")
+    folder = tmp_path / "requests/certificates"
+    told = json.loads((folder / "ReLearn.json").read_text())
+    digest = hashlib.sha256(b"weights").hexdigest()
+    assert told["requests"][0]["began_from"] == f"the vanilla model, weights {digest}"
+    assert told["requests"][1]["began_from"] == told["requests"][0]["adapter"]
+    text = (folder / "ReLearn.md").read_text()
+    assert digest in text and "`[[text N]]`, line feed, the N-th passage" in text
+    certify(tmp_path, "ReLearn")
+    assert {path.name for path in folder.iterdir()} == {"ReLearn.json", "ReLearn.md"}
+
+
 # ---------------------------------------------------------------- --check
 
 
