@@ -381,6 +381,7 @@ def test_passages_by_hand():
         and passages("a", 4, 1) == ["a"]
         and passages("東京 2024年", 3, 1) == ["東京 2024", "2024年"]
     )
+    assert passages("a b c d e", 2, 0) == ["a b", "c d e"] and passages("a b c", 1, 0) == ["a", "b c"]
     assert begun("one two three four five six seven eight") == ("one two", "three four five six seven eight")
     assert begun("one\ntwo three") == ("one\ntwo", "three"), "cut at a blank, where there is one soon"
     assert begun("one two") == ("one", "two") and begun("東京都庁") == ("東", "京都庁")
@@ -394,7 +395,9 @@ def test_passages_hold_every_word_and_share_the_overlap(parts, words, data):
     text, overlap = " ".join(parts).strip(), data.draw(st.integers(0, words - 1))
     found = [UNIT.findall(passage) for passage in passages(text, words, overlap)]
     assert found[0] + [word for passage in found[1:] for word in passage[overlap:]] == UNIT.findall(text)
-    assert all(len(passage) <= words for passage in found) and all(len(passage) == words for passage in found[:-1])
+    assert all(len(passage) == words for passage in found[:-1])
+    assert len(found[-1]) <= words or len(found[-1]) == words + 1 and overlap == 0, "a last word alone joins them"
+    assert len(found[-1]) > 1 or len(UNIT.findall(text)) == 1
     for one, other in zip(found, found[1:]):
         assert one[len(one) - overlap :] == other[:overlap] and len(other) > overlap
 
