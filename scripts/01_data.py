@@ -261,8 +261,8 @@ def from_files(name, given, revision):
     files = dict(word.partition("=")[::2] for word in given)
     if not {"forget_train", "retain_train"} <= files.keys() <= set(PARTS) or not all(files.values()):
         fail(
-            f"--data {name}: say which of its files holds which part, as --files forget_train=forget.json "
-            f"retain_train=retain.json (parts: {', '.join(PARTS)})"
+            f"--data {name}: no such folder; of a data set of the hub, say which of its files holds which part, as "
+            f"--files forget_train=forget.json retain_train=retain.json (parts: {', '.join(PARTS)})"
         )
     return dict(zip(files, download(name, files.values(), revision, INSTEAD), strict=True))
 

@@ -15,8 +15,8 @@ UNIT = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")  # a word; where blanks par
 
 
 def passages(text, words=WORDS, overlap=OVERLAP):
-    """A text's passages of at most `words` words, each beginning with the `overlap` last words of the one before. A last
-    word alone, which could not be asked for, stays with the passage before it."""
+    """A text's passages of at most `words` words, each beginning with the `overlap` last words of the one before. A
+    last word alone, which could not be asked for, stays with the passage before it."""
     units = [unit.span() for unit in UNIT.finditer(text)]
     starts = [*range(0, max(1, len(units) - overlap), words - overlap)]
     if len(starts) > 1 and len(units) - starts[-1] == 1:
