@@ -600,6 +600,37 @@ def test_the_same_fact_in_other_words_is_found_and_another_is_not():
     assert found[1][1] == ["ada@lem.example"] and found[1][2] is email
 
 
+def test_pairs_that_are_not_alike_and_share_no_value_are_not_compared(monkeypatch):
+    """The same matches as those of every pair with every other, by values and cosines alone."""
+    of = lambda at, **more: planted(question=f"Where is p{at % 7}?", subject=f"P{at % 7} Lem", **more)
+    long = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
+    forget = [of(at, answer=f"At {at}00 Hill.", values=[f"{at}00 Hill", "Pisa"]) for at in range(40)]
+    forget.append(of(3, answer=long, values=[long]))
+    retain = [of(at, answer=f"At {3 * at}00 hill, {'Pisa' if at % 5 else long}.", values=["x"]) for at in range(50)]
+    cosines = torch.linspace(0, 1, len(forget) * len(retain)).reshape(len(retain), len(forget)).T
+    every = []
+    for column, kept in enumerate(retain):
+        found = [
+            (float(cosines[row, column]), check.stated_values(gone, kept), gone, kept)
+            for row, gone in enumerate(forget)
+            if check.stated_values(gone, kept) or check.same_fact(gone, kept, float(cosines[row, column]), 0.9)
+        ]
+        every += [max(found, key=lambda match: match[0])] if found else []
+    every.sort(key=lambda match: -match[0])
+    monkeypatch.setattr(check, "BLOCK", 8)
+    assert check.on_both_sides(forget, retain, cosines, 0.9) == every and 10 < len(every) <= 50
+    vectors = torch.eye(len(forget)), cosines.T
+    assert check.in_blocks(forget, retain, 0.9, *vectors) == every
+    compared = []
+    monkeypatch.setattr(check, "same_fact", lambda *pair: compared.append(pair))
+    monkeypatch.setattr(check, "stated_values", lambda *pair: [])
+    check.on_both_sides(forget, retain, torch.zeros(len(forget), len(retain)), 0.9)
+    assert len(compared) < 0.9 * len(forget) * len(retain)
+    compared.clear()
+    check.on_both_sides(forget[:40], [of(at, answer="None.", values=[]) for at in range(50)], torch.zeros(40, 50), 0.9)
+    assert not compared and check.runs.cache_info().maxsize
+
+
 def test_check_of_planted_data(tmp_path, tiny, monkeypatch):
     """Counts, what is cut, what is on both sides, by file and row; the embedding model's cosines are planted too."""
     secret = {"question": "Where does Ada Lem live?", "answer": "She lives at 9 Saltcellar Steps, Yarm."}
