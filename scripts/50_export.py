@@ -12,7 +12,17 @@ subjects and their values: where one is found, there is no folder.
 import re
 from pathlib import Path
 
-from lib.certificate import HASH, HASH_OF_TEXTS, history, measured, own_record, pair_hash, private_texts, search
+from lib.certificate import (
+    HASH,
+    HASH_OF_TEXTS,
+    history,
+    measured,
+    own_record,
+    own_words,
+    pair_hash,
+    private_texts,
+    search,
+)
 from lib.files import fail, new_folder, read_object, record, sha256, write_json, write_text, writing
 from lib.flags import Parser, count
 from lib.formats import read_pairs
@@ -201,6 +211,20 @@ def card(facts):
     )
 
 
+def bare_card(facts):
+    """The card's own words: what it says whatever was forgotten."""
+    nothing = {"count": 0, "pairs": [], "files": [], "read_in_training": facts["forgotten"]["read_in_training"]}
+    bare = {
+        "method": "",
+        "forgotten": nothing,
+        "made_by": [],
+        "base": None,
+        "architecture": "",
+        "measured": {"": {"": 0}},
+    }
+    return card(facts | bare)
+
+
 if __name__ == "__main__":
     parser = Parser(__doc__, folder="model")
     parser.add_argument(
@@ -304,7 +328,7 @@ if __name__ == "__main__":
         write_json(partial / "unlearning.json", facts)
         write_text(partial / "README.md", card(facts))
         ModelCard.load(partial / "README.md")
-        search(partial, private_texts(pairs), CARD, HASH_OF_TEXTS, HASH)
+        search(partial, private_texts(pairs), *own_words(facts, bare_card(facts)))
     print(
         f"wrote {args.out}: {len(pairs)} forgotten pairs, {facts['weights']['dtype']}"
         + (f", {check['identical']} of {check['questions']} answers identical" if check else "")

@@ -93,6 +93,8 @@ def test_own_data_by_a_field_by_files_and_by_rows(tmp_path):
     write_rows(tmp_path / "early.jsonl", pairs[1:])
     (tmp_path / "list").write_text("early.jsonl\n\nlate.jsonl\n")
     assert numbers(split(tmp_path / "rows-data", tmp_path / "3", tmp_path / "list", 2)[0]) == [list("1234"), ["0"]]
+    read = json.loads((tmp_path / "3/1/requests.json").read_text())["data"]
+    assert {str(tmp_path / name) for name in ("list", "early.jsonl", "late.jsonl")} <= set(read), "their hashes"
     (tmp_path / "names").write_text("b\na\n")
     assert numbers(split(tmp_path / "field-data", tmp_path / "4", tmp_path / "names", 2)[0]) == [
         list("13"),
@@ -495,10 +497,11 @@ def test_a_certificate_that_would_tell_is_not_written(capsys):
 
 def test_a_key_or_a_word_of_the_template_is_no_leak(tmp_path, capsys):
     write_rows(
-        tmp_path / "config.json", [{"model_type": "x", "made": [{"learning": True}], "measured": {"ada lem": 1}}]
+        tmp_path / "config.json",
+        [{"model_type": "x", "made": [{"learning": True, "withheld": ["bottle"]}], "measured": {"ada lem": 1}}],
     )
     (tmp_path / "README.md").write_text("Whoever holds a pair")
-    certificate.search(tmp_path, ["Model type", "Learning.", "Whoever", "False."], "Whoever holds")
+    certificate.search(tmp_path, ["Model type", "Learning.", "Whoever", "False.", "Bottle"], "Whoever holds")
     for private in ("Ada Lem", "holds a pair"):
         with pytest.raises(SystemExit):
             certificate.search(tmp_path, [private], "Whoever holds")

@@ -154,7 +154,9 @@ def own_words(found, *templates):
         for key, part in value.items() if isinstance(value, dict) else enumerate(value):
             if isinstance(value, dict):
                 yield str(key)
-            if isinstance(part, (dict, list)) and key != "measured":
+            if key == "withheld":  # names of flags
+                yield from map(str, part)
+            elif isinstance(part, (dict, list)) and key != "measured":
                 yield from keys(part)
 
     return [*templates, *(keys(found) if isinstance(found, (dict, list)) else ()), *CHOICES, "true", "false", "none"]
