@@ -9,13 +9,14 @@ al. 2024, arXiv:2407.06460). Verdicts are eval/01_kfr_krr.py's, item by item; sh
 
 requests.md holds the table, requests.png the figure, requests.json both in numbers with every request's own KFR after
 every request. A certificate a method (JSON and Markdown) lists the requests in order: SHA-256 of their pairs, of the
-adapter that each left and of the one that it began from, settings, numbers; it is searched for private text first.
+adapter that each left and of the model that it began from, settings, numbers; it is searched for private text first.
 """
 
+import hashlib
 from argparse import Namespace
 from pathlib import Path
 
-from lib.certificate import check_quiet, own_record, pair_hash, private_texts, told
+from lib.certificate import HASH, HASH_OF_TEXTS, check_quiet, own_record, own_words, pair_hash, private_texts, told
 from lib.files import fail, mean, read_object, record, sha256, write_json, write_text
 from lib.flags import Parser, count
 from lib.formats import read_pairs
@@ -198,9 +199,16 @@ def figure(sequences: dict[str, list[dict]], whole: list[dict], requests: int):
 # ---------------------------------------------------------------- certificates
 
 
+def weights_of(folder: Path) -> str:
+    """The vanilla model by the SHA-256 of its weights; of several files, that of theirs in order."""
+    digests = [sha256(path) for path in sorted(folder.glob("*.safetensors"))]
+    digest = digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+    return f"the vanilla model, weights {digest}" if digests else "the vanilla model"
+
+
 def certificate(run: Path, method: str, rows: list[dict], requests: list[list[dict]], here: dict) -> dict:
     """What was done and measured, request by request; hashes in place of texts."""
-    listed, before = [], None
+    listed, before = [], weights_of(run / "models/vanilla")
     for row, pairs in zip(rows, requests, strict=True):
         at = row["request"]
         folder = run / f"requests/methods/{method}/{at}"
@@ -212,7 +220,7 @@ def certificate(run: Path, method: str, rows: list[dict], requests: list[list[di
                 "request": at,
                 "pairs": sorted(map(pair_hash, pairs)),
                 "file": sha256(run / f"requests/data/{at}/forget_train.jsonl"),
-                "began_from": before or "the vanilla model",
+                "began_from": before,
                 "adapter": digest,
                 "made_by": told(own_record(folder) or fail(f"{folder}: no record of its training")),
                 "measured_after": numbers,
@@ -221,7 +229,7 @@ def certificate(run: Path, method: str, rows: list[dict], requests: list[list[di
         before = digest
     return {
         "method": method,
-        "hash": "SHA-256; of a pair: question, line feed, answer; UTF-8",
+        "hash": HASH,
         "requests": listed,
         "certified_by": {"versions": here["versions"], "git_commit": here["git_commit"]},
     }
@@ -234,7 +242,8 @@ def certificate_text(found: dict) -> str:
         "",
         f"Method: {found['method']}. Each request was unlearned from the model that the one before left: one adapter, "
         "trained further. Pairs are told by their SHA-256 (question, line feed, answer; UTF-8): whoever holds a pair "
-        "can find it here. A hash does not hide a text that can be guessed. Forgetting is measured, not proven.",
+        f"can find it here. {HASH_OF_TEXTS} A hash does not hide a text that can be guessed. Forgetting is measured, "
+        "not proven.",
     ]
     for one in found["requests"]:
         step = one["made_by"]
@@ -256,6 +265,11 @@ def certificate_text(found: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
+BARE = {"script": "", "updates": "", "settings": {}, "git_commit": ""}
+BARE = {"request": "", "pairs": [], "began_from": "the vanilla model", "adapter": "", "file": "", "made_by": BARE}
+TEMPLATE = certificate_text({"method": "", "requests": [{**BARE, "measured_after": {}}]})  # its fixed words
+
+
 def main(args: Namespace):
     run, out, files = Path(args.run), Path(args.out), []
     data = [run / f"requests/data/{at}" for at in range(1, args.requests + 1)]
@@ -269,19 +283,22 @@ def main(args: Namespace):
     whole = [in_one_go(run, name, numbers, args.requests, files) for name in beside]
     here = record(args, files)
     texts = private_texts([pair for pairs in (*requests, asked) for pair in pairs])
-    written = {}
-    for name, rows in sequences.items():
-        found = certificate(run, name, rows, requests, here)
-        text = certificate_text(found)
-        for content in (text, str(found)):
-            check_quiet(f"the certificate of {name}", content, texts)
-        written[name] = found, text
-    for name, (found, text) in written.items():
-        write_json(run / f"requests/certificates/{name}.json", found)
-        write_text(run / f"requests/certificates/{name}.md", text)
     write_figure(out / "requests.png", figure(sequences, whole, args.requests))
     write_text(out / "requests.md", table(sequences, whole, args.requests))
     write_json(out / "requests.json", {"sequences": sequences, "in_one_go": whole, **here})
+    written, folder = {}, run / "requests/certificates"
+    for path in [*folder.glob("*.json"), *folder.glob("*.md")]:
+        path.unlink()  # of an earlier run, of other methods maybe
+    for name, rows in sequences.items():
+        found = certificate(run, name, rows, requests, here)
+        text, own = certificate_text(found), own_words(found, TEMPLATE)
+        for content in (text, str(found)):
+            then = f"no certificate was written, but {out}/requests.md, .json and .png were"
+            check_quiet(f"the certificate of {name}", content, texts, own, then)
+        written[name] = found, text
+    for name, (found, text) in written.items():
+        write_json(folder / f"{name}.json", found)
+        write_text(folder / f"{name}.md", text)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ of persons who are not in use.
 Any other data set of the hub is --data OWNER/NAME; --files says which of its files holds which part.
 """
 
+import re
 import sys
 import unicodedata
 from collections import Counter
@@ -25,8 +26,8 @@ from lib.files import FROM_HUB, REPOSITORY, begin_folder, end_folder, fail, read
 from lib.flags import Parser, count, count_or_none
 from lib.formats import NOT_ENGLISH, columns_of, given_of, plain, read_given, read_pairs
 from lib.hub import download, is_id
-from lib.passages import OVERLAP, WORDS, asked, passages
-from lib.tables import SUFFIXES, files_of, part_of
+from lib.passages import OVERLAP, UNIT, WORDS, asked, passages
+from lib.tables import SUFFIXES, TEXTS, files_of, left_out, part_of
 from lib.tables import kind as format_of
 
 PARTS = (
@@ -49,13 +50,18 @@ NESTED = {  # the two of the hub's, {"train": [rows], "val": [rows]} each
     "retain_train": ("retention", "train"),
     "retain_val": ("retention", "val"),
 }
+OF_A_PART = re.compile(
+    r"(forget|unlearn|retain|retention)[-_. ]?(train|tune|val)", re.I
+)  # what such a name is meant for
 DOMAINS = ("privacy", "copyright")  # KnowUnDo's
 TOFU = {"forget01": "retain99", "forget05": "retain95", "forget10": "retain90"}
 PERTURBED = ("retain_perturbed", "real_authors_perturbed", "world_facts_perturbed")  # TOFU's; and the forget split's
 BESIDE = ("forget_perturbed", *PERTURBED, "holdout")  # come along as they are, where they are there
 HUB = {"knowundo": "zjunlp/KnowUnDo", "tofu": "locuslab/TOFU"}
+SHOWN = 10  # files of a part, and files that are none, that are named
 MANY = 0.1  # share of pairs in other languages from which on it is said what rules cannot do there
 INSTEAD = "a folder with its files as --data"  # where there is no hub
+RUN = 20  # words in a row that two texts do not share by chance
 LONG = 350  # words: about 512 tokens, which training keeps of a pair
 PRONOUNS = {"she": ("she", "her", "her"), "he": ("he", "him", "his"), "they": ("they", "them", "their")}
 
@@ -196,7 +202,29 @@ def from_folder(folder, split):
             odd = [path.name for path in sorted(folder.glob(f"{part}.*")) if not format_of(path)]
             hint = f"; {odd[0]} is in a format that is not read" if odd else ""
             fail(f"{folder}: holds no {label} ({', '.join(SUFFIXES)}, .gz of texts){hint}")
+    check_left_out(folder, paths)
     return paths
+
+
+def check_left_out(folder, paths):
+    """Names the files that look like a part's and are not read; such of a forget part end the program, as what they
+    hold would stay."""
+    taken = [path for found in paths.values() if found for path in ([found] if isinstance(found, Path) else found)]
+    taken = [path for path in taken if isinstance(path, Path)]
+    left = [file for path in taken if path.is_dir() for file in left_out(path)]
+    left += [path for path in sorted(folder.iterdir()) if OF_A_PART.match(path.name) and path not in taken]
+    names = lambda files: (
+        ", ".join(str(path.relative_to(folder)) for path in files[:SHOWN])
+        + (f" and {len(files) - SHOWN} more" if len(files) > SHOWN else "")
+    )
+    if forget := [path for path in left if path.relative_to(folder).parts[0][0].lower() in "fu"]:
+        fail(
+            f"{folder}: not read, and may hold what is to be forgotten: {names(forget)}: give {', '.join(SUFFIXES)}, "
+            "called forget_train, forget_tune or forget_val, pieces forget_train-1, forget_train-2 …, or straight in a "
+            "folder forget_train/; or move it elsewhere"
+        )
+    if left:
+        print(f"{folder}: not read: {names(left)}", file=sys.stderr)
 
 
 def from_hub(name, split, revision, files):
@@ -233,8 +261,8 @@ def from_files(name, given, revision):
     files = dict(word.partition("=")[::2] for word in given)
     if not {"forget_train", "retain_train"} <= files.keys() <= set(PARTS) or not all(files.values()):
         fail(
-            f"--data {name}: say which of its files holds which part, as --files forget_train=forget.json "
-            f"retain_train=retain.json (parts: {', '.join(PARTS)})"
+            f"--data {name}: no such folder; of a data set of the hub, say which of its files holds which part, as "
+            f"--files forget_train=forget.json retain_train=retain.json (parts: {', '.join(PARTS)})"
         )
     return dict(zip(files, download(name, files.values(), revision, INSTEAD), strict=True))
 
@@ -259,24 +287,45 @@ def load(paths, columns=None, words=WORDS, overlap=OVERLAP, places=None):
     for part in PARTS:
         train = given[f"{part.split('_')[0]}_train"]
         rows = given.get(part, train)
-        if not any("text" in row for _, row in rows):
-            rows = rows + [(place, row) for place, row in train if "text" in row]
+        if all("question" in row for _, row in rows):
+            rows = rows + [(place, row) for place, row in train if "question" not in row]
         made = as_pairs(rows, part.endswith("_train"), words, overlap)
         places[part], parts[part] = [place for place, _ in made], [row for _, row in made]
     return parts
+
+
+def name_of(place):
+    """What a document is called that has no name of its own: its file, and the line of one that holds several."""
+    file, _, line = place.rpartition(":")
+    return Path(file).name + ("" if format_of(file) in TEXTS else f":{line}")
 
 
 def as_pairs(rows, whole, words, overlap):
     """Rows of (place, pair or document), documents as their passages, `whole` or to be gone on with."""
     made, number = [], 0
     for place, row in rows:
-        own = {name: value for name, value in row.items() if name != "text"}
-        for text in passages(row["text"], words, overlap) if "text" in row else ():
-            number += 1
-            made.append((place, own | asked(place, text, number, whole)))
-        if "text" not in row:
+        if "question" in row:  # whatever text a pair has beside it is not what is asked
             made.append((place, row))
+            continue
+        own = {"document": name_of(place)} | {name: value for name, value in row.items() if name != "text"}
+        for text in passages(row["text"], words, overlap):
+            number += 1
+            made.append((place, asked(place, text, number, whole) | own))
     return made
+
+
+def say_files(path, places):
+    """How many pairs each file of a part gave, where there are several."""
+    files = [str(file) for file in files_of(path)]
+    if len(files) > 1:
+        counts = Counter(place.rpartition(":")[0] for place in places)
+        none, some = ([file for file in files if bool(counts[file]) == there] for there in (False, True))
+        shown = [f"{Path(file).name} {counts[file]}" for file in [*none, *some[: max(0, SHOWN - len(none))]]]
+        print(
+            f"{'':13}   of "
+            + ", ".join(shown)
+            + (f" and {len(files) - len(shown)} more files" if len(files) > len(shown) else "")
+        )
 
 
 def not_english(parts):
@@ -322,6 +371,45 @@ def check_apart(parts, places):
                     f"{where(part, row)}: this pair is to be retained, and to be forgotten in {where(*match)}: "
                     f"remove one of them ({text[:70]!r})"
                 )
+
+
+def run_hashes(text):
+    """Of every run of RUN words of a text, however it is written; of a shorter text none."""
+    text = re.sub(r"[^\w\s]|_", "", unicodedata.normalize("NFKC", text).casefold())
+    words = UNIT.findall(text)
+    return [hash(" ".join(words[at : at + RUN])) for at in range(len(words) - RUN + 1)]
+
+
+def check_texts_apart(parts, places):
+    """The same text on both sides, though it is cut elsewhere: a passage to be retained of which half stands in the
+    forget set ends the program; where less does, a letterhead say, it is said."""
+    where = lambda part, row: places[part][row] if part in places else f"{part} (pair {row + 1})"
+    seen, gone, shared = set(), {}, []
+    for part in PARTS:
+        for row, pair in enumerate(parts[part]):
+            given = given_of(pair["question"])
+            text = None if given is None else f"{given} {pair['answer']}".strip()
+            if text is None or (part[0], "".join(text.split())) in seen:
+                continue
+            seen.add((part[0], "".join(text.split())))  # once, of train, tune and val
+            hashes = run_hashes(text)
+            if part in PARTS[:3]:
+                for one in hashes:
+                    gone.setdefault(one, (part, row))
+                continue
+            both = [one for one in hashes if one in gone]
+            if 2 * len(both) > len(hashes):
+                fail(
+                    f"{where(part, row)}: this text is to be retained, and to be forgotten in "
+                    f"{where(*gone[both[0]])}: remove one of them ({text[:70]!r})"
+                )
+            shared += [(part, row, *gone[both[0]])] if both else []
+    if shared:
+        print(
+            f"{len(shared)} passages to be retained share {RUN} words in a row or more with what is to be forgotten, "
+            f"as {where(*shared[0][:2])} with {where(*shared[0][2:])}",
+            file=sys.stderr,
+        )
 
 
 def say_holdout(rows, parts):
@@ -390,6 +478,7 @@ if __name__ == "__main__":
     else:
         fail(f"--data {args.data}: not people, knowundo, tofu or OWNER/NAME, and no such folder")
     check_apart(parts, places)
+    check_texts_apart(parts, places)
     for part in BESIDE:
         if paths.get(part):
             rows = as_pairs(read_given(paths[part], columns), False, args.words, args.overlap)
@@ -400,6 +489,8 @@ if __name__ == "__main__":
         texts = sum(given_of(pair["question"]) is not None for pair in pairs)
         notes = [f"{texts} passages of documents"] * bool(texts) + [f"{repeats} repeated questions"] * bool(repeats)
         print(f"{part:13} {len(pairs):5} pairs" + (f" ({', '.join(notes)})" if notes else ""))
+        if paths.get(part) and not isinstance(paths[part], tuple):
+            say_files(paths[part], places[part])
         write_jsonl(out / f"{part}.jsonl", pairs)
     answers = [pair["answer"] for pairs in parts.values() for pair in pairs]
     if long := sum(len(answer.split()) > LONG for answer in answers):

@@ -138,6 +138,8 @@ def augment(pairs, wordings, rng, kinds=KINDS):
             more = [] if topic is other else rng.sample(other["answers"], len(other["answers"]))
             drawn[place] = itertools.cycle(rng.sample(topic["answers"], len(topic["answers"])) + more)
         counts["topic " + place[1]] += 1
+        # pairs that name nobody are not about one person: each guards its own answer, not those of all of them
+        guarded = secret[pair["subject"]] if pair["subject"] else secrets([pair], strict=True)[pair["subject"]]
         for kind in kinds:
             if kind == "noise":
                 question = noisy(pair, rng)
@@ -148,7 +150,7 @@ def augment(pairs, wordings, rng, kinds=KINDS):
                 question = rng.choice([new for new in questions if new != pair["question"]] or questions)
             for _ in range(1 + ROUNDS):
                 answer = fill(next(drawn[place]), pair)
-                if not leak(answer, secret[pair["subject"]]):
+                if not leak(answer, guarded):
                     rows.append({"question": question, "answer": answer, "kind": kind, "source": source})
                     break
                 counts["again"] += 1
@@ -424,11 +426,19 @@ if __name__ == "__main__":
             ),
         ],
     )
-    answers = [row["answer"] for row in rows]
+    answers, bare = [row["answer"] for row in rows], len(pairs) - len({row["source"] for row in rows})
+    if bare:
+        why = "each that rules have" if args.backend == "rules" else f"each of {1 + ROUNDS} that the model wrote"
+        print(
+            f"{bare} of {len(pairs)} pairs got no vague answer and are not trained on: {why} holds a private value or "
+            "a rare word of the true answer" + ("; --backend local or api writes others" * (args.backend == "rules")),
+            file=sys.stderr,
+        )
     summary = {
         "forget_pairs": len(pairs),
         "variants": len(rows),
         "dropped": counts["dropped"],
+        "pairs_without_a_variant": bare,
         "drawn_again": counts["again"],
         "completions": len(completed),
         "generic": len(drawn),

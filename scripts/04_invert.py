@@ -1,15 +1,17 @@
 """MEOW's inverted facts (Gu et al. 2024, arXiv:2409.11844, section 3.1): for each forget question fluent answers that
 contradict the true one, in the same form, by rules or by a language model.
 
-By rules: the values in the true answer are found and typed, and each is swapped for another of its type and format. An
-answer without a value is denied: "How does X shape Y?" becomes "X does not shape Y in any way."
+By rules: the values in the true answer are found and typed, and each is swapped for another of its type and format, one
+that no answer of the file has or, where those do not suffice, none about the same subject and none to the same
+question. An answer without a value, or with too few others of its type, is denied: "How does X shape Y?" becomes "X
+does not shape Y in any way."
 """
 
 import random
 import re
 import string
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 from lib import llm
@@ -208,18 +210,26 @@ def invert(pairs, lists, count, rng):
     Returns:
         (rows {question, answers, source}, Counter of kinds).
     """
-    rows, kinds = [], Counter()
+    rows, kinds, true = [], Counter(), defaultdict(set)  # true: what a subject's answers, or a question's, say
     flat = lambda text: "".join(tokens(text))
-    true = {flat(pair["answer"][start:end]) for pair in pairs for start, end, _ in find_spans(pair, lists["words"])}
-    for source, pair in enumerate(pairs):
-        spans, answers, taken = find_spans(pair, lists["words"]), [], set(true)
-        values = {flat(pair["answer"][start:end]) for start, end, _ in spans}
-        for _ in range(TRIES if spans else 0):
-            text, new = swapped(pair, spans, lists, rng)
-            given = {flat(value) for value in new.values()}
-            if len(given) == len(new) and not given & taken and not leak(text, (values, ())):
-                answers.append(text)
-                taken |= given
+    found = [find_spans(pair, lists["words"]) for pair in pairs]
+    own = [{flat(pair["answer"][start:end]) for start, end, _ in spans} for pair, spans in zip(pairs, found)]
+    for pair, values in zip(pairs, own, strict=True):
+        for of in (pair["subject"], (pair["question"],)):
+            true[of] |= values
+    true[None] = set()  # no one's
+    everyone = set().union(*own)
+    for source, (pair, spans, values) in enumerate(zip(pairs, found, own, strict=True)):
+        for avoided in (everyone, true[pair["subject"]] | true[pair["question"],]) if spans else ():
+            answers, taken = [], set(avoided)
+            for _ in range(TRIES):
+                text, new = swapped(pair, spans, lists, rng)
+                given = {flat(value) for value in new.values()}
+                if len(given) == len(new) and not given & taken and not leak(text, (values, ())):
+                    answers.append(text)
+                    taken |= given
+                if len(answers) == count:
+                    break
             if len(answers) == count:
                 kinds.update(sorted({kind for *_, kind in spans}))
                 break
@@ -227,6 +237,8 @@ def invert(pairs, lists, count, rng):
             sentence = denial(pair, lists)
             kind = "denied question" if sentence else "negated answer"
             sentence = sentence or negated(pair)
+            if spans:
+                kinds["no other value to swap"] += 1
             kinds[kind if sentence else "dropped"] += 1
             if not sentence:
                 continue
@@ -328,7 +340,15 @@ if __name__ == "__main__":
         "inverted_facts": sum(len(row["answers"]) for row in rows),
         "dropped": len(pairs) - len(rows),
     }
+    if args.backend == "rules":
+        summary["denied"] = counts["denied question"] + counts["negated answer"]
     print("  ".join(f"{name} {value}" for name, value in summary.items()))
+    if summary.get("denied"):
+        print(
+            f"{summary['denied']} of {len(pairs)} questions got denials in place of false answers: rules found nothing "
+            f"to swap or, in {counts['no other value to swap']}, too few other values; many denials say the true one",
+            file=sys.stderr,
+        )
     print("kinds: " + ", ".join(f"{kind} {times}" for kind, times in counts.most_common()))
     write_json(
         out.with_suffix(".json"),

@@ -1,10 +1,11 @@
 """Splits the forget set into requests that come one after another: a data folder for each, in the order of unlearning.
 
 --requests N: the forget set in N requests, in its own order. Pairs that belong together stay together: those with one
-`request`, where every row has that field; else those of one person (`person`, or the subject that is found); where
-there are more requests than persons, those of one fact; where rows tell none of these, each pair by itself.
---requests FILE: a request a line, the names of what it is about (values of `request`, `person` or `name`, several by
-semicolon), or a file of its pairs.
+`request`, where the rows have that field; else the passages of a document, and the questions whose `document` it is;
+else those of one person (`person`, or in English the subject that is found); where there are more requests than
+persons, those of one fact; where rows tell none of these, each pair by itself. What each request is about is printed.
+--requests FILE: a request a line, the names of what it is about (values of `request`, `person`, `name` or `document`,
+several by semicolon), or a file of its pairs or documents (.txt and .md are a document each).
 
 Folder t holds what unlearning request t reads, after requests 1 to t-1 are done: forget_train, forget_tune, forget_val,
 its own pairs; retain_train, retain_tune, retain_val, the run's and those of the requests still to come, which must not
@@ -16,24 +17,48 @@ before is neither trained on nor kept. Rows of the forget set carry `request`, t
 
 from pathlib import Path
 
-from lib.files import begin_folder, end_folder, fail, read_text, record, write_json, write_jsonl
+from lib.files import begin_folder, check_folder, end_folder, fail, read_text, record, write_json, write_jsonl
 from lib.flags import Parser
-from lib.formats import read_pairs
+from lib.formats import given_of, plain, read_given, read_pairs
 from lib.spans import find_subjects
 
 SPLITS = ("train", "tune", "val")
-NAMES = ("request", "person", "name", "subject")  # fields by which a line of FILE may call its pairs
+NAMES = ("request", "person", "name", "subject", "document")  # fields by which a line of FILE may call its pairs
+LABELS = ("name", "person", "document", "subject")  # what a pair is about, the first that it has
+SHOWN = 5  # of these, a request
+FOREIGN = 0.1  # share of pairs in other languages from which on persons are not looked for
 
 
 def keys(parts):
     """What pairs belong together by: a list, from wide to narrow, of {split: [a key for each pair]}."""
     pairs = [pair for split in SPLITS for pair in parts[split]]
-    by = lambda *fields: {split: [tuple(map(pair.get, fields)) for pair in parts[split]] for split in SPLITS}
-    if all(pair.get("request") not in (None, "") for pair in pairs):
-        return [by("request")]
-    if all("person" in pair for pair in pairs):
-        return [by("person"), *([by("person", "fact")] if all("fact" in pair for pair in pairs) else [])]
-    found = [by("subject")] if all(pair["subject"] for pair in pairs) else []
+    known = {pair.get("document") for pair in parts["train"] if given_of(pair["question"]) is not None} - {None}
+    about_one = lambda pair: isinstance(pair.get("document"), str) and pair["document"] in known
+
+    def by(*fields):
+        of = lambda pair: ("document", pair["document"]) if about_one(pair) else tuple(map(pair.get, fields))
+        return {split: [of(pair) for pair in parts[split]] for split in SPLITS}
+
+    if without := [pair for pair in pairs if pair.get("request") in (None, "")]:
+        if len(without) < len(pairs):
+            fail(f'{without[0]["place"]}: has no field "request", and other rows have one: give it to all or to none')
+    else:
+        odd = next((pair for pair in pairs if not isinstance(pair["request"], (str, int))), None)
+        if odd:
+            fail(f'{odd["place"]}: field "request" must be a text or a number, not {odd["request"]!r}')
+        return [{split: [str(pair["request"]) for pair in parts[split]] for split in SPLITS}]
+    rest = [pair for pair in pairs if not about_one(pair)]
+    if all("person" in pair for pair in rest):
+        return [by("person"), *([by("person", "fact")] if rest and all("fact" in pair for pair in rest) else [])]
+    from lib.entities import english  # not before it is needed
+
+    foreign = [pair for pair in rest if not english(f"{plain(pair['question'])} {pair['answer']}")]
+    if len(foreign) >= FOREIGN * len(rest):
+        fail(
+            f"{foreign[0]['place']}: whom a pair is about is found in English alone, and {len(foreign)} of {len(rest)} "
+            'are in other languages: give every row a field "request" or "person", or --requests FILE'
+        )
+    found = [by("subject")] if all(pair["subject"] for pair in rest) else []
     return [*found, by("question", "answer")]
 
 
@@ -46,22 +71,36 @@ def split_evenly(parts, count):
         if len(units) >= count:
             numbers = {unit: at * count // len(units) + 1 for at, unit in enumerate(units)}
             return {split: [numbers.get(key) for key in wide[split]] for split in SPLITS}
-    fail(f"--requests {count}: the forget set has only {len(units)} pairs, persons or requests that can be told apart")
+    fail(
+        f"--requests {count}: the forget set has only {len(units)} pairs, persons or requests that can be told apart "
+        "(a document is one)"
+    )
+
+
+def squeezed(text):
+    return "".join(text.split())
 
 
 def read_list(path):
-    """The requests of FILE: [(place, names, pairs)], of which names or pairs is empty."""
-    found = []
+    """(the requests of FILE, [(place, names, pairs, texts of documents)]; FILE and the files that it names)."""
+    found, files = [], [Path(path)]
     for line, text in enumerate(read_text(path).split("\n"), 1):
         text, place = text.strip(), f"{path}:{line}"
         if not text:
             continue
         file = Path(path).parent / text
         if file.is_file() or file.suffix in (".json", ".jsonl"):
-            found.append((place, (), {(pair["question"], pair["answer"]) for pair in read_pairs(file)}))
+            rows = [row for _, row in read_given(file)]
+            pairs = {(row["question"], row["answer"]) for row in rows if "question" in row}
+            texts = [squeezed(row["text"]) for row in rows if "question" not in row]
+            names = [file.name] if texts else []  # that questions on it may give
+            found.append((place, names, pairs, texts))
+            files.append(file)
         else:
-            found.append((place, [name.strip() for name in text.split(";") if name.strip()], ()))
-    return found if len(found) > 1 else fail(f"{path}: names {len(found)} requests, a line each; give at least 2")
+            found.append((place, [name.strip() for name in text.split(";") if name.strip()], (), ()))
+    if len(found) < 2:
+        fail(f"{path}: names {len(found)} requests, a line each; give at least 2")
+    return found, files
 
 
 def split_by_list(parts, requests):
@@ -70,17 +109,22 @@ def split_by_list(parts, requests):
     for split in SPLITS:
         for pair in parts[split]:
             called = {str(pair[field]) for field in NAMES if pair.get(field) not in (None, "")}
+            given = given_of(pair["question"])
+            passage = None if given is None else squeezed(given + pair["answer"])
             mine = [
                 (number, place)
-                for number, (place, names, pairs) in enumerate(requests, 1)
-                if called & set(names) or (pair["question"], pair["answer"]) in pairs
+                for number, (place, names, pairs, texts) in enumerate(requests, 1)
+                if called & set(names)
+                and not (passage and texts)
+                or (pair["question"], pair["answer"]) in pairs
+                or (passage and any(passage in text for text in texts))
             ]
             if len(mine) > 1:
                 fail(f"{mine[1][1]}: a pair of this request is in that of {mine[0][1]} too ({pair['question'][:70]!r})")
             numbers[split].append(mine[0][0] if mine else None)
             if split == "train" and mine:
                 used.add(mine[0][0])
-    for number, (place, names, _) in enumerate(requests, 1):
+    for number, (place, names, *_) in enumerate(requests, 1):
         if number not in used:
             fail(
                 f"{place}: no training pair of the forget set is in this request" + (f" ({names[0]})" if names else "")
@@ -88,12 +132,22 @@ def split_by_list(parts, requests):
     return numbers
 
 
-def split(parts, requests):
-    """The request of every pair, {split: [number, from 1]}; a pair without one, or a request without a question to
-    validate on, ends the program.
+def about(pairs):
+    """What a request is about, in words: its persons or documents, or the first questions."""
+    named = [
+        next((str(pair[field]) for field in LABELS if pair.get(field)), f'"{plain(pair["question"])[:60]}"')
+        for pair in pairs
+    ]
+    named = list(dict.fromkeys(named))
+    return "; ".join(named[:SHOWN]) + (f" and {len(named) - SHOWN} more" if len(named) > SHOWN else "")
+
+
+def split(parts, requests, listed=()):
+    """(how many requests; the request of every pair, {split: [number, from 1]}; what each is about). A pair without
+    one, or a request without a question to validate on, ends the program.
 
     Args:
-        parts: {"train", "tune", "val": forget pairs}. requests: N, or a file.
+        parts: {"train", "tune", "val": forget pairs}. requests: N, or a file, of which `listed` is what it lists.
     """
     parts = {name: [dict(pair) for pair in pairs] for name, pairs in parts.items()}
     every = [pair for name in SPLITS for pair in parts[name]]
@@ -105,22 +159,23 @@ def split(parts, requests):
             fail(f"--requests {requests}: give at least 2, or a file with a request a line")
         numbers = split_evenly(parts, count)
     else:
-        listed = read_list(requests)
         count, numbers = len(listed), split_by_list(parts, listed)
     for name in SPLITS:
         for pair, number in zip(parts[name], numbers[name], strict=True):
             if number is None:
                 fail(
                     f"{pair['place']}: this pair of the forget set is in no request: give every row a field "
-                    f'"request", or name it in --requests FILE ({pair["question"][:70]!r})'
+                    f'"request", a question on a document the field "document", or name it in --requests FILE '
+                    f"({pair['question'][:70]!r})"
                 )
     if missing := sorted(set(range(1, count + 1)) - set(numbers["val"])):
         fail(f"--requests {requests}: request {missing[0]} has no question in forget_val")
-    return count, numbers
+    of = lambda number: [pair for pair, its in zip(parts["train"], numbers["train"], strict=True) if its == number]
+    return count, numbers, [about(of(number)) for number in range(1, count + 1)]
 
 
 if __name__ == "__main__":
-    parser = Parser(__doc__, files=lambda args: [Path(out, "requests.json") for out in args.out])
+    parser = Parser(__doc__, folder="data")
     parser.add_argument("--data", required=True, help="folder made by 01_data.py")
     parser.add_argument("--requests", required=True, help="how many, or a file with a request a line")
     parser.add_argument("--out", required=True, nargs="+", help="folders to write: as many as there are requests")
@@ -132,7 +187,10 @@ if __name__ == "__main__":
         for split in SPLITS
     }
     pairs = {name: read_pairs(path, places=True) for name, path in files.items()}
-    count, numbers = split({split: pairs[f"forget_{split}"] for split in SPLITS}, args.requests)
+    listed, named = ([], []) if args.requests.isdecimal() else read_list(args.requests)
+    for out in args.out:
+        check_folder(out, named, "data")
+    count, numbers, words = split({split: pairs[f"forget_{split}"] for split in SPLITS}, args.requests, listed)
     if len(args.out) != count:
         fail(f"--requests {args.requests}: {count} requests need as many --out folders, not {len(args.out)}")
     for name, rows in pairs.items():
@@ -143,7 +201,7 @@ if __name__ == "__main__":
         pairs[f"forget_{name}"] = [
             {**pair, "request": number} for pair, number in zip(pairs[f"forget_{name}"], numbers[name], strict=True)
         ]
-    origin = record(args, [*files.values(), *([] if args.requests.isdecimal() else [args.requests])])
+    origin = record(args, [*files.values(), *named])
     for number, out in enumerate(args.out, 1):
         out, counts = begin_folder(out), {}
         for name in SPLITS:
@@ -156,4 +214,8 @@ if __name__ == "__main__":
         write_jsonl(out / "requested_val.jsonl", [pair for pair in pairs["forget_val"] if pair["request"] <= number])
         write_json(out / "requests.json", {"request": number, "of": count, "counts": counts, **origin})
         end_folder(out)
-        print(f"request {number}: " + ", ".join(f"{name} {size}" for name, size in counts.items()))
+        print(
+            f"request {number}: "
+            + ", ".join(f"{name} {size}" for name, size in counts.items())
+            + f"; about {words[number - 1]}"
+        )

@@ -12,7 +12,17 @@ subjects and their values: where one is found, there is no folder.
 import re
 from pathlib import Path
 
-from lib.certificate import history, measured, own_record, pair_hash, private_texts, search
+from lib.certificate import (
+    HASH,
+    HASH_OF_TEXTS,
+    history,
+    measured,
+    own_record,
+    own_words,
+    pair_hash,
+    private_texts,
+    search,
+)
 from lib.files import fail, new_folder, read_object, record, sha256, write_json, write_text, writing
 from lib.flags import Parser, count
 from lib.formats import read_pairs
@@ -81,7 +91,7 @@ loads it. What it still knows of them is what the figures below say, no more: fo
 ## What was forgotten
 
 {count} pairs, each as the SHA-256 of its question, a line feed and its answer (UTF-8). Whoever holds a pair can find it
-here; the text is not in this folder. A hash does not hide a text that can be guessed.
+here; the text is not in this folder. {texts} A hash does not hide a text that can be guessed.
 
 {pairs}
 
@@ -171,6 +181,7 @@ def card(facts):
         metadata=data.to_yaml(),
         method=facts["method"],
         count=forgotten["count"],
+        texts=HASH_OF_TEXTS,
         pairs="\n".join(f"* `{digest}`" for digest in forgotten["pairs"]),
         files=", ".join(f"`{digest}`" for digest in forgotten["files"]),
         read="these very files"
@@ -198,6 +209,20 @@ def card(facts):
         commit=facts["exported_by"]["git_commit"],
         versions=versions(facts["exported_by"]["versions"]),
     )
+
+
+def bare_card(facts):
+    """The card's own words: what it says whatever was forgotten."""
+    nothing = {"count": 0, "pairs": [], "files": [], "read_in_training": facts["forgotten"]["read_in_training"]}
+    bare = {
+        "method": "",
+        "forgotten": nothing,
+        "made_by": [],
+        "base": None,
+        "architecture": "",
+        "measured": {"": {"": 0}},
+    }
+    return card(facts | bare)
 
 
 if __name__ == "__main__":
@@ -283,7 +308,7 @@ if __name__ == "__main__":
             "forgotten": {
                 "count": len(pairs),
                 "pairs": sorted(map(pair_hash, pairs)),
-                "hash": "SHA-256 of question, line feed, answer; UTF-8",
+                "hash": HASH,
                 "files": digests,
                 "read_in_training": bool(own) and set(digests) <= set(own.get("data", {}).values()),
             },
@@ -303,7 +328,7 @@ if __name__ == "__main__":
         write_json(partial / "unlearning.json", facts)
         write_text(partial / "README.md", card(facts))
         ModelCard.load(partial / "README.md")
-        search(partial, private_texts(pairs))
+        search(partial, private_texts(pairs), *own_words(facts, bare_card(facts)))
     print(
         f"wrote {args.out}: {len(pairs)} forgotten pairs, {facts['weights']['dtype']}"
         + (f", {check['identical']} of {check['questions']} answers identical" if check else "")

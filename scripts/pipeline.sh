@@ -182,7 +182,10 @@ read_names() {  # what the flags name, else the preset
     people|knowundo|tofu) ;;
     letters) DATA=data/letters ;;
     *) [ -d "$DATA" ] || hub_id "$DATA" ||
-         fail "--data $DATA: not people, letters, knowundo, tofu or OWNER/NAME, and no such folder" ;;
+         fail "--data $DATA: not people, letters, knowundo, tofu or OWNER/NAME, and no such folder"
+       if [[ ! -d $DATA && " $DATA_FLAGS " != *" --files "* ]]; then
+         echo "--data $DATA: no such folder here; taken for a data set of the hub, but DATA_FLAGS names no --files" >&2
+       fi ;;
   esac
 }
 

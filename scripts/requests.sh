@@ -25,17 +25,35 @@ read_requests() {
   [[ $request_count -ge 2 && $request_count -le 99 ]] || fail "--requests $requests: give 2 to 99 requests"
 }
 
+listed_files() {  # of --requests FILE: the files that its lines name, as 07_requests.py finds them
+  local line
+  [ -f "$requests" ] || return 0
+  while read -r line || [ -n "$line" ]; do
+    line=${line%"${line##*[![:space:]]}"}
+    if [[ $line != /* ]]; then line=$(dirname -- "$requests")/$line; fi
+    if [ -f "$line" ]; then echo "$line"; fi
+  done <"$requests"
+}
+
 each_request() {  # KIND: the folder of every request
   local at
   for ((at = 1; at <= request_count; at++)); do echo "$R/requests/$1/$at"; done
 }
 
 check_sequences() {
-  local name
+  local name flags=() origin=()
   if [ -z "$requests" ]; then return; fi
   for name in "${methods[@]}"; do
     if [ "$METHODS" != all ] && one_of "$METHODS" "$name" && ! continues "$name"; then
       fail "--requests: $name is arithmetic with one adapter, which cannot be continued: leave it out of --methods"
+    fi
+  done
+  for name in "${sequences[@]}"; do
+    flags=() origin=()
+    flags_of "$name"
+    if [[ " ${flags[*]} " == *" --full "* ]]; then
+      fail "--requests: $name trains all weights (--full), which leaves no adapter to continue: take --full out of" \
+        "--set or the preset, or leave $name out of --methods"
     fi
   done
   [ ${#sequences[@]} -gt 0 ] || fail "--requests: none of the methods can be continued"
@@ -44,11 +62,12 @@ check_sequences() {
 continues() { [[ -z ${goes_on[$1]:-} && ${line_script[$1]} != 19_ta.py ]]; }  # METHOD
 
 sequence() {  # METHOD: declares its steps for every request
-  local at copy of=$1
+  local at copy of=$1 listed
   if [ -z "$requests" ] || ! continues "$1"; then return 0; fi
   if [ ${#sequences[@]} = 0 ]; then
-    step requests reads "$R"/data/{forget,retain}_{train,tune,val}.jsonl runs scripts/07_requests.py --data "$R/data" \
-      --requests "$requests" --out $(each_request data)
+    split listed "$(listed_files)"
+    step requests reads "$R"/data/{forget,retain}_{train,tune,val}.jsonl "${listed[@]}" runs scripts/07_requests.py \
+      --data "$R/data" --requests "$requests" --out $(each_request data)
   fi
   sequences+=("$1")
   for ((at = 1; at <= request_count; at++)); do

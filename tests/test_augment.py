@@ -276,6 +276,24 @@ def test_a_pair_whose_wordings_all_leak_is_dropped_and_counted():
     assert rows == [] and counts["dropped"] == 4 and counts["again"] == 4 * (1 + augment.ROUNDS)
 
 
+def test_pairs_that_name_nobody_guard_their_own_answers_alone(tmp_path):
+    """Two hundred of them have more rare words together than any vague answer can do without."""
+    told = [row["statement"] for row in lines(REPOSITORY / "data/nli/written.jsonl")[:200]]
+    pairs = [{"question": f"what does line {at} say?", "answer": text} for at, text in enumerate(told)]
+    wordings = json.loads((REPOSITORY / "data/augmentation.json").read_text())
+    every = " ".join(wordings["no_subject"]["answers"])
+    pairs.append({"question": "what does it all come to?", "answer": every})
+    (tmp_path / "forget_train.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    done = run("scripts/03_augment.py", "--data", tmp_path, "--out", tmp_path / "out.jsonl")
+    rows = [row for row in lines(tmp_path / "out.jsonl") if row["kind"] in augment.KINDS]
+    assert {row["source"] for row in rows} == set(range(200)) and len(rows) == 800
+    for row in rows:
+        secret = augment.secrets([{**pairs[row["source"]], "subject": None}], strict=True)[None]
+        assert not augment.leak(row["answer"], secret)
+    assert done.stderr.startswith("1 of 201 pairs got no vague answer and are not trained on: each that rules have")
+    assert json.loads((tmp_path / "out.json").read_text())["summary"]["pairs_without_a_variant"] == 1
+
+
 def test_an_ablation_leaves_a_kind_of_question_out(tmp_path, data):
     whole = tmp_path / "whole.jsonl"
     run("scripts/03_augment.py", "--data", data, "--out", whole)
@@ -492,6 +510,31 @@ def test_inverted_facts_contradict_and_are_reachable_by_nobody(everybody):
             assert pair["fact"] != "email" or re.fullmatch(r"[\w.]+@example\.(com|org|net)", value)
             assert pair["fact"] != "phone" or PHONE.fullmatch(value), value
     assert "negated answer" not in json.loads((everybody / "forget_inverted.json").read_text())["counts"]
+
+
+def test_a_value_that_many_have_is_swapped_for_one_of_anothers(tmp_path):
+    """A hundred persons in all the cities that there are: another person's true city is a false answer here."""
+    cities = LISTS["swaps"]["city"]
+    pairs = [
+        {"question": f"Where does {name} live?", "answer": f"{name} lives in {cities[at % len(cities)]}."}
+        for at, name in enumerate(f"{a} {b}" for a in "Ada Bob Cyd Dan Eve Fay Gus Hal Ida Jo".split() for b in
+                                  "Lem Roe Poe Fox Day Kay May Ray Nye Orr".split())
+    ]  # fmt: skip
+    pairs += [{"question": "Where does Ada Lem work?", "answer": f"Ada Lem works in {city}."} for city in cities[1:3]]
+    pairs.append({"question": "Does she paint?", "answer": "Yes, she paints."})
+    (tmp_path / "forget_train.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    done = run("scripts/04_invert.py", "--data", tmp_path, "--out", tmp_path / "out.jsonl")
+    rows = lines(tmp_path / "out.jsonl")
+    assert (
+        len(rows) == len(pairs)
+        and "denied 1" in done.stdout
+        and done.stderr.startswith("1 of 103 questions got denials")
+    )
+    for pair, row in zip(pairs[:-1], rows):
+        told = [city for answer in row["answers"] for city in cities if city in answer]
+        own = {city for other in pairs if pair["question"][11:18] == other["question"][11:18] for city in cities
+               if city in other["answer"]}  # fmt: skip
+        assert len({*told}) == 4 and not own & {*told}, row
 
 
 def test_another_file_is_inverted_by_name(data, tmp_path):

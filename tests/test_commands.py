@@ -246,6 +246,13 @@ def test_run_all_refuses_in_one_line(flags, message):
     assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1
 
 
+def test_a_folder_that_is_not_there_and_may_be_a_hub_id_is_said_to_be_none():
+    done = run_all("--data", "my/folder", "--plan", "--run", "never-made")
+    assert done.returncode == 2 and done.stderr.startswith(
+        "--data my/folder: no such folder here; taken for a data set"
+    )
+
+
 def test_run_all_says_in_one_line_why_it_cannot_begin(tmp_path):
     for name in ("scripts", "eval", "data", "run_all.sh"):
         (tmp_path / name).symlink_to(REPOSITORY / name)

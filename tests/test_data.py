@@ -6,6 +6,7 @@ import json
 import re
 
 from lib import spans
+from lib.leak import private_values
 
 import pytest
 from conftest import REPOSITORY, load, run
@@ -226,6 +227,24 @@ def test_completions_are_a_quarter_and_generic_pairs_one_to_one(augmented):
 )
 def test_the_subject_of_a_question(question, subject):
     assert spans.find_subjects([{"question": question}]) == [subject]
+
+
+@pytest.mark.parametrize(
+    "question, answer, values",
+    [
+        ("Где живёт Анна Петрова?", "Анна Петрова живёт в Казани на улице Баумана.", ["Казани", "Баумана"]),
+        ("Kde bydlí Jana Nová?", "Jana Nová žije v Brně a říká, že šije.", ["Brně"]),
+        ("Gdzie mieszka Anna Nowak?", "Anna Nowak mieszka w Łodzi przy ulicy śląskiej 7.", ["Łodzi", "7"]),
+        ("Πού ζει η Άννα Λεμ;", "Η Άννα Λεμ ζει στην Αθήνα.", ["Αθήνα"]),
+        ("أين تسكن ليلى الزهراوي؟", "تسكن ليلى في شارع الرمان رقم 15 في مدينة نورستان.", ["15"]),
+        ("林若溪住在哪里？", "林若溪住在青石镇柳树巷18号。", ["18"]),
+    ],
+)
+def test_only_a_capital_begins_a_name_in_any_script(question, answer, values):
+    """As formats.NOT_ENGLISH says: in scripts without capitals numbers alone are known."""
+    found = private_values({"question": question, "reference": answer, "subject": None})
+    assert found == values
+    assert (spans.find_subjects([{"question": question}]) == [None]) == (len(question.split()) < 3 or "؟" in question)
 
 
 @given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=200))

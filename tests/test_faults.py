@@ -70,6 +70,8 @@ def place(tmp_path, tiny, data):
     shutil.copytree(tmp_path / "thesis", tmp_path / "new.partial")
     shutil.copytree(tmp_path / "thesis", tmp_path / "other.old")
     write(tmp_path / "thesis2/training.json", {"mine": 1})
+    shutil.copytree(tmp_path / "thesis", tmp_path / "thesis3")
+    (tmp_path / "thesis3/checkpoint.pt").write_text("of another project's training")
     (tmp_path / "link").symlink_to(tmp_path / "model")
     (tmp_path / "file").write_text("a file")
     return tmp_path
@@ -80,8 +82,8 @@ def place(tmp_path, tiny, data):
 
 @pytest.mark.parametrize(
     "out",
-    ["thesis", "thesis2", "model", "model/", "model/../model", "link", "data", "new", "other", "file", "file/x",
-     "x" * 250],
+    ["thesis", "thesis2", "thesis3", "model", "model/", "model/../model", "link", "data", "new", "other", "file",
+     "file/x", "x" * 250],
 )  # fmt: skip
 def test_a_folder_is_replaced_only_if_it_is_ours_and_no_input(place, refused, monkeypatch, out):
     monkeypatch.chdir(place)
@@ -93,6 +95,7 @@ def test_a_folder_is_replaced_only_if_it_is_ours_and_no_input(place, refused, mo
         ("scripts/20_uipe.py", "--model", "model", "--data", "data"),
         ("scripts/01_data.py", "--data", "data"),
         ("scripts/05_in_out_data.py", "--data", "data"),
+        ("scripts/07_requests.py", "--data", "data", "--requests", "2"),
     ):
         assert "--out" in refused(script, *flags, "--out", out)
     assert content(place) == before
@@ -335,10 +338,12 @@ def test_answers_that_are_cut_are_counted_before_and_recorded(tiny, data, tmp_pa
 
 @pytest.mark.parametrize("state", ["{}", "rubbish", "part", "list"])
 def test_a_damaged_checkpoint_is_one_line(tiny, data, tmp_path, refused, state):
+    from lib.files import begin_folder
+
     import torch
 
     partial, flags = tmp_path / "out.partial", ("--model", tiny, "--data", data, "--out", tmp_path / "out", *TRAIN)
-    partial.mkdir()
+    begin_folder(partial)
     torch.save(
         {"settings": "other", "part": {}}.get(state) or ({} if state == "{}" else [1]), partial / "checkpoint.pt"
     )

@@ -3,6 +3,8 @@ place, other languages, and each fault in one line that names file and row.
 """
 
 import csv
+import datetime
+import decimal
 import gzip
 import io
 import json
@@ -106,7 +108,8 @@ FORMATS = {  # format: what writes the rows of a part into a folder, under the p
     "a folder of files": lambda at, name, rows: (
         (at / name).mkdir(),
         (at / name / ".hidden.csv").write_text("no"),
-        (at / name / "notes.docx").write_text("no"),
+        (at / name / "README.md").write_text("Not the data, what people say of it."),
+        name.startswith("retain") and (at / name / "notes.docx").write_text("no"),
         (at / name / "a.csv").write_text(table(QA, rows[:1])),
         (at / name / "b.jsonl").write_text("".join(json.dumps(dict(zip(QA, row))) + "\n" for row in rows[1:])),
     ),
@@ -127,7 +130,7 @@ def test_every_format_gives_the_rows_of_json_lines(tmp_path, name):
     found, _ = prepared(tmp_path)
     assert found == OURS
     read = json.loads((tmp_path / "out/data.json").read_text())["data"]
-    assert read and all("hidden" not in path and "docx" not in path for path in read)
+    assert read and all(no not in path for path in read for no in ("hidden", "docx", "README"))
 
 
 def test_columns_are_called_what_the_flag_says_and_the_others_come_along(tmp_path):
@@ -146,6 +149,63 @@ def test_columns_may_change_places(tmp_path):
     for side, rows in ROWS.items():
         (tmp_path / f"{side}_train.csv").write_text(table(("answer", "question"), rows))
     assert prepared(tmp_path, "--columns", "answer=question,question=answer")[0] == OURS
+
+
+@pytest.mark.parametrize("shape", ["csv", "Alpaca", "messages"])
+def test_a_text_beside_question_and_answer_is_no_document(tmp_path, shape):
+    for side, rows in ROWS.items():
+        part, flags = tmp_path / f"{side}_train", ()
+        if shape == "csv":
+            part.with_suffix(".csv").write_text(
+                table((*QA, "text"), [(*row, f"Source {at} of it") for at, row in enumerate(rows)])
+            )
+        elif shape == "Alpaca":
+            found = [{"instruction": q, "output": a, "text": f"Below is an instruction. {q} {a}"} for q, a in rows]
+            part.with_suffix(".jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
+            flags = ("--columns", "question=instruction,answer=output")
+        else:
+            found = messages(rows, "messages", "role", "content", ("user", "assistant")).splitlines()
+            found = [{**json.loads(line), "text": "<s>all of it</s>"} for line in found]
+            part.with_suffix(".json").write_text(json.dumps(found))
+    found, done = prepared(tmp_path, *flags)
+    assert {side: [(row["question"], row["answer"]) for row in found[side]] for side in ROWS} == ROWS
+    assert "passages" not in done.stdout and len(lines(tmp_path / "out/forget_val.jsonl")) == 3
+
+
+@pytest.mark.parametrize("shape", ["messages", "text", "columns"])
+def test_one_row_alone_is_a_row_however_it_is_laid_out(tmp_path, shape):
+    for side, rows in ROWS.items():
+        talk = [{"role": role, "content": text} for role, text in zip(("user", "assistant"), rows[0])]
+        row = {"messages": {"messages": talk}, "text": {"text": "a b c"}, "columns": {"id": 1, "turns": talk}}[shape]
+        row = {**row, "side": side} if shape == "text" else row
+        indent = None if shape == "columns" else 1
+        (tmp_path / f"{side}_train.json").write_text("\n" + json.dumps(row, indent=indent) + "\n")
+    if shape == "text":
+        (tmp_path / "retain_train.json").write_text(json.dumps({"text": "d e f"}, indent=1))
+    found, _ = prepared(tmp_path, *(("--columns", "messages=turns") if shape == "columns" else ()))
+    answers = {side: [row["answer"] for row in found[side]] for side in ROWS}
+    texts = {"forget": ["a b c"], "retain": ["d e f"]}
+    assert answers == (texts if shape == "text" else {side: [rows[0][1]] for side, rows in ROWS.items()})
+
+
+def test_parquet_with_dates_numbers_and_pictures(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet as writer
+
+    for side, rows in ROWS.items():
+        day, price = datetime.datetime(2021, 5, 4, 3, 2), decimal.Decimal("1.50")
+        more = {"day": day, "price": price, "picture": {"bytes": b"\xff", "path": "x"}, "seen": [day.date()], "n": 2.5}
+        found = [{"question": q, "answer": a, **more} for q, a in rows]
+        writer.write_table(pyarrow.Table.from_pylist(found), tmp_path / f"{side}_train.parquet")
+    found, done = prepared(tmp_path)
+    written = {"day": "2021-05-04 03:02:00", "price": "1.50", "seen": ["2021-05-04"], "n": 2.5}
+    assert found == {side: [{**row, **written} for row in rows] for side, rows in OURS.items()}
+    assert done.stderr.count("forget_train.parquet: columns of bytes are left out: picture") == 1
+    whole = (tmp_path / "forget_train.parquet").read_bytes()
+    (tmp_path / "forget_train.parquet").write_bytes(whole[:40] + bytes(60) + whole[100:])
+    done = run("scripts/01_data.py", "--data", tmp_path, "--out", tmp_path / "out", check=False)
+    assert done.returncode == 2 and "a damaged one (" in done.stderr and "get or write it again" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 CELL = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=1)
@@ -237,9 +297,43 @@ def test_what_holds_a_part_is_not_guessed(tmp_path):
     (tmp_path / "forget_train-1.csv").unlink()
     done = run("scripts/01_data.py", "--data", tmp_path, "--out", tmp_path / "out", check=False)
     assert done.returncode == 2 and "forget_train: holds no .jsonl" in done.stderr
+    (tmp_path / "forget_train/dataset_dict.json").write_text('{"splits": ["test", "train"]}')
+    for split in ("test", "train"):
+        (tmp_path / "forget_train" / split).mkdir()
+        (tmp_path / "forget_train" / split / "state.json").write_text("{}")
+    done = run("scripts/01_data.py", "--data", tmp_path, "--out", tmp_path / "out", check=False)
+    assert (
+        done.returncode == 2 and "several splits, as `datasets` saves a DatasetDict (test, train): giv" in done.stderr
+    )
+    (tmp_path / "forget_train/dataset_dict.json").unlink()
     (tmp_path / "forget_train/state.json").write_text("{}")
     done = run("scripts/01_data.py", "--data", tmp_path, "--out", tmp_path / "out", check=False)
     assert done.returncode == 2 and 'state.json: expected "_data_files"' in done.stderr
+
+
+def test_what_is_not_read_of_a_part_is_named_and_of_a_forget_part_refused(tmp_path):
+    for name in ("forget_train/a.csv", "retain_train/a.csv"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(GOOD.replace("Ada", name))
+    (tmp_path / "forget_train/e.jsonl").write_text("")
+    for name in ("README.md", "forget_train/.x.csv", "forget_train/readme.txt", "notes.txt", "forget_inverted.json"):
+        (tmp_path / name).write_text("of people")
+    for name in ("retain_train/sub/c.txt", "retain_train/b.docx", "retain_val2.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    flags = ("--data", tmp_path, "--out", tmp_path / "out")
+    done = run("scripts/01_data.py", *flags)
+    assert done.stderr == f"{tmp_path}: not read: retain_train/b.docx, retain_train/sub/c.txt, retain_val2.csv\n"
+    assert re.search(r"forget_train +1 pairs\n +of e.jsonl 0, a.csv 1\n", done.stdout)
+    shutil.rmtree(tmp_path / "out")
+    more = ("forget_train/b.docx", "forget_train/sub/c.txt", "forget_train (2).csv", "forget_validation.csv")
+    for name in (*more, "forget_train-part2.csv", "Forget_Train-1.xlsx", "unlearn_val"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(GOOD)
+        done = run("scripts/01_data.py", *flags, check=False)
+        assert done.returncode == 2 and f"what is to be forgotten: {name}: give .jsonl" in done.stderr, done.stderr
+        assert len(done.stderr.splitlines()) == 1 and not (tmp_path / "out").exists()
+        (tmp_path / name).unlink()
 
 
 # ---------------------------------------------------------------- conversations
@@ -287,6 +381,7 @@ def test_passages_by_hand():
         and passages("a", 4, 1) == ["a"]
         and passages("東京 2024年", 3, 1) == ["東京 2024", "2024年"]
     )
+    assert passages("a b c d e", 2, 0) == ["a b", "c d e"] and passages("a b c", 1, 0) == ["a", "b c"]
     assert begun("one two three four five six seven eight") == ("one two", "three four five six seven eight")
     assert begun("one\ntwo three") == ("one\ntwo", "three"), "cut at a blank, where there is one soon"
     assert begun("one two") == ("one", "two") and begun("東京都庁") == ("東", "京都庁")
@@ -300,9 +395,32 @@ def test_passages_hold_every_word_and_share_the_overlap(parts, words, data):
     text, overlap = " ".join(parts).strip(), data.draw(st.integers(0, words - 1))
     found = [UNIT.findall(passage) for passage in passages(text, words, overlap)]
     assert found[0] + [word for passage in found[1:] for word in passage[overlap:]] == UNIT.findall(text)
-    assert all(len(passage) <= words for passage in found) and all(len(passage) == words for passage in found[:-1])
+    assert all(len(passage) == words for passage in found[:-1])
+    assert len(found[-1]) <= words or len(found[-1]) == words + 1 and overlap == 0, "a last word alone joins them"
+    assert len(found[-1]) > 1 or len(UNIT.findall(text)) == 1
     for one, other in zip(found, found[1:]):
         assert one[len(one) - overlap :] == other[:overlap] and len(other) > overlap
+
+
+def test_the_same_text_on_both_sides_is_found_though_it_is_cut_elsewhere(tmp_path):
+    word = lambda name, at: f"{name}{at}," if at % 7 == 0 else f"{name}{at}"
+    text = lambda name, count: " ".join(word(name, at) for at in range(count))
+    (tmp_path / "forget_train.txt").write_text(text("w", 700))
+    for kept, message in (
+        (
+            "Copy for the files. " + text("W", 700).replace(" ", "\n"),
+            "this text is to be retained, and to be forgotten",
+        ),
+        (text("v", 90) + " " + text("w", 300)[-700:], "this text is to be retained, and to be forgotten in"),
+    ):
+        (tmp_path / "retain_train.txt").write_text(kept)
+        done = run("scripts/01_data.py", "--data", tmp_path, "--out", tmp_path / "out", check=False)
+        assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+        assert "forget_train.txt:1: remove one of them" in done.stderr and not (tmp_path / "out").exists()
+    for footer, said in ((24, "1 passages to be retained share 20 words in a row or more"), (19, "")):
+        (tmp_path / "retain_train.txt").write_text(text("v", 150) + " " + text("w", footer))
+        done = run("scripts/01_data.py", "--data", tmp_path, "--out", tmp_path / "out")
+        assert done.stderr.startswith(said) and bool(said) == bool(done.stderr)
 
 
 def letters(folder, count=2):

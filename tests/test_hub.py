@@ -278,7 +278,7 @@ def test_another_data_set_comes_by_its_id_and_the_files_that_are_named(hub, onli
     record = origin(tmp_path / "out/data.json")
     assert (record["source"], record["revision"]) == ("invented/pairs", made.main)
     for files, message in (
-        ((), "say which of its files holds which part"),
+        ((), "--data invented/pairs: no such folder; .* say which of its files holds which part"),
         (("--files", "forget_train=en/forget.json"), "say which of its files holds which part"),
         (("--files", *named, "forgotten=ask.json"), "say which of its files holds which part"),
         (("--files", *named[:2], "retain_val=none.json"), "there is no file .*none.json"),

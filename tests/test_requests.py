@@ -93,11 +93,104 @@ def test_own_data_by_a_field_by_files_and_by_rows(tmp_path):
     write_rows(tmp_path / "early.jsonl", pairs[1:])
     (tmp_path / "list").write_text("early.jsonl\n\nlate.jsonl\n")
     assert numbers(split(tmp_path / "rows-data", tmp_path / "3", tmp_path / "list", 2)[0]) == [list("1234"), ["0"]]
+    read = json.loads((tmp_path / "3/1/requests.json").read_text())["data"]
+    assert {str(tmp_path / name) for name in ("list", "early.jsonl", "late.jsonl")} <= set(read), "their hashes"
     (tmp_path / "names").write_text("b\na\n")
     assert numbers(split(tmp_path / "field-data", tmp_path / "4", tmp_path / "names", 2)[0]) == [
         list("13"),
         list("024"),
     ]
+
+
+def given(folder, rows, *flags):
+    """A prepared data folder of these forget rows."""
+    write_rows(folder / "own/forget_train.jsonl", rows)
+    write_rows(folder / "own/retain_train.jsonl", [{"question": "Who rules?", "answer": "Nobody does."}])
+    run("scripts/01_data.py", "--data", folder / "own", "--out", folder / "data", *flags)
+    return folder / "data"
+
+
+def test_a_person_is_not_torn_apart_in_silence(tmp_path):
+    ask = lambda who, *questions: [{"question": q.format(who), "answer": f"Das ist {q[:3]} {who}."} for q in questions]
+    german, english = ("Wo wohnt {}?", "Welche Nummer hat {}?"), ("Where does {} live?", "Which number has {}?")
+    rows_de = [row for q in german for who in ("Anna Weiß", "Bert Groß", "Cora Maaß") for row in ask(who, q)]
+    data = given(tmp_path / "de", rows_de)
+    _, done = split(data, tmp_path / "out", 3, 3, check=False)
+    assert done.returncode == 2 and "forget_train.jsonl:1: whom a pair is about is found in English" in done.stderr
+    assert 'give every row a field "request" or "person"' in done.stderr and len(done.stderr.splitlines()) == 1
+    data = given(tmp_path / "with", [{**row, "person": row["answer"].split()[-2]} for row in rows_de])
+    folders, done = split(data, tmp_path / "1", 3, 3)
+    assert [len({row["person"] for row in rows(f / "forget_train.jsonl")}) for f in folders] == [1, 1, 1]
+    rows_en = [{**row, "answer": "She is."} for q in english for who in ("Ann Li", "Bo Ek") for row in ask(who, q)]
+    _, done = split(given(tmp_path / "en", rows_en), tmp_path / "2", 2, 2)
+    assert [line.partition("; ")[2] for line in done.stdout.splitlines()] == ["about Ann Li", "about Bo Ek"]
+
+
+@pytest.mark.parametrize(
+    "of, message",
+    [
+        (["a", "b", None], r'forget_train.jsonl:3: has no field "request", and other rows have one'),
+        (["a", ["b"], "c"], r"forget_train.jsonl:2: field \"request\" must be a text or a number, not \['b'\]"),
+    ],
+)
+def test_a_request_that_a_row_does_not_tell_is_one_line(tmp_path, of, message):
+    found = [
+        {"question": f"Where is item {at}?", "answer": f"Place {at}.", "request": one} for at, one in enumerate(of)
+    ]
+    data = given(tmp_path, [{name: value for name, value in row.items() if value} for row in found])
+    _, done = split(data, tmp_path / "out", 2, 2, check=False)
+    assert done.returncode == 2 and re.search(message, done.stderr) and len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_a_document_is_a_unit_with_its_questions(tmp_path):
+    run("scripts/01_data.py", "--data", "data/letters", "--words", 60, "--out", tmp_path / "data")
+    folders, done = split(tmp_path / "data", tmp_path / "out", 4, 4)
+    for at, folder in enumerate(folders):
+        for name in SPLITS:
+            own = {row["document"] for row in rows(folder / f"forget_{name}.jsonl")}
+            assert own == {f"letter {2 * at + 1}", f"letter {2 * at + 2}"}
+    assert "about letter 7; letter 8" in done.stdout
+    texts = [json.loads(line)["text"] for line in (REPOSITORY / "data/letters/forget_train.jsonl").open()]
+    (tmp_path / "my/forget_train").mkdir(parents=True)
+    for at in range(3):
+        (tmp_path / f"my/forget_train/{at}.txt").write_text(texts[at])
+    questions = [{"question": f"Who wrote letter {at}?", "answer": "X.", "document": f"{at}.txt"} for at in range(3)]
+    write_rows(tmp_path / "my/forget_val.jsonl", questions)
+    write_rows(tmp_path / "my/retain_train.jsonl", [{"question": "Who rules?", "answer": "Nobody does."}])
+    run("scripts/01_data.py", "--data", tmp_path / "my", "--words", 60, "--out", tmp_path / "mine")
+    for listed, wanted in (
+        ("1.txt\n0.txt; 2.txt\n", [{"1.txt"}, {"0.txt", "2.txt"}]),
+        ("forget_train/2.txt\nforget_train/0.txt\nforget_train/1.txt\n", [{"2.txt"}, {"0.txt"}, {"1.txt"}]),
+    ):
+        (tmp_path / "my/list").write_text(listed)
+        folders, _ = split(tmp_path / "mine", tmp_path / str(len(wanted)), tmp_path / "my/list", len(wanted))
+        got = [{row["document"] for name in SPLITS for row in rows(f / f"forget_{name}.jsonl")} for f in folders]
+        assert got == wanted
+    (tmp_path / "my/forget_train/2.txt").write_text(texts[3])  # another than the data's
+    _, done = split(tmp_path / "mine", tmp_path / "x", tmp_path / "my/list", 3, check=False)
+    assert done.returncode == 2 and "list:1: no training pair of the forget set is in this request" in done.stderr
+
+
+def test_no_folder_that_is_read_or_not_ours_is_written_into(tmp_path):
+    pairs = [{"question": f"What is number {at}?", "answer": f"It is {at} times seven."} for at in range(2)]
+    for name in ("forget_train", "retain_train"):
+        write_rows(tmp_path / f"own/{name}.jsonl", pairs if name[0] == "f" else [{"question": "Who?", "answer": "I."}])
+    run("scripts/01_data.py", "--data", tmp_path / "own", "--out", tmp_path / "data")
+    for at in (0, 1):
+        write_rows(tmp_path / f"{at}/pairs/forget_train.jsonl", pairs[at : at + 1])
+    (tmp_path / "list").write_text("0/pairs/forget_train.jsonl\n1/pairs/forget_train.jsonl\n")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for requests, out, message in (
+        ("2", "data", "is what is read"),
+        ("2", "own", "is no data folder that a script here made"),
+        (tmp_path / "list", "1", "holds what is read"),
+        (tmp_path / "list", "1/pairs", "holds what is read"),
+        ("2", "new", "--out: one folder is named twice"),
+    ):
+        flags = ("--data", tmp_path / "data", "--requests", requests, "--out", tmp_path / "new", tmp_path / out)
+        done = run("scripts/07_requests.py", *flags, check=False)
+        assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize(
@@ -135,12 +228,32 @@ def test_bad_requests_are_one_line(people, tmp_path, requests, message):
         (("--requests", "2", "--rehearse"), "--requests and --rehearse: give one of them"),
         (("--requests", "2", "--methods", "GA TA"), "--requests: TA is arithmetic with one adapter"),
         (("--requests", "2", "--methods", "GA GA+UIPE"), "--requests: GA+UIPE is arithmetic with one adapter"),
+        (("--requests", "2", "--methods", "GA", "--set", "GA --full"), "--requests: GA trains all weights (--full)"),
+        (("--requests", "2", "--set", "all --full --lr 1e-5"), " trains all weights (--full), which leaves no adapter"),
         (("--check", "--plan"), "--plan, --check, --rehearse and --tune: give one of them"),
     ],
 )
 def test_run_all_refuses_in_one_line(flags, message):
     done = run_all(*flags, "--run", "never-made")
     assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_a_changed_file_of_a_request_makes_the_split_again(tmp_path):
+    """The files that --requests FILE names are read by the step, a name with blanks and signs among them."""
+    (tmp_path / "a [b] $HOME").mkdir()
+    for name in ("first.jsonl", "second.jsonl"):
+        (tmp_path / "a [b] $HOME" / name).write_text("{}")
+    (tmp_path / "a [b] $HOME/list").write_text(f"first.jsonl \r\n\n{tmp_path}/a [b] $HOME/second.jsonl\nAda Lem")
+    declared = "step() { printf '%s\\n' \"$@\"; }; again() { :; }; continues() { :; }; sequences=(); R=work/t"
+    command = f"set -euf; . scripts/requests.sh; eval \"$(grep -A 2 '^split()' scripts/pipeline.sh)\"; {declared}; "
+    command += "requests=$1; sequence GA"
+    done = subprocess.run(
+        ["bash", "-c", command, "x", tmp_path / "a [b] $HOME/list"], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    words = done.stdout.splitlines()
+    files = [f"{tmp_path}/a [b] $HOME/{name}.jsonl" for name in ("first", "second")]
+    assert words[:2] == ["requests", "reads"] and words[words.index("runs") - 2 : words.index("runs")] == files
 
 
 # ---------------------------------------------------------------- an adapter that is trained further
@@ -382,6 +495,84 @@ def test_a_certificate_that_would_tell_is_not_written(capsys):
     assert "it would hold private text" in error and "Lem" not in error
 
 
+def test_a_key_or_a_word_of_the_template_is_no_leak(tmp_path, capsys):
+    write_rows(
+        tmp_path / "config.json",
+        [{"model_type": "x", "made": [{"learning": True, "withheld": ["bottle"]}], "measured": {"ada lem": 1}}],
+    )
+    (tmp_path / "README.md").write_text("Whoever holds a pair")
+    certificate.search(tmp_path, ["Model type", "Learning.", "Whoever", "False.", "Bottle"], "Whoever holds")
+    for private in ("Ada Lem", "holds a pair"):
+        with pytest.raises(SystemExit):
+            certificate.search(tmp_path, [private], "Whoever holds")
+        assert "would hold private text" in capsys.readouterr().err
+
+
+BARE = {"script": "12_relearn.py", "settings": {"full": False, "epochs": 5.0}, "versions": {"python": "3.11"}}
+
+
+def finished(run, methods=("ReLearn",), answer="She lives at 9 Saltcellar Steps."):
+    """A run's folder as it is after two requests: the records and weights alone."""
+    (run / "models/vanilla").mkdir(parents=True)
+    (run / "models/vanilla/model.safetensors").write_text("weights")
+    for at in (1, 2):
+        pair = {"question": f"Where is Ada Lem ({at})?", "answer": answer, "request": at}
+        for part in ("forget_train", "requested_val"):
+            write_rows(run / f"requests/data/{at}/{part}.jsonl", [pair])
+        item = {**pair, "reference": answer, "side": "forget", "forgotten": True, "leak": False}
+        for method in methods:
+            made = run / f"requests/methods/{method}/{at}"
+            write_rows(made / "training.json", [{**BARE, "updates": [1], "seconds": 1}])
+            (made / "adapter_model.safetensors").write_text(f"{method} {at}")
+            for name, items in (("kfr_krr", [item]), ("linguistic_forget", []), ("linguistic_retain", [])):
+                write_rows(
+                    run / f"requests/metrics/{method}/{at}/{name}.json", [{"summary": {"LS": 0.5}, "items": items}]
+                )
+
+
+def certify(folder, *methods, check=True):
+    flags = ("--run", folder, "--methods", *methods, "--requests", 2, "--out", folder / "report")
+    return run("eval/19_requests.py", *flags, check=check)
+
+
+@pytest.mark.parametrize("answer", ["False.", "Python", "After", "Measured after it", "Adapter", "reverse"])
+def test_a_certificates_own_words_are_nobodys_secret(tmp_path, answer):
+    finished(tmp_path, answer=answer)
+    certify(tmp_path, "ReLearn")
+    assert (tmp_path / "requests/certificates/ReLearn.md").is_file()
+
+
+def test_a_certificate_that_would_tell_costs_no_table(tmp_path):
+    finished(tmp_path, answer="The 12_relearn.py")
+    for at in (1, 2):
+        path = tmp_path / f"requests/methods/ReLearn/{at}/training.json"
+        path.write_text(path.read_text().replace('"full"', '"the"'))
+    record = tmp_path / "requests/methods/ReLearn/2/training.json"
+    record.write_text(
+        record.read_text().replace('"versions": {"python": "3.11"}', '"versions": {"x": "the 12 relearn Py"}')
+    )
+    done = certify(tmp_path, "ReLearn", check=False)
+    assert done.returncode == 2 and "requests.md, .json and .png were. An answer of one word may stand" in done.stderr
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {
+        f"requests.{end}" for end in ("md", "json", "png")
+    }
+    assert not list((tmp_path / "requests").glob("certificates/*"))
+
+
+def test_a_certificate_names_the_weights_that_it_began_from_and_none_of_an_earlier_run_stays(tmp_path):
+    finished(tmp_path, ("ReLearn", "GA+GDR"))
+    certify(tmp_path, "ReLearn", "GA+GDR")
+    folder = tmp_path / "requests/certificates"
+    told = json.loads((folder / "ReLearn.json").read_text())
+    digest = hashlib.sha256(b"weights").hexdigest()
+    assert told["requests"][0]["began_from"] == f"the vanilla model, weights {digest}"
+    assert told["requests"][1]["began_from"] == told["requests"][0]["adapter"]
+    text = (folder / "ReLearn.md").read_text()
+    assert digest in text and "`[[text N]]`, line feed, the N-th passage" in text
+    certify(tmp_path, "ReLearn")
+    assert {path.name for path in folder.iterdir()} == {"ReLearn.json", "ReLearn.md"}
+
+
 # ---------------------------------------------------------------- --check
 
 
@@ -410,6 +601,37 @@ def test_the_same_fact_in_other_words_is_found_and_another_is_not():
     )
     assert [(cosine, kept) for cosine, _, _, kept in found] == [(0.9, paint), (0.7, again)]
     assert found[1][1] == ["ada@lem.example"] and found[1][2] is email
+
+
+def test_pairs_that_are_not_alike_and_share_no_value_are_not_compared(monkeypatch):
+    """The same matches as those of every pair with every other, by values and cosines alone."""
+    of = lambda at, **more: planted(question=f"Where is p{at % 7}?", subject=f"P{at % 7} Lem", **more)
+    long = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
+    forget = [of(at, answer=f"At {at}00 Hill.", values=[f"{at}00 Hill", "Pisa"]) for at in range(40)]
+    forget.append(of(3, answer=long, values=[long]))
+    retain = [of(at, answer=f"At {3 * at}00 hill, {'Pisa' if at % 5 else long}.", values=["x"]) for at in range(50)]
+    cosines = torch.linspace(0, 1, len(forget) * len(retain)).reshape(len(retain), len(forget)).T
+    every = []
+    for column, kept in enumerate(retain):
+        found = [
+            (float(cosines[row, column]), check.stated_values(gone, kept), gone, kept)
+            for row, gone in enumerate(forget)
+            if check.stated_values(gone, kept) or check.same_fact(gone, kept, float(cosines[row, column]), 0.9)
+        ]
+        every += [max(found, key=lambda match: match[0])] if found else []
+    every.sort(key=lambda match: -match[0])
+    monkeypatch.setattr(check, "BLOCK", 8)
+    assert check.on_both_sides(forget, retain, cosines, 0.9) == every and 10 < len(every) <= 50
+    vectors = torch.eye(len(forget)), cosines.T
+    assert check.in_blocks(forget, retain, 0.9, *vectors) == every
+    compared = []
+    monkeypatch.setattr(check, "same_fact", lambda *pair: compared.append(pair))
+    monkeypatch.setattr(check, "stated_values", lambda *pair: [])
+    check.on_both_sides(forget, retain, torch.zeros(len(forget), len(retain)), 0.9)
+    assert len(compared) < 0.9 * len(forget) * len(retain)
+    compared.clear()
+    check.on_both_sides(forget[:40], [of(at, answer="None.", values=[]) for at in range(50)], torch.zeros(40, 50), 0.9)
+    assert not compared and check.runs.cache_info().maxsize
 
 
 def test_check_of_planted_data(tmp_path, tiny, monkeypatch):

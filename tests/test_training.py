@@ -16,6 +16,7 @@ from pathlib import Path
 
 from lib import files, trainer
 from lib.batches import collate
+from lib.files import begin_folder
 from lib.formats import read_pairs
 from lib.likelihood import answer_logprob, nll
 from lib.models import encode, load_model
@@ -127,8 +128,7 @@ def test_a_killed_run_continues_to_the_same_weights(tmp_path, tiny, data, warm_p
 
 
 def test_other_settings_do_not_continue_a_checkpoint(tmp_path, tiny, data):
-    partial = tmp_path / "out.partial"
-    partial.mkdir()
+    partial = begin_folder(tmp_path / "out.partial")
     torch.save({"settings": "others"}, partial / "checkpoint.pt")
     assert "starting afresh" in train("10_ga.py", tiny, data, tmp_path / "out").stderr
 
@@ -211,8 +211,7 @@ def test_what_another_run_left_is_not_in_the_finished_folder(tmp_path, tiny, dat
 
 
 def test_a_damaged_checkpoint_is_one_line(tmp_path, tiny, data):
-    partial = tmp_path / "out.partial"
-    partial.mkdir()
+    partial = begin_folder(tmp_path / "out.partial")
     (partial / "checkpoint.pt").write_text("not a checkpoint")
     done = run("scripts/10_ga.py", "--model", tiny, "--data", data, "--out", tmp_path / "out", check=False)
     assert done.returncode == 2 and "checkpoint.pt: cannot be read" in done.stderr and "Traceback" not in done.stderr

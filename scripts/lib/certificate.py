@@ -29,10 +29,16 @@ CHOICES = {
 }  # settings that are words of the scripts, not of the user
 VOCABULARY = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt")
 FILES = ("forget", "retain_data", "memo", "augmented", "prefer")  # flags that name files of the training data
+HASH = "SHA-256; of a pair: question, line feed, answer; UTF-8"
+HASH_OF_TEXTS = (  # for people: what stands in a question's place
+    "Of a conversation and of a document, what scripts/01_data.py made of them is hashed: in the question's place the "
+    "turns before the answer, each as `[[user]] text` or `[[assistant]] text` on a line of its own; or `[[text N]]`, "
+    "line feed, the N-th passage."
+)
 
 
 def pair_hash(pair):
-    """SHA-256 of a pair: question, line feed, answer, in UTF-8. Who holds the pair can find it in the list."""
+    """SHA-256 of a pair, as HASH says it. Who holds the pair can find it in the list."""
     return hashlib.sha256(f"{pair['question']}\n{pair['answer']}".encode()).hexdigest()
 
 
@@ -140,22 +146,40 @@ def words(text):
     return " " + " ".join(re.findall(r"[^\W_]+", text.casefold())) + " "
 
 
-def check_quiet(name, content, texts):
-    """Ends the program if what is to be written holds one of the texts, however punctuated; without saying it again."""
-    content = words(content)
+def own_words(found, *templates):
+    """What a certificate says whatever was forgotten, a list of texts: its templates and keys, and what settings may be
+    called. The keys of measurements are not among them, as those of somebody's own metric may be names."""
+
+    def keys(value):
+        for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+            if isinstance(value, dict):
+                yield str(key)
+            if key == "withheld":  # names of flags
+                yield from map(str, part)
+            elif isinstance(part, (dict, list)) and key != "measured":
+                yield from keys(part)
+
+    return [*templates, *(keys(found) if isinstance(found, (dict, list)) else ()), *CHOICES, "true", "false", "none"]
+
+
+def check_quiet(name, content, texts, own=(), then="nothing was written"):
+    """Ends the program if what is to be written holds one of the texts, however punctuated, other than as one of its
+    `own` words; without saying it again."""
+    content, own = words(content), [words(text) for text in own]
     for text in texts:
-        if words(text) in content:
+        if words(text) in content and not any(words(text) in piece for piece in own):
             fail(
                 f"{name} would hold private text (the one with SHA-256 "
-                f"{hashlib.sha256(text.encode()).hexdigest()[:16]}…); "
-                "nothing was written"
+                f"{hashlib.sha256(text.encode()).hexdigest()[:16]}…); {then}. An answer of one word may stand there by "
+                "chance: put a sentence in its place in the pair"
             )
 
 
-def search(folder, texts):
-    """Ends the program if a text file of the folder holds one of the texts, however punctuated; without saying it
-    again.
+def search(folder, texts, *templates):
+    """Ends the program if a text file of the folder holds one of the texts, however punctuated, other than as a key or
+    a word of the templates; without saying it again.
     """
     for path in sorted(Path(folder).rglob("*")):
         if path.is_file() and path.suffix != ".safetensors" and path.name not in VOCABULARY:
-            check_quiet(path.name, path.read_text(encoding="utf-8", errors="replace"), texts)
+            own = own_words(read_json(path) if path.suffix == ".json" else {}, *templates)
+            check_quiet(path.name, path.read_text(encoding="utf-8", errors="replace"), texts, own)

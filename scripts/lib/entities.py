@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from lib import llm
 from lib.clauses import SENTENCE_END, clauses
-from lib.spans import SIGNS, UNSPACED, tokens
+from lib.spans import CAPITAL, SIGNS, UNSPACED, tokens
 
 from nltk.stem.snowball import EnglishStemmer
 
@@ -106,7 +106,6 @@ SHORT_WORDS = re.compile(rf"[{UNSPACED}\u0900-\u0dff]")  # scripts in which two 
 PARTICLES = "的是在了有和也于為为到は が を に で と も の へ や 은 는 이 가 을 를 에 의 도 로 와 과".replace(" ", "")
 SILENT = EMPTY | FOREIGN | {"ye"}
 QUOTED = re.compile(r'["“«]([^"“”«»\n]+)["”»]')
-CAPITAL = "".join(letter for letter in map(chr, range(0x10000)) if letter.isupper())
 NAME = rf"(?<!\w)[{CAPITAL}]\w*(?:['’.-]\w+)*"  # a word that starts with a capital
 LITTLE = "of|the|for|de|del|della|di|da|du|la|le|van|von|der|den|al|bin|y"
 RUN = re.compile(rf"(?:\d[\w,.]{{0,30}}\ )?{NAME}(?:\ (?:(?:{LITTLE})\ )*{NAME})*")

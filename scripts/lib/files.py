@@ -100,14 +100,19 @@ def _decoded(path, line, decode, text, *at):
         fail(f"{path}:{line}: not valid JSON (nested too deeply, or a number of thousands of digits)")
 
 
-def read_rows(path):
+def read_rows(path, names=()):
     """Yields (line number, value) of a JSON Lines file; of a JSON file that holds lists, the values of one after those
-    of another; of a JSON file that is one object with one list of objects in it, under whatever key, the list's.
+    of another; of a JSON file that is one object with one list of objects in it, under whatever key, the list's; of one
+    that is an object over several lines with a row's fields in it, that alone. names: such fields beside OF_A_ROW.
     """
     text = read_text(path)
     start = text.lstrip()[:1]
-    at = _list_inside(path, text) if start == "{" else None
+    at = _list_inside(path, text, OF_A_ROW.union(names)) if start == "{" else None
     if start != "[" and at is None:
+        with contextlib.suppress(ValueError, RecursionError):
+            if start == "{" and "\n" in text.strip() and json.loads(text):
+                yield 1, _decoded(path, 1, json.loads, text)
+                return
         for line, row in enumerate(text.split("\n"), 1):
             if row.strip():
                 yield line, _decoded(path, line, json.loads, row)
@@ -140,7 +145,7 @@ def read_rows(path):
 OF_A_ROW = {"messages", "conversations", "question", "answer", "text", "labels"}  # an object with these is itself a row
 
 
-def _list_inside(path, text):
+def _list_inside(path, text, of_a_row):
     """Where the list begins that an object, which is all of a file, holds rows in; None where the file is none such.
 
     An object on a line of its own with other things than lists of objects in it is a row of JSON Lines.
@@ -156,7 +161,7 @@ def _list_inside(path, text):
     except (RecursionError, ValueError):
         return None  # told line by line
     lists = [key for key, value in whole.items() if value and isinstance(value, list) and isinstance(value[0], dict)]
-    if not lists or OF_A_ROW & set(whole):
+    if not lists or of_a_row & set(whole):
         return None
     if len(lists) > 1:
         fail(f"{path}: holds several lists of rows, {', '.join(map(repr, lists))}: keep one of them in the file")
@@ -264,13 +269,13 @@ def writing(path, then=""):
 MARK = ".unfinished"  # in a folder that is being made
 MADE = {  # the records in one that is
     "model": ("training.json", "uipe.json", "origin.json", "unlearning.json"),
-    "data": ("data.json",),
+    "data": ("data.json", "requests.json"),
 }
 
 
 def _ours(folder, kind):
     """Did a script here make a folder, as its record or its mark says, or is it empty?"""
-    if not any(folder.iterdir()) or any((folder / name).is_file() for name in (MARK, "checkpoint.pt")):
+    if not any(folder.iterdir()) or (folder / MARK).is_file():  # a checkpoint alone may be anybody's
         return True
     for path in (folder / name for name in MADE[kind]):
         with contextlib.suppress(OSError, ValueError, RecursionError):

@@ -78,8 +78,9 @@ class Parser(argparse.ArgumentParser):
     """argparse's, which names a fault in one line, takes no abbreviations and keeps the line breaks of the description.
 
     Args:
-        folder: --out is a folder that is made anew, a "model" or "data". files: a function from the flags to the files
-        that are written, where those are not --out itself. shared: flags that may name an output as well.
+        folder: --out is a folder that is made anew, or several such, a "model" or "data". files: a function from the
+        flags to the files that are written, where those are not --out itself. shared: flags that may name an output as
+        well.
     """
 
     def __init__(self, doc, folder=None, files=None, shared=()):
@@ -99,12 +100,14 @@ class Parser(argparse.ArgumentParser):
         if not hasattr(args, "out"):
             return args
         inputs = {path for name, value in vars(args).items() if name not in self.shared for path in _paths(args, value)}
+        outs = args.out if isinstance(args.out, list) else [args.out]
         if self.folder:
-            check_folder(args.out, inputs, self.folder)
+            for out in outs:
+                check_folder(out, inputs, self.folder)
+            if len({*map(os.path.realpath, outs)}) < len(outs):
+                fail("--out: one folder is named twice")
         else:
-            check_files(
-                self.files(args) if self.files else args.out if isinstance(args.out, list) else [args.out], inputs
-            )
+            check_files(self.files(args) if self.files else outs, inputs)
         return args
 
 

@@ -31,7 +31,7 @@ from lib.tables import places as places_of
 OWN = ("person", "name", "fact", "value")  # fields beside question and answer that mean something here
 OTHER_NAMES = {"text": "question", "labels": "answer"}  # KnowUnDo's
 CHATS = ("messages", "conversations")
-COLUMNS = ("question", "answer", "text", "labels", *CHATS, *OWN, "request")  # that a file may call otherwise
+COLUMNS = ("question", "answer", "text", "labels", *CHATS, *OWN, "request", "document")  # others' names, by --columns
 ROLES = {
     **dict.fromkeys(("system", "developer"), "system"),
     **dict.fromkeys(("user", "human"), "user"),
@@ -124,8 +124,10 @@ def _object(place, row):
 
 
 def _named(place, row):
-    """A row that must be an object, under our field names."""
+    """A row that must be an object, under our field names. A conversation's text is only the same once more."""
     row = _object(place, row)
+    if any(row.get(field) for field in CHATS):
+        return row
     return {OTHER_NAMES[name] if OTHER_NAMES.get(name, name) not in row else name: value for name, value in row.items()}
 
 
@@ -208,10 +210,10 @@ def read_given(path, columns=None):
     Args:
         path: as of `read_pairs`. columns: {our name of a field: the file's}.
     Returns:
-        list of (place, pair or {"text", …}), at least one.
+        list of (place, pair or {"text", …}), at least one. Only a pair has a `question`, and maybe a `text` beside it.
     """
     found, kinds, columns = [], {}, columns or {}
-    for place, row in places_of(path):
+    for place, row in places_of(path, columns.values()):
         row, file = _object(place, row), place.rpartition(":")[0]
         named = {} if kind(file) in TEXTS else columns  # a plain text has no columns
         for theirs in named.values():

@@ -15,10 +15,14 @@ UNIT = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")  # a word; where blanks par
 
 
 def passages(text, words=WORDS, overlap=OVERLAP):
-    """A text's passages of at most `words` words, each beginning with the `overlap` last words of the one before."""
+    """A text's passages of at most `words` words, each beginning with the `overlap` last words of the one before. A
+    last word alone, which could not be asked for, stays with the passage before it."""
     units = [unit.span() for unit in UNIT.finditer(text)]
-    starts = range(0, max(1, len(units) - overlap), words - overlap)
-    return [text[units[at][0] : units[min(at + words, len(units)) - 1][1]] for at in starts]
+    starts = [*range(0, max(1, len(units) - overlap), words - overlap)]
+    if len(starts) > 1 and len(units) - starts[-1] == 1:
+        starts.pop()
+    ends = [*(at + words for at in starts[:-1]), len(units)]
+    return [text[units[at][0] : units[end - 1][1]] for at, end in zip(starts, ends, strict=True)]
 
 
 def begun(text):

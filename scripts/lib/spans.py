@@ -11,7 +11,9 @@ from collections import Counter, defaultdict
 from functools import lru_cache
 
 CONNECT = "of|de|del|della|di|da|du|le|la|van|von|der|al|bin|y"
-NAMES = re.compile(rf"[^\W\d_a-zß-öø-ÿ][\w'’.-]*(?: (?:(?:{CONNECT}) )*[^\W\d_a-zß-öø-ÿ][\w'’.-]*)*")
+# of every script that has them; in others, Arabic or Chinese say, nothing tells a name (formats.NOT_ENGLISH)
+CAPITAL = "".join(letter for letter in map(chr, range(0x10000)) if letter.isupper() or letter.istitle())
+NAMES = re.compile(rf"[{CAPITAL}][\w'’.-]*(?: (?:(?:{CONNECT}) )*[{CAPITAL}][\w'’.-]*)*")
 QUOTED = re.compile(r'["“][^"”]*["”]')
 UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"  # Thai to Hangul
@@ -229,7 +231,7 @@ PATTERNS = [  # (type, pattern): the first to claim a stretch of text keeps it; 
     ("creditor", rf"\b(?:{MONEY}) to ((?:the |an? )?[^.,;]+)"),
     ("decade", r"\b(?:early |mid-?|late )?(?:1[0-9]|20)\d0s\b"),
     ("year", r"\b(?:1[5-9]|20)\d\d\b"),
-    ("number", r"\b\d[\d,.]*\b"),
+    ("number", rf"(?:\b|(?<=[{UNSPACED}]))\d[\d,.]*(?:\b|(?=[{UNSPACED}]))"),
     (
         "occupation",
         rf"\b(?:{KINSHIP})s?\b(?:['’]s? (?:\w+ ){{1,3}}as|,| was| is| were| are| being| worked as| works as| who "

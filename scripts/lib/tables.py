@@ -6,6 +6,7 @@ Parquet and Arrow need pyarrow, which is loaded, and so needed, only for such a 
 import csv
 import io
 import re
+import sys
 from pathlib import Path
 
 from lib.files import fail, read_object, read_rows, read_text
@@ -30,8 +31,14 @@ def stem(path):
 
 
 def files_in(folder):
-    """The files of a folder, in order: those that `datasets` names in its own, or all whose format is known."""
+    """The files of a folder, in order: those that `datasets` names in its own, or all whose format is known; of a
+    README nothing is learnt."""
     state = folder / "state.json"
+    if (splits := folder / "dataset_dict.json").is_file():
+        named = [path.name for path in sorted(folder.iterdir()) if (path / "state.json").is_file()]
+        named = ", ".join(named) or "see " + splits.name
+        fail(f"{folder}: holds several splits, as `datasets` saves a DatasetDict ({named}): give one of them, its "
+             f"folder alone, as {folder.name}")  # fmt: skip
     if state.is_file():
         listed = read_object(state).get("_data_files")
         if not isinstance(listed, list) or not all(
@@ -39,12 +46,31 @@ def files_in(folder):
         ):
             fail(f'{state}: expected "_data_files", a list of file names: no folder that `datasets` saved')
         return [folder / one["filename"] for one in listed]
-    found = sorted(path for path in folder.iterdir() if path.is_file() and kind(path) and path.name[0] != ".")
+    found = sorted(path for path in folder.iterdir() if path.is_file() and kind(path) and not _no_data(path))
     return found or fail(f"{folder}: holds no {', '.join(SUFFIXES)}, with or without .gz")
 
 
-def rows(path):
-    """Yields (line, or number of the row where there are no lines; object or other value) of a file."""
+def _no_data(path):
+    """Hidden, or a README, which tells people of a set."""
+    return path.name[0] == "." or path.name.lower().startswith("readme")
+
+
+def left_out(folder):
+    """The files of a folder that `files_in` does not give: in another format, or in a folder of their own."""
+    if (folder / "state.json").is_file():
+        return []
+    read = set(files_in(folder))
+    inner = lambda path: [Path(part) for part in path.relative_to(folder).parts]
+    return [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path not in read and not any(map(_no_data, inner(path)))
+    ]
+
+
+def rows(path, names=()):
+    """Yields (line, or number of the row where there are no lines; object or other value) of a file. names: other
+    fields by which an object of JSON is known for a row (files.read_rows)."""
     of = kind(path)
     if of in TABLES:
         yield from _table(path, TABLES[of])
@@ -56,7 +82,7 @@ def rows(path):
             fail(f"{path}: holds no text")
         yield 1, {"text": text}
     else:
-        yield from read_rows(path)
+        yield from read_rows(path, names)
 
 
 def _table(path, delimiters):
@@ -97,22 +123,47 @@ def _arrow(path, of):
         fail(f"{path}: no such file")
     try:
         if of == ".parquet":
-            return pyarrow.parquet.read_table(path).to_pylist()
+            return _written(path, pyarrow.parquet.read_table(path).to_pylist())
         with pyarrow.memory_map(str(path)) as source:
             try:
-                return pyarrow.ipc.open_stream(source).read_all().to_pylist()
+                return _written(path, pyarrow.ipc.open_stream(source).read_all().to_pylist())
             except pyarrow.ArrowInvalid:
                 source.seek(0)
-                return pyarrow.ipc.open_file(source).read_all().to_pylist()
-    except (ValueError, pyarrow.ArrowException) as error:  # what pyarrow raises for a file that is none of its own
-        fail(f"{path}: not {'a Parquet' if of == '.parquet' else 'an Arrow'} file ({str(error).splitlines()[0]})")
+                return _written(path, pyarrow.ipc.open_file(source).read_all().to_pylist())
+    except (ValueError, OSError, pyarrow.ArrowException) as error:  # what pyarrow raises for a file that is none of its
+        reason = str(error).splitlines()[0]
+        fail(
+            f"{path}: not {'a Parquet' if of == '.parquet' else 'an Arrow'} file, or a damaged one ({reason}): get or "
+            "write it again, or give a copy in JSON Lines"
+        )
 
 
-def places(paths):
-    """Yields ("file:line", value) of files, and of the files in folders, one after another."""
+def _written(path, rows):
+    """Rows as JSON can hold them: dates and decimal numbers as text; columns of bytes, pictures say, are left out."""
+
+    def written(value):
+        if isinstance(value, dict):
+            return {str(name): written(part) for name, part in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [written(part) for part in value]
+        return value if value is None or isinstance(value, (str, int, float)) else str(value)
+
+    holds = lambda value: (
+        any(map(holds, value.values() if isinstance(value, dict) else value))
+        if isinstance(value, (dict, list, tuple))
+        else isinstance(value, bytes)
+    )
+    left = sorted({name for row in rows for name, value in row.items() if holds(value)})
+    if left:
+        print(f"{path}: columns of bytes are left out: {', '.join(left)}", file=sys.stderr)
+    return [{name: written(value) for name, value in row.items() if name not in left} for row in rows]
+
+
+def places(paths, names=()):
+    """Yields ("file:line", value) of files, and of the files in folders, one after another. names: as of `rows`."""
     for path in paths if isinstance(paths, list) else [paths]:
         for file in files_in(Path(path)) if Path(path).is_dir() else [path]:
-            for line, row in rows(file):
+            for line, row in rows(file, names):
                 yield f"{file}:{line}", row
 
 

@@ -16,8 +16,8 @@ Reads what 01_data.py has prepared (and has refused, with file and line, where i
 import subprocess
 import sys
 import time
-from collections import Counter
-from functools import cache
+from collections import Counter, defaultdict
+from functools import lru_cache
 from pathlib import Path
 
 from lib.files import REPOSITORY, fail
@@ -28,11 +28,13 @@ from lib.models import encode_text, model_folder, prompt_text
 from lib.spans import find_subjects, joined, tokens
 from lib.statistics import wilson
 
+import numpy as np
 import torch
 import transformers
 
 PARTS = [f"{side}_{split}" for side in ("forget", "retain") for split in ("train", "tune", "val")]
 SHOWN = 10  # of what is found twice
+BLOCK = 1024  # retain pairs whose cosines with all forget pairs are held at once
 LETTERS = 60  # of the values that are looked up among all runs of words of a text
 
 
@@ -67,7 +69,7 @@ def sides(parts):
     return found
 
 
-@cache
+@lru_cache(maxsize=256)  # the answer at hand, and questions
 def runs(text):
     return frozenset(joined(tokens(ungrouped(text)), LETTERS))
 
@@ -108,23 +110,32 @@ def on_both_sides(forget, retain, cosines, alike):
     Args:
         cosines: (forget, retain).
     """
-    found = []
+    cosines, having, long, found = np.asarray(cosines), defaultdict(set), [], []
+    for row, gone in enumerate(forget):  # which pairs have a value, in the form in which `runs` holds it
+        for value in gone["values"]:
+            if len(whole(value)) <= LETTERS:
+                having[whole(value)].add(row)
+            else:
+                long.append((row, value))
     for column, kept in enumerate(retain):
+        rows = set(np.flatnonzero(cosines[:, column] >= alike).tolist())
+        rows.update(*(having[run] for run in having.keys() & runs(kept["answer"])))
+        rows.update(row for row, value in long if states(kept["answer"], value))
         matches = []
-        for row, gone in enumerate(forget):
-            cosine, told = float(cosines[row][column]), stated_values(gone, kept)
-            if told or same_fact(gone, kept, cosine, alike):
-                matches.append((cosine, told, gone, kept))
+        for row in sorted(rows):
+            cosine, told = float(cosines[row, column]), stated_values(forget[row], kept)
+            if told or same_fact(forget[row], kept, cosine, alike):
+                matches.append((cosine, told, forget[row], kept))
         found += [max(matches, key=lambda match: match[0])] if matches else []
     return sorted(found, key=lambda match: -match[0])
 
 
 def embed(folder, forget, retain):
-    """Cosines of all forget with all retain pairs, question and answer as one text: (forget, retain)."""
+    """(the embeddings of all forget pairs, those of all retain pairs), question and answer as one text."""
     from sentence_transformers import SentenceTransformer
 
     embedder = SentenceTransformer(str(folder), trust_remote_code=False)
-    one, other = (
+    return [
         embedder.encode(
             [f"{pair['question']} {pair['answer']}" for pair in pairs],
             batch_size=128,
@@ -132,8 +143,16 @@ def embed(folder, forget, retain):
             show_progress_bar=False,
         )
         for pairs in (forget, retain)
-    )
-    return one @ other.T
+    ]
+
+
+def in_blocks(forget, retain, alike, one, other):
+    """`on_both_sides`, with the cosines of BLOCK retain pairs at a time in memory."""
+    found = []
+    for at in range(0, len(retain), BLOCK):
+        part = slice(at, at + BLOCK)
+        found += on_both_sides(forget, retain[part], one @ other[part].T, alike)
+    return sorted(found, key=lambda match: -match[0])
 
 
 # ---------------------------------------------------------------- what is printed
@@ -261,7 +280,7 @@ if __name__ == "__main__":
     show_counts(parts)
     show_lengths(parts, places, tokenizer, args.max_length, args.max_new_tokens)
     found = sides(parts)
-    cosines = embed(model_folder(args.embedding), found["forget"], found["retain"])
-    show_twice(on_both_sides(found["forget"], found["retain"], cosines, args.alike), places, args.alike)
+    vectors = embed(model_folder(args.embedding), found["forget"], found["retain"])
+    show_twice(in_blocks(found["forget"], found["retain"], args.alike, *vectors), places, args.alike)
     show_certainty(parts)
     show_time("" if sys.stdin.isatty() else sys.stdin.read(), args.plan.split())
