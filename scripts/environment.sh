@@ -16,13 +16,19 @@ python_of_this_machine() {
   return 2
 }
 
+installed() { cat "$@" | cmp -s - ".venv/$#.installed.txt"; }
+
 if [ -n "${PYTHON:-}" ]; then
   new_enough "$PYTHON" || { echo "error: PYTHON=$PYTHON does not run, or is older than Python 3.11" >&2; exit 2; }
 elif [ $# = 0 ]; then
   PYTHON=$(python_of_this_machine) || exit 2
 else
   PYTHON=$PWD/.venv/bin/python
-  if ! cat "$@" | cmp -s - ".venv/$#.installed.txt"; then
+  if ! installed "$@" && command -v flock >/dev/null; then  # the run and the tests may be started together
+    exec 8<.
+    flock -n 8 || { echo "== .venv is being made by another command: waiting"; flock 8; }
+  fi
+  if ! installed "$@"; then
     if ! new_enough "$PYTHON"; then
       system=$(python_of_this_machine) || exit 2
       "$system" -m venv .venv || {
@@ -34,4 +40,5 @@ else
       exit 2; }
     cat "$@" >".venv/$#.installed.txt"
   fi
+  exec 8<&-
 fi

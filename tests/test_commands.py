@@ -588,3 +588,25 @@ def test_trials_of_a_rate_are_kept_while_their_basis_is(tmp_path, tiny, data, mi
         file.write('{"question": "Who?", "answer": "Nobody."}\n')
     changed = tune("1e-4")
     assert changed["1e-4"] != first["1e-4"] and changed["1e-2"] == first["1e-2"], "only the rates asked for are tried"
+
+
+FAKE_PYTHON = """#!/usr/bin/env bash
+case "$*" in
+  *"-m venv"*) mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
+  *"-m pip"*) mkdir .venv/pip || exit 1; echo >>log; sleep 0.3; rmdir .venv/pip ;;
+esac
+"""
+
+
+def test_two_commands_in_a_fresh_clone_install_once_and_one_after_the_other(tmp_path):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/python3.13").write_text(FAKE_PYTHON)
+    (tmp_path / "bin/python3.13").chmod(0o755)
+    (tmp_path / "r.txt").write_text("idna\n")
+    words = ["bash", "-euo", "pipefail", "-c", f". {REPOSITORY}/scripts/environment.sh r.txt; echo $PYTHON"]
+    environment = {**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+    environment.pop("PYTHON", None)
+    both = [subprocess.Popen(words, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) for _ in "12"]
+    told = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0] and (tmp_path / "log").read_text() == "\n"
+    assert all(text.endswith(f"{tmp_path}/.venv/bin/python\n") for text in told)
