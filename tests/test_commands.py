@@ -590,7 +590,7 @@ def test_trials_of_a_rate_are_kept_while_their_basis_is(tmp_path, tiny, data, mi
     assert changed["1e-4"] != first["1e-4"] and changed["1e-2"] == first["1e-2"], "only the rates asked for are tried"
 
 
-FAKE_PYTHON = """#!/usr/bin/env bash
+PIP_ALONE = """#!/usr/bin/env bash
 case "$*" in
   *"-m venv"*) mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
   *"-m pip"*) mkdir .venv/pip || exit 1; echo >>log; sleep 0.3; rmdir .venv/pip ;;
@@ -600,7 +600,7 @@ esac
 
 def test_two_commands_in_a_fresh_clone_install_once_and_one_after_the_other(tmp_path):
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin/python3.13").write_text(FAKE_PYTHON)
+    (tmp_path / "bin/python3.13").write_text(PIP_ALONE)
     (tmp_path / "bin/python3.13").chmod(0o755)
     (tmp_path / "r.txt").write_text("idna\n")
     words = ["bash", "-euo", "pipefail", "-c", f". {REPOSITORY}/scripts/environment.sh r.txt; echo $PYTHON"]

@@ -179,12 +179,15 @@ def test_no_folder_that_is_read_or_not_ours_is_written_into(tmp_path):
     for at in (0, 1):
         write_rows(tmp_path / f"{at}/pairs/forget_train.jsonl", pairs[at : at + 1])
     (tmp_path / "list").write_text("0/pairs/forget_train.jsonl\n1/pairs/forget_train.jsonl\n")
+    shutil.copytree(tmp_path / "data", tmp_path / "other")
+    (tmp_path / "of-ours").write_text("0/pairs/forget_train.jsonl\nother/forget_train.jsonl\n")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     for requests, out, message in (
         ("2", "data", "is what is read"),
         ("2", "own", "is no data folder that a script here made"),
-        (tmp_path / "list", "1", "holds what is read"),
-        (tmp_path / "list", "1/pairs", "holds what is read"),
+        (tmp_path / "list", "1", "is no data folder that a script here made"),
+        (tmp_path / "list", "1/pairs", "is no data folder that a script here made"),
+        (tmp_path / "of-ours", "other", "holds what is read"),
         ("2", "new", "--out: one folder is named twice"),
     ):
         flags = ("--data", tmp_path / "data", "--requests", requests, "--out", tmp_path / "new", tmp_path / out)

@@ -306,10 +306,10 @@ def check_folder(out, inputs, kind):
     inputs = {real_path(path): path for path in inputs}
     for name in (str(Path(out)), f"{Path(out)}.partial", f"{Path(out)}.old"):
         folder = Path(name)
-        for real, given in inputs.items():
-            if real_path(folder) in (real, *real.parents):
-                word = "is" if real_path(folder) == real else "holds"
-                fail(f"--out {out}: {word} what is read, {given}: give another folder")
+        own = real_path(folder)
+        for real, given in sorted(inputs.items(), key=lambda one: (one[0] != own, one[0])):
+            if own in (real, *real.parents):
+                fail(f"--out {out}: {'is' if own == real else 'holds'} what is read, {given}: give another folder")
         if folder.exists() and not folder.is_dir():
             fail(f"{folder}: is a file, and --out {out} a folder")
         if folder.is_dir() and not _ours(folder, kind):
