@@ -388,8 +388,10 @@ def python_of(process):
 
 
 def without_times(value):
+    """Without seconds, and without hashes of JSON files, which hold seconds themselves."""
     if isinstance(value, dict):
-        return {name: without_times(part) for name, part in value.items() if name != "seconds"}
+        timed = lambda name, part: name == "seconds" or (name.endswith(".json") and isinstance(part, str))
+        return {name: without_times(part) for name, part in value.items() if not timed(name, part)}
     return [without_times(part) for part in value] if isinstance(value, list) else value
 
 
@@ -403,9 +405,11 @@ def digest(path):
 
 
 def content(*places):
-    """{path: digest} of files and of all files in folders, but a run's stamps, which hold dates."""
+    """{path: digest} of files and of all files in folders, but a run's stamps, which hold dates, and the report's two
+    pages, which show each step's seconds: their numbers are in its table.json and table.md."""
     files = [file for place in places for file in ([place] if place.is_file() else place.rglob("*"))]
-    return {str(file): digest(file) for file in sorted(files) if file.is_file() and ".steps" not in file.parts}
+    shown = lambda file: ".steps" not in file.parts and file.name not in ("report.md", "report.html")
+    return {str(file): digest(file) for file in sorted(files) if file.is_file() and shown(file)}
 
 
 def scraps(*folders):
