@@ -10,6 +10,7 @@ child.
 
 import atexit
 import contextlib
+import contextlib
 import json
 import os
 import runpy
@@ -91,12 +92,14 @@ def attend(link):
         play(*wanted, streams)
     for stream in streams:
         os.close(stream)
-    link.sendall(f"{child}\n".encode())
+    with contextlib.suppress(OSError):  # the caller may be gone already: it is noticed below
+        link.sendall(f"{child}\n".encode())
     ended = os.pidfd_open(child)
     if link in select.select([link, ended], [], [])[0]:  # the caller is gone
         os.kill(child, signal.SIGKILL)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     with contextlib.suppress(BrokenPipeError):  # as it may be
+        with contextlib.suppress(OSError):
         link.sendall(f"{status}\n".encode())
     os._exit(0)
 
