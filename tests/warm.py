@@ -10,7 +10,6 @@ child.
 
 import atexit
 import contextlib
-import contextlib
 import json
 import os
 import runpy
@@ -98,8 +97,7 @@ def attend(link):
     if link in select.select([link, ended], [], [])[0]:  # the caller is gone
         os.kill(child, signal.SIGKILL)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    with contextlib.suppress(BrokenPipeError):  # as it may be
-        with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):
         link.sendall(f"{status}\n".encode())
     os._exit(0)
 
