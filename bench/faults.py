@@ -80,7 +80,7 @@ EACH = {  # script: flags of a small run of it. s/ holds the stock, {out} is wha
     "eval/07_nli.py": "--pairs s/nli.jsonl --embedding s/minilm --nli s/nli --out {out}.jsonl",
     "eval/08_next_token.py": "--model s/adapter --questions s/data/forget_val.jsonl --out {out}.json",
     "eval/09_report.py": "--metrics s/metrics/one s/metrics/two --out {out}",
-    "eval/10_robustness.py": "--models s/adapter --forget s/data/forget_val.jsonl --attacks int8 typos relearning "
+    "eval/10_robustness.py": "--models s/adapter --forget s/data/forget_val.jsonl --attacks int8 typos "
     "--relearn 1 --relearn-steps 1 --max-new-tokens 4 --nli s/nli --embedding s/minilm --out {out}",
     "eval/11_mechanism.py": "--models s/vanilla s/adapter --questions s/data/forget_val.jsonl --count 2 --out {out}",
     "eval/12_ability.py": "--models s/adapter --pairs s/general.jsonl --max-new-tokens 4 --out {out}",
