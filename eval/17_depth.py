@@ -136,7 +136,10 @@ class Patched:
             states = span_states(model, rows, self.batch)
             del model
             both = zip(rows, states, strict=True)
-            self.known[place] = [patched_logprobs(self.model, row, found) for row, found in both]
+            found = [patched_logprobs(self.model, row, own) for row, own in both]
+            if not all(torch.isfinite(values).all() for values in found):
+                fail(f"{folder}: its hidden states are not numbers; train it again at a lower rate")
+            self.known[place] = found
         return self.known[place]
 
 
@@ -146,10 +149,8 @@ def main(args: Namespace):
     patched = Patched(model_folder(args.vanilla), pairs, args.batch)
     own, retrained = patched.by(args.vanilla), patched.by(model_folder(args.retrained))
     for folder, out in progress(runs, desc="depth", unit="model"):
-        items, states = [], patched.by(folder)
-        if not all(torch.isfinite(found).all() for found in states):
-            fail(f"{folder}: its hidden states are not numbers; train it again at a lower rate")
-        for at, (pair, unlearned) in enumerate(zip(pairs, states, strict=True)):
+        items = []
+        for at, (pair, unlearned) in enumerate(zip(pairs, patched.by(folder), strict=True)):
             one, two = falls(own[at], retrained[at]), falls(own[at], unlearned)
             items.append(
                 {

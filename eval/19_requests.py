@@ -265,9 +265,16 @@ def certificate_text(found: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
-BARE = {"script": "", "updates": "", "settings": {}, "git_commit": ""}
-BARE = {"request": "", "pairs": [], "began_from": "the vanilla model", "adapter": "", "file": "", "made_by": BARE}
-TEMPLATE = certificate_text({"method": "", "requests": [{**BARE, "measured_after": {}}]})  # its fixed words
+BARE = {  # a request of which nothing is told
+    "request": "",
+    "pairs": [],
+    "began_from": "the vanilla model",
+    "adapter": "",
+    "file": "",
+    "measured_after": {},
+    "made_by": {"script": "", "updates": "", "settings": {}, "git_commit": ""},
+}
+TEMPLATE = certificate_text({"method": "", "requests": [BARE]})  # the fixed words of a certificate
 
 
 def main(args: Namespace):

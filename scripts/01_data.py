@@ -22,9 +22,20 @@ import unicodedata
 from collections import Counter
 from pathlib import Path
 
-from lib.files import FROM_HUB, REPOSITORY, begin_folder, end_folder, fail, read_json, record, write_json, write_jsonl
+from lib.files import (
+    FROM_HUB,
+    REPOSITORY,
+    begin_folder,
+    end_folder,
+    fail,
+    few,
+    read_json,
+    record,
+    write_json,
+    write_jsonl,
+)
 from lib.flags import Parser, count, count_or_none
-from lib.formats import NOT_ENGLISH, columns_of, given_of, plain, read_given, read_pairs
+from lib.formats import FOREIGN, NOT_ENGLISH, columns_of, foreign, given_of, plain, read_given, read_pairs
 from lib.hub import download, is_id
 from lib.passages import OVERLAP, UNIT, WORDS, asked, passages
 from lib.tables import SUFFIXES, TEXTS, files_of, left_out, part_of
@@ -50,16 +61,13 @@ NESTED = {  # the two of the hub's, {"train": [rows], "val": [rows]} each
     "retain_train": ("retention", "train"),
     "retain_val": ("retention", "val"),
 }
-OF_A_PART = re.compile(
-    r"(forget|unlearn|retain|retention)[-_. ]?(train|tune|val)", re.I
-)  # what such a name is meant for
+OF_A_PART = re.compile(r"(forget|unlearn|retain|retention)[-_. ]?(train|tune|val)", re.I)  # meant for one
 DOMAINS = ("privacy", "copyright")  # KnowUnDo's
 TOFU = {"forget01": "retain99", "forget05": "retain95", "forget10": "retain90"}
 PERTURBED = ("retain_perturbed", "real_authors_perturbed", "world_facts_perturbed")  # TOFU's; and the forget split's
 BESIDE = ("forget_perturbed", *PERTURBED, "holdout")  # come along as they are, where they are there
 HUB = {"knowundo": "zjunlp/KnowUnDo", "tofu": "locuslab/TOFU"}
 SHOWN = 10  # files of a part, and files that are none, that are named
-MANY = 0.1  # share of pairs in other languages from which on it is said what rules cannot do there
 INSTEAD = "a folder with its files as --data"  # where there is no hub
 RUN = 20  # words in a row that two texts do not share by chance
 LONG = 350  # words: about 512 tokens, which training keeps of a pair
@@ -213,10 +221,7 @@ def check_left_out(folder, paths):
     taken = [path for path in taken if isinstance(path, Path)]
     left = [file for path in taken if path.is_dir() for file in left_out(path)]
     left += [path for path in sorted(folder.iterdir()) if OF_A_PART.match(path.name) and path not in taken]
-    names = lambda files: (
-        ", ".join(str(path.relative_to(folder)) for path in files[:SHOWN])
-        + (f" and {len(files) - SHOWN} more" if len(files) > SHOWN else "")
-    )
+    names = lambda files: few([str(path.relative_to(folder)) for path in files], SHOWN)
     if forget := [path for path in left if path.relative_to(folder).parts[0][0].lower() in "fu"]:
         fail(
             f"{folder}: not read, and may hold what is to be forgotten: {names(forget)}: give {', '.join(SUFFIXES)}, "
@@ -320,23 +325,16 @@ def say_files(path, places):
     if len(files) > 1:
         counts = Counter(place.rpartition(":")[0] for place in places)
         none, some = ([file for file in files if bool(counts[file]) == there] for there in (False, True))
-        shown = [f"{Path(file).name} {counts[file]}" for file in [*none, *some[: max(0, SHOWN - len(none))]]]
-        print(
-            f"{'':13}   of "
-            + ", ".join(shown)
-            + (f" and {len(files) - len(shown)} more files" if len(files) > len(shown) else "")
-        )
+        shown = [f"{Path(file).name} {counts[file]}" for file in none + some]
+        most = max(SHOWN, len(none))
+        print(f"{'':13}   of {few(shown, most)}" + " files" * (len(shown) > most))
 
 
 def not_english(parts):
     """{part: how many of its pairs are not in English}, {} of few; of many, what rules cannot do is said."""
-    from lib.entities import english  # not before it is needed: the plan has nothing but Python's own library
-
-    found = {
-        part: sum(not english(f"{plain(row['question'])} {row['answer']}") for row in parts[part]) for part in parts
-    }
+    found = {part: len(foreign(parts[part])) for part in parts}
     shares = [f"{found[part]} of {len(parts[part])} of {part}" for part in ("forget_train", "retain_train")]
-    if max(found[part] / len(parts[part]) for part in parts) < MANY:
+    if max(found[part] / len(parts[part]) for part in parts) < FOREIGN:
         return {}
     print(f"not in English: {' and '.join(shares)}. {NOT_ENGLISH}", file=sys.stderr)
     return {part: count for part, count in found.items() if count}
@@ -513,7 +511,7 @@ if __name__ == "__main__":
     origin = {"source": source, "revision": FROM_HUB[source]} if source in FROM_HUB else {}
     counts = {part: len(pairs) for part, pairs in parts.items()}
     longest = {part: max(len(pair["answer"].split()) for pair in pairs) for part, pairs in parts.items()}
-    foreign = not_english(parts) if args.data != "people" else {}
-    about = {"counts": counts, "longest_answer_words": longest, **({"not_english": foreign} if foreign else {})}
+    in_others = not_english(parts) if args.data != "people" else {}
+    about = {"counts": counts, "longest_answer_words": longest, **({"not_english": in_others} if in_others else {})}
     write_json(out / "data.json", {**about, **origin, **record(args, files)})
     end_folder(out)

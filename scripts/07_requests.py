@@ -17,16 +17,15 @@ before is neither trained on nor kept. Rows of the forget set carry `request`, t
 
 from pathlib import Path
 
-from lib.files import begin_folder, check_folder, end_folder, fail, read_text, record, write_json, write_jsonl
+from lib.files import begin_folder, check_folder, end_folder, fail, few, read_text, record, write_json, write_jsonl
 from lib.flags import Parser
-from lib.formats import given_of, plain, read_given, read_pairs
+from lib.formats import FOREIGN, foreign, given_of, plain, read_given, read_pairs
 from lib.spans import find_subjects
 
 SPLITS = ("train", "tune", "val")
 NAMES = ("request", "person", "name", "subject", "document")  # fields by which a line of FILE may call its pairs
 LABELS = ("name", "person", "document", "subject")  # what a pair is about, the first that it has
 SHOWN = 5  # of these, a request
-FOREIGN = 0.1  # share of pairs in other languages from which on persons are not looked for
 
 
 def keys(parts):
@@ -50,12 +49,10 @@ def keys(parts):
     rest = [pair for pair in pairs if not about_one(pair)]
     if all("person" in pair for pair in rest):
         return [by("person"), *([by("person", "fact")] if rest and all("fact" in pair for pair in rest) else [])]
-    from lib.entities import english  # not before it is needed
-
-    foreign = [pair for pair in rest if not english(f"{plain(pair['question'])} {pair['answer']}")]
-    if len(foreign) >= FOREIGN * len(rest):
+    others = foreign(rest)
+    if len(others) >= FOREIGN * len(rest):
         fail(
-            f"{foreign[0]['place']}: whom a pair is about is found in English alone, and {len(foreign)} of {len(rest)} "
+            f"{others[0]['place']}: whom a pair is about is found in English alone, and {len(others)} of {len(rest)} "
             'are in other languages: give every row a field "request" or "person", or --requests FILE'
         )
     found = [by("subject")] if all(pair["subject"] for pair in rest) else []
@@ -138,8 +135,7 @@ def about(pairs):
         next((str(pair[field]) for field in LABELS if pair.get(field)), f'"{plain(pair["question"])[:60]}"')
         for pair in pairs
     ]
-    named = list(dict.fromkeys(named))
-    return "; ".join(named[:SHOWN]) + (f" and {len(named) - SHOWN} more" if len(named) > SHOWN else "")
+    return few(list(dict.fromkeys(named)), SHOWN, "; ")
 
 
 def split(parts, requests, listed=()):

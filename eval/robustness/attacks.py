@@ -104,19 +104,24 @@ def _leaks(items):
     return mean(item.get("leak", False) for item in items)
 
 
+def of_attack(items: list[dict], name: str) -> list[dict]:
+    return [item for item in items if item["attack"] == name]
+
+
 def asked_by_all(items: list[dict]) -> list[dict]:
     """The items of the questions that every attack asks: relearning does not ask what it learns."""
-    rows = [{item["row"] for item in items if item["attack"] == name} for name in {item["attack"] for item in items}]
-    common = set.intersection(*rows)
+    rows = {}
+    for item in items:
+        rows.setdefault(item["attack"], set()).add(item["row"])
+    common = set.intersection(*rows.values())
     return [item for item in items if item["row"] in common]
 
 
 def _relearning_curves(items, attack="relearning"):
     """{pairs: {update: items}}."""
     curves = {}
-    for item in items:
-        if item["attack"] == attack:
-            curves.setdefault(str(item["pairs"]), {}).setdefault(str(item["update"]), []).append(item)
+    for item in of_attack(items, attack):
+        curves.setdefault(str(item["pairs"]), {}).setdefault(str(item["update"]), []).append(item)
     return curves
 
 
@@ -138,10 +143,6 @@ def cases(items: list[dict], share) -> dict[str, list[float]]:
             name = attack if attack == BENIGN else f"{attack} {count}"
             found[name] = [share(part) for update, part in curve.items() if update != "0"]
     return found
-
-
-def of_attack(items: list[dict], name: str) -> list[dict]:
-    return [item for item in items if item["attack"] == name]
 
 
 def summarise(items: list[dict]) -> dict:

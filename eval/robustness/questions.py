@@ -14,6 +14,7 @@ from lib.wordings import other_wordings
 from jinja2 import TemplateError
 
 TEXTS = ("role-play", "prefix", "typos", "paraphrase", "multi-turn")
+JUDGED_BY = ("subject", "value")  # fields of a row that its verdict rests on, here as in the table
 LETTERS = re.compile(r"[^\W\d_]*")
 
 
@@ -112,9 +113,7 @@ def attack_items(rows: list[dict], attack: str, frames: dict, others: list | Non
     for row, other in zip(rows, others or rows, strict=True):
         question, reference = row["question"], row["answer"]
         item = {"attack": attack, "question": question, "reference": reference, "turns": [question], "given": ""}
-        item |= {
-            field: row[field] for field in ("subject", "value") if field in row
-        }  # as the table's answers have them
+        item |= {field: row[field] for field in JUDGED_BY if field in row}
         if attack == "typos":
             item["turns"] = [mistyped(question, seed)]
         elif attack == "paraphrase":

@@ -299,6 +299,12 @@ def _check_place(out):
         fail(f"--out {out}: {there} is {'not writable' if there.is_dir() else 'a file'}")
 
 
+def few(texts, most, separator=", "):
+    """Texts in one, the first of them where they are more than `most`: "a, b and 3 more"."""
+    more = len(texts) - most
+    return separator.join(texts[:most]) + (f" and {more} more" if more > 0 else "")
+
+
 def check_folder(out, inputs, kind):
     """Ends the program unless a folder, and what is put beside it on the way, may be replaced: it is no input and holds
     none, and is not there, or empty, or made by a script here."""

@@ -40,6 +40,7 @@ ROLES = {
 TURN = re.compile(r"^\[\[(system|user|assistant)\]\] ", re.M)
 PASSAGE = re.compile(r"\[\[text(?: \d+)?\]\] ?")
 
+FOREIGN = 0.1  # share of pairs in other languages from which on a set is not treated as English
 NOT_ENGLISH = (  # what rules cannot do in other languages, and what to use instead
     "Rules know English. ReLearn's vague answers in German, Spanish, French, Russian, Arabic and Chinese name nobody "
     "and fit any question; in other languages they are English, and so are the refusals of IDK and DPO; false answers "
@@ -71,6 +72,13 @@ def given_of(question):
     """The words of a passage that stand in a question's place, possibly none; None of any other question."""
     found = PASSAGE.match(question)
     return question[found.end() :] if found else None
+
+
+def foreign(pairs):
+    """The pairs that are not in English."""
+    from lib.entities import english  # not before it is needed: the plan has nothing but Python's own library
+
+    return [pair for pair in pairs if not english(f"{plain(pair['question'])} {pair['answer']}")]
 
 
 def plain(question):

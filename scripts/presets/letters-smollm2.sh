@@ -1,6 +1,6 @@
 # Documents on SmolLM2-135M: eight invented private letters to forget, eight public ones to keep (data/letters). A
-# letter is ten times a question and its answer, so that a training takes fewer and longer passes. For documents of your own:
-# --preset letters-smollm2 --data my/folder.
+# letter is ten times a question and its answer, so that a training takes fewer and longer passes. For documents of your
+# own: --preset letters-smollm2 --data my/folder.
 . scripts/presets/people-smollm2.sh
 DATA=letters
 METHODS="NPO+GDR ReLearn"

@@ -30,7 +30,7 @@ def basis(args):
         *Path(args.data).glob("*_t*.jsonl"),
         *(REPOSITORY / "data/nli").glob("*.safetensors"),
         *(path for script in (args.command[0], GENERATE, JUDGE) for path in sources(REPOSITORY / script)),
-        *(REPOSITORY / "data").glob("*.json*"),  # refusals and what else a method's script reads there
+        REPOSITORY / "data/refusals.json",  # which a method's script reads unnamed
         REPOSITORY / "scripts/tools/choose.py",
     }
     for flag in (*args.command[1:], *shlex.split(args.judge)):
