@@ -626,7 +626,7 @@ start_next() {  # the step that the longest work waits for; with one job, the fi
     if [ -z "$next" ] || { [ "$jobs" != 1 ] && [ "${rank[$name]}" -gt "${rank[$next]}" ]; }; then next=$name; fi
   done
   [ -n "$next" ] || return 1
-  if [ "$jobs" != 1 ] && [ "${cost[$next]:-0}" -gt 0 ]; then
+  if [ "$jobs" != 1 ] && [ ${#running[@]} = 0 ] && [ "${cost[$next]:-0}" -gt 0 ]; then
     for name in "${order[@]}"; do
       if [ "${state[$name]}" = ready ] && [ "$name" != "$next" ] && [ "${rank[$name]}" -gt $second ]; then
         second=${rank[$name]}
