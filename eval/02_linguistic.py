@@ -46,15 +46,18 @@ def linguistic_score(ppl: float, bi: float, hs: float) -> float:
     return 3 / ((1 + ppl) + (1 + bi) + (1 + 1 / hs)) if hs > 0 else 0.0
 
 
-def perplexities(rows: list[dict], model, tokenizer, batch: int) -> list[float]:
+def perplexities(rows: list[dict], model, tokenizer, batch: int) -> dict[tuple[str, str], float]:
     """exp of the mean negative log-likelihood a token of each answer given its question, end-of-sequence token
     included.
 
     Returns:
-        list of floats, in the order of rows.
+        {(question, answer): float}. What several models answer alike is scored once.
     """
-    scored = answer_logprobs([(row["question"], row["answer"]) for row in rows], model, tokenizer, batch)
-    return [math.exp(min(-logprobs.mean().item(), 700)) for logprobs, _ in scored]  # e^709 is the largest float
+    pairs = list(dict.fromkeys((row["question"], row["answer"]) for row in rows))
+    scored = answer_logprobs(pairs, model, tokenizer, batch)
+    return {  # e^709 is the largest float
+        pair: math.exp(min(-logprobs.mean().item(), 700)) for pair, (logprobs, _) in zip(pairs, scored, strict=True)
+    }
 
 
 def parser() -> Parser:
@@ -96,12 +99,13 @@ def summarise(items: list[dict]) -> dict:
 
 def main(args: Namespace):
     files = [(path, read_answers(path), out) for path, out in pair_up(args.answers, args.out)]
-    judge = None
+    known = {}
     if not args.no_ppl:
         judge = load_model(model_folder(args.model, "python scripts/00_models.py --out " + args.model))
+        known = perplexities([row for _, rows, _ in files for row in rows], *judge, args.batch)
 
     for path, rows, out in files:
-        ppl = perplexities(rows, *judge, args.batch) if judge else [None] * len(rows)
+        ppl = [known.get((row["question"], row["answer"])) for row in rows]
         items = score(rows, ppl)
         summary = summarise(items)
         write_results(out, summary, items, args, [path])

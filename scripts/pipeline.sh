@@ -504,7 +504,7 @@ finished() {  # STEP: writes its stamp
 
 declare -A state=() cost=() rank=() began=()  # by step
 declare -A running=()                         # by process: its step
-alone=                                        # a training for which most others wait: it has all cores
+alone=                                        # a step for which most others or all wait: it has all cores
 
 start() {  # STEP: in a process group of its own, so that it can be stopped with all its children
   rm -f "$R/.steps/$1"  # interrupted, its output is half this command's and half an earlier one's
@@ -618,7 +618,7 @@ settle() {  # finds those that can start, and passes over those that are done
 }
 
 start_next() {  # the step that the longest work waits for; with one job, the first as declared
-  local name next= second=0
+  local name next= second=0 only=yes
   if [ -n "$alone" ]; then return 1; fi
   if [ "$jobs" != 1 ]; then rank_steps; fi
   for name in "${order[@]}"; do
@@ -626,13 +626,15 @@ start_next() {  # the step that the longest work waits for; with one job, the fi
     if [ -z "$next" ] || { [ "$jobs" != 1 ] && [ "${rank[$name]}" -gt "${rank[$next]}" ]; }; then next=$name; fi
   done
   [ -n "$next" ] || return 1
-  if [ "$jobs" != 1 ] && [ ${#running[@]} = 0 ] && [ "${cost[$next]:-0}" -gt 0 ]; then
+  if [ "$jobs" != 1 ] && [ ${#running[@]} = 0 ]; then
     for name in "${order[@]}"; do
-      if [ "${state[$name]}" = ready ] && [ "$name" != "$next" ] && [ "${rank[$name]}" -gt $second ]; then
-        second=${rank[$name]}
-      fi
+      if [ "${state[$name]}" != ready ] || [ "$name" = "$next" ]; then continue; fi
+      only=
+      if [ "${rank[$name]}" -gt $second ]; then second=${rank[$name]}; fi
     done
-    if [ "${rank[$next]}" -gt $((2 * second)) ]; then alone=$next; fi
+    if [ -n "$only" ] || { [ "${cost[$next]:-0}" -gt 0 ] && [ "${rank[$next]}" -gt $((2 * second)) ]; }; then
+      alone=$next
+    fi
   fi
   start "$next"
 }
