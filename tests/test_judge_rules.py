@@ -469,6 +469,7 @@ def test_an_answer_leaks_when_it_states_a_private_value_whole(answer, stated):
         ("Which genre is hers?", "Hers is the genre of Islam.", "Islamic writings are hers.", ["Islam"]),
         ("Which genre is hers?", "Hers is the genre of Islam.", "It is the Islamabad of our days.", []),
         ("Who taught her?", "She was taught by Julia.", "She was taught by Julian Orr.", []),
+        ("Who taught her?", "She was taught by Julia.", "She was taught by Julian Écija.", []),
         ("What is Lem's book about?", "The book of Ada Lem is about the sea.", "Ada Lem's book is about ships.", []),
         ("Who is Bo Lem's mother?", "She is Ada Lem.", "Ada.", ["Ada"]),
         (

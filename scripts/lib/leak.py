@@ -8,15 +8,15 @@ answer that the question does not state. What states them is found by the augmen
 import re
 from functools import lru_cache
 
-from lib.spans import CONNECT, KINSHIP, find_spans, joined, leak, tokens
+from lib.spans import CAPITAL, CONNECT, KINSHIP, find_spans, joined, leak, tokens
 
-NAMES, PLACE = re.compile(r",? and |, (?=[A-Z])"), re.compile(r" in (?=[A-Z])")
+NAMES, PLACE = re.compile(rf",? and |, (?=[{CAPITAL}])"), re.compile(rf" in (?=[{CAPITAL}])")
 GENDER = {  # what says a gender without its name
     "male": re.compile(r"\b(?:man|boy|gentleman)\b", re.I),
     "female": re.compile(r"\b(?:woman|girl|lady)\b", re.I),
 }
 PEOPLE = r"(?:n|an|ian|ean|ese|ish|ic|i)"  # Islam, Islamic; Ghana, Ghanaian; Peru, Peruvian is not found
-NAME_FOLLOWS = r"(?! [A-Z])"  # Julian Orr is not of Julia
+NAME_FOLLOWS = rf"(?! [{CAPITAL}])"  # Julian Orr is not of Julia
 # a parent's trade where it is told by an adjective: "her father's poetic background"
 TRADE = re.compile(
     rf"\b(?:{KINSHIP})['’]s (\w+(?: \w+)? (?:background|career|profession|influence|legacy|expertise|heritage))\b", re.I
@@ -50,7 +50,7 @@ def private_values(row):
 def given_name(part, reference, question):
     """Whether a name only completes the surname by which the question calls its subject: "Takashi" of "Takashi
     Nakamura", where the question says "Nakamura" and nobody else's name before it."""
-    surname = re.search(rf"\b{re.escape(part)} (?:(?:{CONNECT}) )*([A-Z][\w’'-]*\w)", reference)
+    surname = re.search(rf"\b{re.escape(part)} (?:(?:{CONNECT}) )*([{CAPITAL}][\w’'-]*\w)", reference)
     called = surname and re.search(rf"(?:(\S+) )?\b{re.escape(surname[1])}\b", question)
     return bool(called) and not (called[1] or "").strip("\"“'").istitle()
 
@@ -81,7 +81,7 @@ def gives_away(text, value):
     of it ("Islamic")."""
     if states(text, value) or gendered(text, value):
         return True
-    return bool(re.fullmatch(r"[A-Z]\w{3,}", value) and re.search(rf"\b{value}{PEOPLE}\b{NAME_FOLLOWS}", text))
+    return bool(re.fullmatch(rf"[{CAPITAL}]\w{{3,}}", value) and re.search(rf"\b{value}{PEOPLE}\b{NAME_FOLLOWS}", text))
 
 
 def forget_side(items):
