@@ -44,6 +44,16 @@ def basis(args):
     }
 
 
+def check_place(folder):
+    """Ends the program where a trial's folder holds what no trial left: it would be deleted."""
+    if (
+        folder.exists()
+        and not (folder / "basis.json").is_file()
+        and not (folder.is_dir() and not any(folder.iterdir()))
+    ):
+        fail(f"{folder}: is no folder of a trial that was made here, and would be lost: give another --out")
+
+
 def trial(rate, args, made):
     """KFR and KRR of the method at one rate, from its earlier trial if that had the same basis."""
     out = Path(args.out).resolve() / rate
@@ -83,6 +93,8 @@ if __name__ == "__main__":
     if not (REPOSITORY / args.command[0]).is_file():
         fail(f"{args.command[0]}: no such script; after -- comes the method's command, scripts/10_ga.py --retain gdr")
 
+    for rate in rates:
+        check_place(Path(args.out) / rate)
     made = basis(args)
     trials = [trial(rate, args, made) for rate in rates]
     chosen = max(trials, key=lambda one: (round(one.get("HM_strict", one["HM"]), 6), -float(one["lr"])))
