@@ -270,17 +270,23 @@ def dual_run(monkeypatch, stop=None):
     return alphas, rest
 
 
-PDU = ("--epochs", 4, "--accumulation", 1, "--warm-up", 1.5, "--alpha", 3, "--lr", 1e-3, "--checkpoint-every", 5)
+PDU = ("--epochs", 4, "--accumulation", 1, "--warm-up", 0.375, "--alpha", 3, "--lr", 1e-3, "--checkpoint-every", 5)
 
 
 @pytest.mark.parametrize("epsilon, step, ends", [(0.3, 0.5, lambda a: a > 10), (12.0, 0.5, lambda a: a == 0)])
 def test_pdu_moves_its_weight_after_the_warm_up(tmp_path, tiny, few, monkeypatch, epsilon, step, ends):
-    """Two updates an epoch: three of them in the warm-up. The retain loss is that of all parts of the batch."""
+    """Eight updates, three of them in the warm-up. The retain loss is that of all parts of the batch."""
     alphas, rest = dual_run(monkeypatch)
     flags = (*PDU, "--epsilon", epsilon, "--step", step)
     program("26_pdu.py", tiny, few, tmp_path / "out", *flags, "--batch", 1, "--accumulation", 2)
     assert len(alphas) == 8 and alphas[:3] == [3.0] * 3 and ends(alphas[-1])
     assert alphas == pytest.approx(slow.pdu_alphas(rest[:-1], 3.0, epsilon, step, 3), rel=1e-6)
+
+
+def test_pdu_moves_its_weight_in_a_short_training_too(tmp_path, tiny, few, monkeypatch):
+    alphas, _ = dual_run(monkeypatch)
+    program("26_pdu.py", tiny, few, tmp_path / "out", "--epochs", 2, "--accumulation", 1, "--lr", 1e-3)
+    assert len(alphas) == 4 and alphas[:2] == [100.0] * 2 and alphas[3] > alphas[2] > 100, "from half of it on"
 
 
 def test_a_killed_pdu_continues_with_its_weight(tmp_path, tiny, few, monkeypatch):
