@@ -67,11 +67,11 @@ def summary(strict, krr):
 def test_the_best_point_by_hand():
     assert harmonic(0.5, 1.0) == pytest.approx(2 / 3) and harmonic(0.0, 0.0) == 0.0
     assert strict_hm({"KFR": 1.0, "KFR_strict": 0.25, "KRR": 0.75}) == pytest.approx(0.375)
-    path = choose.path_of({6: summary(0.2, 0.9), 12: summary(0.6, 0.6), 24: summary(1.0, 0.1)}, "HM_strict")
+    path = choose.path_of({6: summary(0.2, 0.9), 12: summary(0.6, 0.6), 24: summary(1.0, 0.1)})
     assert [point["HM_strict"] for point in path] == pytest.approx([0.36 / 1.1, 0.6, 0.2 / 1.1])
-    assert choose.best(path, "HM_strict")["update"] == 12
-    same = choose.path_of({update: summary(0.5, 0.5) for update in (3, 6, 9)}, "HM_strict")
-    assert choose.best(same, "HM_strict")["update"] == 3, "of equal ones the earliest"
+    assert choose.best(path)["update"] == 12
+    same = choose.path_of({update: summary(0.5, 0.5) for update in (3, 6, 9)})
+    assert choose.best(same)["update"] == 3, "of equal ones the earliest"
 
 
 def test_a_point_is_chosen_and_becomes_the_model(tmp_path, tiny, data, minilm, warm_programs):
@@ -113,7 +113,6 @@ def test_a_point_is_chosen_and_becomes_the_model(tmp_path, tiny, data, minilm, w
 
 def test_the_report_says_what_was_chosen_of_how_many(tmp_path):
     made = lambda rates, chosen: {
-        "criterion": "HM_strict",
         "chosen": chosen,
         "budget": {"rates": rates, "points": 2},
         "points": [{"update": at, **summary(at / 10, 0.5), "HM_strict": 0.1} for at in (4, 8)],

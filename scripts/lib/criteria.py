@@ -1,5 +1,7 @@
 """What one model is preferred to another by, in tuning and in choosing a point of a training."""
 
+CRITERION = "HM_strict"  # of `strict_hm`, in records and in the report: more is better
+
 
 def harmonic(one, other):
     """Harmonic mean of two shares; 0 where both are."""
@@ -13,6 +15,3 @@ def strict_hm(summary):
         summary: of a model's judged answers, as eval/01_kfr_krr.py writes it.
     """
     return harmonic(summary["KFR_strict"], summary["KRR"])
-
-
-CRITERIA = {"HM_strict": strict_hm}  # by the name that records and report use: more is better

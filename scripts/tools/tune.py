@@ -15,7 +15,7 @@ import shlex
 import shutil
 from pathlib import Path
 
-from lib.criteria import harmonic
+from lib.criteria import CRITERION, harmonic
 from lib.files import REPOSITORY, fail, read_json, record, sha256, write_json, write_text
 from lib.flags import Parser
 from lib.sources import sources
@@ -67,12 +67,12 @@ def trial(rate, args, made):
         found = points(out / "model")
         models = {out / str(update) if kept else out: folder for update, folder in found.items()}
         summaries = judged(models, data, args.generate, args.judge)
-        write_json(out / "trial.json", {"points": path_of(dict(zip(found, summaries, strict=True)), "HM_strict")})
+        write_json(out / "trial.json", {"points": path_of(dict(zip(found, summaries, strict=True)))})
         shutil.rmtree(out / "model")
     path = read_json(out / "trial.json")["points"]
-    point = best(path, "HM_strict") if kept else path[-1]
+    point = best(path) if kept else path[-1]
     found = {"lr": rate, "KFR": point["KFR"], "KRR": point["KRR"], "HM": harmonic(point["KFR"], point["KRR"])}
-    return {**found, "HM_strict": point["HM_strict"], "update": point["update"], "points": path} if kept else found
+    return {**found, CRITERION: point[CRITERION], "update": point["update"], "points": path} if kept else found
 
 
 if __name__ == "__main__":
@@ -97,11 +97,11 @@ if __name__ == "__main__":
         check_place(Path(args.out) / rate)
     made = basis(args)
     trials = [trial(rate, args, made) for rate in rates]
-    chosen = max(trials, key=lambda one: (round(one.get("HM_strict", one["HM"]), 6), -float(one["lr"])))
+    chosen = max(trials, key=lambda one: (round(one.get(CRITERION, one["HM"]), 6), -float(one["lr"])))
     for one in trials:
         print(
             f"{args.name:14} lr {one['lr']:8} KFR {one['KFR']:.3f}  KRR {one['KRR']:.3f}  HM {one['HM']:.3f}"
-            + (f"  at update {one['update']}, HM strict {one['HM_strict']:.3f}" if "update" in one else "")
+            + (f"  at update {one['update']}, HM strict {one[CRITERION]:.3f}" if "update" in one else "")
             + ("  <- chosen" if one is chosen else "")
         )
     at = lambda one: f"{one['lr']}@{one['update']}" if "update" in one else one["lr"]
