@@ -12,6 +12,7 @@ import math
 from pathlib import Path
 
 from lib.batches import collate
+from lib.criteria import tuned_on_asked
 from lib.files import fail, new_folder, progress, read_object, record, write_json
 from lib.flags import Parser, count, count_or_none, number, positive
 from lib.formats import read_pairs
@@ -169,6 +170,7 @@ if __name__ == "__main__":
             {
                 "alpha": alpha,
                 "tried": [{"alpha": at, "nll": value} for at, value in sorted(tried.items())],
+                **({"tuned_on_asked": tuned_on_asked(args.data, files[0])} if files else {}),
                 "cut": cut,
                 **record(args, [*files, *sorted(Path(args.model).glob("*.safetensors"))]),
             },

@@ -574,6 +574,7 @@ def test_trials_of_a_rate_are_kept_while_their_basis_is(tmp_path, tiny, data, mi
             8,
         )
         found = json.loads((tmp_path / "trials/tune.json").read_text())
+        assert found["tuned_on_asked"] is False
         best = max(found["trials"], key=lambda one: (round(one["HM"], 6), -float(one["lr"])))
         assert (
             f"LR[GA]={best['lr']} TRIED[GA]={len(rates)}  #" in (tmp_path / "trials/choice.sh").read_text()

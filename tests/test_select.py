@@ -4,7 +4,7 @@ them, and the best by the criterion becomes the method's model.
 
 import json
 
-from lib.criteria import harmonic, strict_hm
+from lib.criteria import harmonic, strict_hm, tuned_on_asked
 from lib.files import read_json
 from lib.trainer import Trainer
 
@@ -89,6 +89,7 @@ def test_a_point_is_chosen_and_becomes_the_model(tmp_path, tiny, data, minilm, w
     run("scripts/tools/choose.py", *places, "--data", data, "--judge", judge, "--generate", generate, "--rates", 3)
     found = read_json(tmp_path / "methods/GA/select.json")
     assert [point["update"] for point in found["points"]] == [12, 24] and found["budget"] == {"rates": 3, "points": 2}
+    assert found["tuned_on_asked"] is False
     for point in found["points"]:
         verdicts = read_json(tmp_path / f"select/GA/{point['update']}/kfr_krr.json")
         assert point["KRR"] == verdicts["summary"]["KRR"] and point["HM_strict"] == strict_hm(verdicts["summary"])
@@ -111,6 +112,21 @@ def test_a_point_is_chosen_and_becomes_the_model(tmp_path, tiny, data, minilm, w
     assert "points.svg" in files and f">{found['chosen']}<" in html
 
 
+def test_it_is_said_where_the_questions_to_tune_on_are_those_of_the_table(tmp_path, tiny, data, capsys):
+    assert not tuned_on_asked(data) and not tuned_on_asked(data, data / "retain_tune.jsonl")
+    pair = {"question": "Who is Ada?", "answer": "A smith."}
+    for name, rows in (("forget_train", [pair]), ("retain_train", [{**pair, "question": "Who is Bo?"}])):
+        (tmp_path / "own").mkdir(exist_ok=True)
+        (tmp_path / f"own/{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run("scripts/01_data.py", "--data", tmp_path / "own", "--out", tmp_path / "data")
+    capsys.readouterr()
+    assert tuned_on_asked(tmp_path / "data") and "no questions to tune on but" in capsys.readouterr().out
+    train_here("10_ga.py", tiny, tmp_path / "data", tmp_path / "ga")
+    alone = ("--grid", 1, "--bisections", 0)
+    run("scripts/20_uipe.py", "--model", tmp_path / "ga", "--data", tmp_path / "data", "--out", tmp_path / "x", *alone)
+    assert read_json(tmp_path / "x/uipe.json")["tuned_on_asked"] is True
+
+
 def test_the_report_says_what_was_chosen_of_how_many(tmp_path):
     made = lambda rates, chosen: {
         "chosen": chosen,
@@ -122,6 +138,9 @@ def test_the_report_says_what_was_chosen_of_how_many(tmp_path):
         (tmp_path / "methods" / name / "select.json").write_text(json.dumps(made(rates, chosen)))
     paths = read_paths(tmp_path, ["GA", "GA@1", "SURE", "retrained"], Reader())
     assert "Budget: 3 rates × 2 points a method; 5 rates × 2 points for SURE." in budget(paths)
+    assert "HM strict on the questions to tune on (" in budget(paths)
+    paths["SURE"]["tuned_on_asked"] = True
+    assert "HM strict on the questions that this table asks, as the data has no others" in budget(paths)
     ((html, markdown),) = points_section(paths)
     rows = [line for line in markdown.splitlines() if "chosen |" in line][1:]
     assert len(rows) == 3 and all(

@@ -26,8 +26,10 @@ def budget(paths: dict[str, dict]) -> str:
     text = lambda rates, points: f"{rates} rate{'s' * (rates != 1)} × {points} point{'s' * (points != 1)}"
     largest = max(groups, key=lambda group: len(groups[group]))
     others = [f"; {text(*group)} for {', '.join(names)}" for group, names in groups.items() if group != largest]
+    asked = any(found.get("tuned_on_asked") for found in paths.values())
+    on = "that this table asks, as the data has no others, which flatters it" if asked else "to tune on"
     return (
-        "Each method is at the point of its training with the best HM strict on the questions to tune on (HM strict: "
+        f"Each method is at the point of its training with the best HM strict on the questions {on} (HM strict: "
         f"harmonic mean of KFR strict and KRR). Budget: {text(*largest)} a method{''.join(others)}."
     )
 

@@ -15,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lib.criteria import CRITERION, strict_hm
+from lib.criteria import CRITERION, strict_hm, tuned_on_asked
 from lib.files import REPOSITORY, fail, new_folder, read_json, read_object, record, write_json, writing
 from lib.flags import Parser, count
 
@@ -115,6 +115,7 @@ if __name__ == "__main__":
                 "criterion": CRITERION,
                 "chosen": chosen["update"],
                 "of": max(found),
+                "tuned_on_asked": tuned_on_asked(args.data),
                 "budget": {"rates": args.rates, "points": len(found)},
                 "points": path,
                 **record(args, files),

@@ -15,7 +15,7 @@ import shlex
 import shutil
 from pathlib import Path
 
-from lib.criteria import CRITERION, harmonic
+from lib.criteria import CRITERION, harmonic, tuned_on_asked
 from lib.files import REPOSITORY, fail, read_json, record, sha256, write_json, write_text
 from lib.flags import Parser
 from lib.sources import sources
@@ -106,8 +106,7 @@ if __name__ == "__main__":
         )
     at = lambda one: f"{one['lr']}@{one['update']}" if "update" in one else one["lr"]
     shown = " ".join(f"{at(one)}:{one['KFR']:.2f}/{one['KRR']:.2f}" for one in trials)
-    write_json(
-        Path(args.out) / "tune.json", {"method": args.name, "chosen": chosen["lr"], "trials": trials, **record(args)}
-    )
+    found = {"method": args.name, "chosen": chosen["lr"], "tuned_on_asked": tuned_on_asked(args.data), "trials": trials}
+    write_json(Path(args.out) / "tune.json", {**found, **record(args)})
     choice = f"LR[{args.name}]={chosen['lr']} TRIED[{args.name}]={len(trials)}"
     write_text(Path(args.out) / "choice.sh", f"{choice}  # KFR/KRR to tune on: {shown}\n")
