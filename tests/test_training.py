@@ -225,6 +225,17 @@ def test_the_record_says_what_made_it(tmp_path, tiny, data):
     assert [row["update"] for row in record["updates"]] == list(range(1, 25))  # 16 pairs, 2 an update, 3 epochs
 
 
+def test_a_name_is_a_file_in_the_data_folder_before_one_from_here(tmp_path, monkeypatch):
+    for folder in ("data", "here"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "both.jsonl").touch()
+    (tmp_path / "here/one.jsonl").touch()
+    monkeypatch.chdir(tmp_path / "here")
+    found = lambda name: trainer.data_file(types.SimpleNamespace(data="../data"), name)
+    assert found("both.jsonl") == Path("../data/both.jsonl") and found("./both.jsonl") == Path("both.jsonl")
+    assert found("one.jsonl") == Path("one.jsonl") and found("none.jsonl") == Path("../data/none.jsonl")
+
+
 def test_a_machine_without_git_records_no_commit(monkeypatch):
     monkeypatch.setenv("PATH", "")
     assert files.record(types.SimpleNamespace())["git_commit"] is None

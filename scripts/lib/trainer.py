@@ -8,7 +8,6 @@ import contextlib
 import itertools
 import json
 import math
-import os
 import random
 import shutil
 import sys
@@ -22,6 +21,7 @@ from lib.files import (
     STARTED,
     begin_folder,
     fail,
+    file_of_data,
     new_folder,
     progress,
     read_json,
@@ -169,8 +169,8 @@ def refusals(pairs, seed):
 
 
 def data_file(args, name):
-    """A flag names a file, or one in --data."""
-    return Path(name) if os.sep in name or Path(name).is_file() else Path(args.data) / name
+    """What a flag names: a file in --data, or one from here."""
+    return file_of_data(args.data, name)
 
 
 class Trainer:
