@@ -15,9 +15,10 @@ from pathlib import Path
 from lib.certificate import (
     HASH,
     HASH_OF_TEXTS,
+    forgotten,
     history,
+    line,
     measured,
-    own_record,
     own_words,
     pair_hash,
     private_texts,
@@ -238,7 +239,7 @@ if __name__ == "__main__":
         "--forget",
         nargs="+",
         metavar="FILE",
-        help="the forgotten pairs (default: forget_train.jsonl of the training's data folder)",
+        help="the forgotten pairs (default: by the record of the training, and of every unlearning before it)",
     )
     parser.add_argument(
         "--check", metavar="FILE", help="questions whose answers must be those of --model, token by token"
@@ -254,13 +255,15 @@ if __name__ == "__main__":
     args = parser.parse_args()
     if not Path(args.model).is_dir():
         fail(f"{args.model}: no such model folder")
-    own = own_record(args.model)
-    files = [Path(path) for path in args.forget or []]
-    if not files:
-        files = [Path(own["settings"].get("data") or "", "forget_train.jsonl")] if own else []
-        if not files or not files[0].is_file():
-            fail(f"{args.model}: its record does not lead to the forgotten pairs; name them with --forget")
+    there, earlier = forgotten(args.model)
+    files = [Path(path) for path in args.forget or there]
+    if not files or not args.forget and not files[0].is_file():
+        fail(f"{args.model}: its record does not lead to the forgotten pairs; name them with --forget")
+    for path in [] if args.forget else [path for path in files if not path.is_file()]:
+        print(f"{path}: an earlier unlearning's pairs, no longer there: not listed (name all with --forget)")
+        files.remove(path)
     pairs = [pair for path in files for pair in read_pairs(path)]
+    hashes = sorted({*map(pair_hash, pairs), *earlier})
     questions = [pair["question"] for pair in read_pairs(args.check)[: args.count]] if args.check else []
     metrics = measured(args.metrics) if args.metrics else {}
     steps, base = history(args.model)
@@ -302,15 +305,16 @@ if __name__ == "__main__":
                     "written (with --dtype float32 it is, and the card says so)"
                 )
         here, digests = record(args), [sha256(path) for path in files]
+        read = {digest for own in line(args.model)[0] for digest in own.get("data", {}).values()}
         name = lambda dtype: str(dtype).removeprefix("torch.")
         facts = {
             "method": re.sub(r"^\d\d_|\.py$", "", steps[0]["script"]) if steps else "an unrecorded method",
             "forgotten": {
-                "count": len(pairs),
-                "pairs": sorted(map(pair_hash, pairs)),
+                "count": len(hashes),
+                "pairs": hashes,
                 "hash": HASH,
                 "files": digests,
-                "read_in_training": bool(own) and set(digests) <= set(own.get("data", {}).values()),
+                "read_in_training": set(digests) <= read,
             },
             "made_by": steps,
             "base": base,
@@ -330,6 +334,6 @@ if __name__ == "__main__":
         ModelCard.load(partial / "README.md")
         search(partial, private_texts(pairs), *own_words(facts, bare_card(facts)))
     print(
-        f"wrote {args.out}: {len(pairs)} forgotten pairs, {facts['weights']['dtype']}"
+        f"wrote {args.out}: {len(hashes)} forgotten pairs, {facts['weights']['dtype']}"
         + (f", {check['identical']} of {check['questions']} answers identical" if check else "")
     )

@@ -7,7 +7,7 @@ import hashlib
 import re
 from pathlib import Path
 
-from lib.files import fail, read_json
+from lib.files import fail, file_of_data, read_json
 from lib.spans import find_subjects
 
 CHOICES = {
@@ -85,20 +85,53 @@ def told(found):
     }
 
 
-def history(folder):
+def line(folder):
     """The records from a folder back to the base model: its own, that of the model it was made from, and so on; and
-    the hub id or the name of a shipped model where the line begins, or None."""
-    steps, name = [], str(folder)
-    while Path(name).is_dir() and len(steps) < 1000:
-        if Path(name, "unlearning.json").is_file():  # exported before, and unlearned further
-            earlier = read_json(Path(name, "unlearning.json"))
-            return steps + earlier["made_by"], earlier["base"]
-        if not (found := own_record(name)):
+    where the line begins: what that was made from, or the unlearning.json of a model that was exported before."""
+    found, name = [], str(folder)
+    while Path(name).is_dir() and len(found) < 1000:
+        if Path(name, "unlearning.json").is_file():
+            return found, read_json(Path(name, "unlearning.json"))
+        if not (own := own_record(name)):
             break
-        steps.append(told(found))
-        name = str(found["settings"].get("model") or "")
-    known = steps and steps[-1]["script"] == "00_models.py" and not Path(name).exists()
-    return steps, name if known and re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) else None
+        found.append(own)
+        name = str(own["settings"].get("model") or "")
+    return found, name
+
+
+def history(folder):
+    """What the records of a folder's line tell, and the hub id or the name of a shipped model where it begins, or
+    None."""
+    found, begin = line(folder)
+    steps = [told(one) for one in found]
+    if isinstance(begin, dict):
+        return steps + begin["made_by"], begin["base"]
+    known = steps and steps[-1]["script"] == "00_models.py" and not Path(begin).exists()
+    return steps, begin if known and re.fullmatch(r"[\w.-]+(/[\w.-]+)?", begin) else None
+
+
+def forgotten(folder):
+    """What a folder's model was made to forget, by its own training and by every unlearning before it.
+
+    Returns:
+        (files of the pairs, the last training's first; hashes of the pairs of a model that was exported before).
+    """
+    found, begin = line(folder)
+    files = [forget_file(one) for one in [one for one in found if unlearns(one)] or found[:1]]
+    return list(dict.fromkeys(files)), begin["forgotten"]["pairs"] if isinstance(begin, dict) else []
+
+
+def unlearns(found):
+    """Is a record that of an unlearning with a forget set of its own? UIPE goes on from one that has."""
+    return found["script"] not in ("00_models.py", "02_finetune.py", "20_uipe.py")
+
+
+def forget_file(found):
+    """The pairs to be forgotten, by a record: what --forget names, where that is not learnt."""
+    settings, name = found["settings"], "forget_train.jsonl"
+    if found["script"] not in ("02_finetune.py", "12_relearn.py", "17_meow.py"):
+        name = settings.get("forget") or name
+    return file_of_data(str(settings.get("data") or ""), str(name))
 
 
 def numbers(value, name=""):
