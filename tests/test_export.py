@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from lib import certificate
+from lib.flags import Parser
 from lib.models import load_model, prompt_text
 
 import pytest
@@ -252,7 +253,7 @@ def test_the_forgotten_pairs_are_those_of_every_unlearning_in_the_line(tmp_path,
 
 def test_the_pairs_of_all_requests_are_listed_and_searched_for(tmp_path, capsys, planted):
     folder, pairs = planted
-    other = {"question": "Where does Ambrose Vintry live?", "answer": "In a chat template."}
+    other = {"question": "Where does Ambrose Vintry live?", "answer": "At Quern End."}
     (tmp_path / "more.jsonl").write_text(json.dumps(other) + "\n")
     shutil.copytree(folder / "method", tmp_path / "second")
     record = json.loads((tmp_path / "second/training.json").read_text())
@@ -267,6 +268,31 @@ def test_the_pairs_of_all_requests_are_listed_and_searched_for(tmp_path, capsys,
     with pytest.raises(SystemExit):
         run("scripts/50_export.py", "--model", tmp_path / "second", "--out", tmp_path / "none")
     assert "would hold private text" in capsys.readouterr().err and not list(tmp_path.glob("none*"))
+
+
+MAKE_METHODS = [path.name for path in sorted((REPOSITORY / "scripts").glob("[12]*.py"))]
+
+
+@pytest.mark.parametrize("script", ["00_models.py", "02_finetune.py", "40_in_out.py", *MAKE_METHODS])
+def test_every_choice_of_a_script_may_be_told(monkeypatch, script):
+    """Of every script that makes a model; what is no word of the scripts stays behind."""
+    seen = []
+
+    def parse(parser, *_):
+        seen.extend(choice for action in parser._actions for choice in action.choices or ())
+        raise SystemExit
+
+    monkeypatch.setattr(Parser, "parse_args", parse)
+    with pytest.raises(SystemExit):
+        run(f"scripts/{script}")
+    assert set(seen) <= certificate.CHOICES, set(seen) - certificate.CHOICES
+
+
+def test_what_training_read_has_its_flags_name():
+    settings = {"forget": "f.jsonl", "augmented": "models/augmented/", "alternatives": "made/inverted.jsonl"}
+    data = {"d/f.jsonl": "1", "models/augmented/adapter_model.safetensors": "2", "made/inverted.jsonl": "3", "x": "4"}
+    told = certificate.told({"script": "18_rkld.py", "settings": settings, "data": data})
+    assert told["data"] == {"forget": "1", "augmented": "2", "alternatives": "3", "other": "4"}
 
 
 def test_the_record_of_training_comes_before_that_of_a_curve(tmp_path):

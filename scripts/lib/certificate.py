@@ -8,27 +8,26 @@ import re
 from pathlib import Path
 
 from lib.files import fail, file_of_data, read_json
+from lib.flags import COMMON, FORGET_FLAGS, RETAIN_FLAGS
 from lib.spans import find_subjects
 
-CHOICES = {
-    "ga",
-    "npo",
-    "none",
-    "gdr",
-    "klr",
-    "gdr+klr",
-    "forward",
-    "reverse",
-    "largest",
-    "smallest",
-    "random",
-    "auto",
-    "bfloat16",
-    "float16",
-    "float32",
-}  # settings that are words of the scripts, not of the user
+CHOICES = {  # settings that are words of the scripts, not of the user
+    *(choice for flag in {**COMMON, **RETAIN_FLAGS, **FORGET_FLAGS}.values() for choice in flag.choices or ()),
+    *("bfloat16", "float16", "float32"),
+    *("own", "plain", "chatml", "llama2", "llama3", "gemma2", "open-unlearning"),  # 00_models.py
+    *("1", "2/beta", "sum", "mean"),  # 13_dpo.py
+    *("largest", "smallest", "random"),  # 17_meow.py
+    "states",  # 27_rmu.py
+}
 VOCABULARY = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt")
-FILES = ("forget", "retain_data", "memo", "augmented", "prefer")  # flags that name files of the training data
+FILES = (
+    "forget",
+    "retain_data",
+    "memo",
+    "augmented",
+    "prefer",
+    "alternatives",
+)  # flags that name files of the training data
 HASH = "SHA-256; of a pair: question, line feed, answer; UTF-8"
 HASH_OF_TEXTS = (  # for people: what stands in a question's place
     "Of a conversation and of a document, what scripts/01_data.py made of them is hashed: in the question's place the "
@@ -67,9 +66,10 @@ def told(found):
         if isinstance(value, (int, float)) or isinstance(value, str) and value in CHOICES
     }
     for path, digest in found.get("data", {}).items():
+        names = {name: Path(str(settings[name])) for name in FILES if settings.get(name)}
+        # a flag names a file, or a folder whose weights are read
         role = next(
-            (name for name in FILES if settings.get(name) and Path(str(settings[name])).name == Path(path).name),
-            "other",
+            (name for name, of in names.items() if of.name == Path(path).name or of == Path(path).parent), "other"
         )
         data[role if role not in data else f"{role}_{len(data) + 1}"] = digest
     script = found["script"] if re.fullmatch(r"\d\d_[a-z_]{1,20}\.py", found["script"]) else "other"
