@@ -11,6 +11,7 @@ from lib import losses
 from lib.batches import Batch, collate, parts
 from lib.likelihood import answer_logprob, answer_states, nll
 from lib.losses import dpo_loss, ga_loss
+from lib.models import read_model
 from lib.reference import weights_of
 from lib.trainer import Trainer
 
@@ -18,6 +19,7 @@ import pytest
 import reference
 import reference_losses as slow
 import torch
+import transformers
 from conftest import REPOSITORY, as_a_program, load
 from safetensors.torch import load_file
 from test_losses import PAIRS, RETAIN, rows_and_batch
@@ -241,6 +243,16 @@ def test_rmu_computes_no_later_block_and_its_vector_is_the_seeds(tmp_path, tiny,
     assert vectors["a"].norm().item() == pytest.approx(2) and vectors["a"].min() >= 0
     torch.testing.assert_close(vectors["b"], 10 * vectors["a"])
     assert not torch.allclose(vectors["c"], vectors["a"], atol=1e-2)
+
+
+def test_rmu_takes_its_sizes_from_the_text_models_configuration(tmp_path, tiny, few, monkeypatch):
+    """That of a model with images has others, or none."""
+    model, tokenizer = read_model(tiny, "float32")
+    text = copy.deepcopy(model.config)
+    monkeypatch.setattr(transformers.LlamaConfig, "get_text_config", lambda *_, **__: text)
+    monkeypatch.setattr("lib.trainer.read_model", lambda *_: (model, tokenizer))
+    model.config.num_hidden_layers = 32
+    assert program("27_rmu.py", tiny, few, tmp_path / "out", "--epochs", 1)["block"] == 1, "of two, not of 32"
 
 
 def dual_run(monkeypatch, stop=None):

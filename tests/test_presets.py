@@ -193,6 +193,11 @@ def test_a_published_vanilla_model_goes_with_its_own_base_model(echo):
     assert flag(retrained("--retrained", "my/other"), "--model") == "my/other"
 
 
+def test_rmus_block_is_open_unlearnings_counted_from_one(echo):
+    for preset in ("tofu-llama3.2-1b-forget01", "tofu-llama3.2-1b-forget10"):
+        assert flag(echo("--preset", preset)["RMU"], "--layer") == "8"
+
+
 def test_seeds_are_those_beside_0_each_once(echo):
     names = [name for name in echo("--methods", "GA GA+UIPE", "--seeds", "0 2, 1 2") if name.startswith("GA")]
     assert names == ["GA", "GA@1", "GA@2", "GA+UIPE"]
