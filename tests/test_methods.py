@@ -355,6 +355,22 @@ def test_every_method_lowers_its_loss_and_moves_weights(tmp_path, tiny, data, ma
         assert updates[-1]["loss"] < updates[0]["loss"]
 
 
+def test_rkld_refuses_an_augmented_model_that_stands_on_other_weights(tmp_path, tiny, data, learnt):
+    def refused(model, augmented, *flags):
+        command = ("--model", model, "--data", data, "--augmented", augmented, "--out", tmp_path / "out", *flags)
+        done = run("scripts/18_rkld.py", *command, check=False)
+        assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and not (tmp_path / "out").exists()
+        return done.stderr
+
+    shutil.copytree(tiny, tmp_path / "other")
+    assert f"stands on {tiny}, not on {tmp_path / 'other'}" in refused(tmp_path / "other", learnt)
+    further = ("--forget", "forget_train.jsonl", "--adapter", "--continue-adapter")
+    run("scripts/02_finetune.py", "--model", learnt, "--data", data, "--out", tmp_path / "more", *further, *FLAGS)
+    assert "give --continue-adapter" in refused(learnt, tmp_path / "more")
+    flags = ("--augmented", tmp_path / "more", "--continue-adapter", "--out", tmp_path / "out", *FLAGS)
+    run("scripts/18_rkld.py", "--model", learnt, "--data", data, *flags)
+
+
 def test_meow_reads_what_inversion_writes(tmp_path, tiny, data):
     shutil.copytree(data, tmp_path / "data")
     run("scripts/04_invert.py", "--data", tmp_path / "data")
