@@ -18,7 +18,7 @@ from lib.flags import Parser, count, count_or_none, number, positive
 from lib.formats import read_pairs
 from lib.likelihood import nll
 from lib.lora import scale_adapter
-from lib.models import encode_pairs, load_model, save_model
+from lib.models import encode_pairs, load_model, save_model, stored_dtype
 from lib.plots import pyplot, write_figure
 from lib.trainer import data_file
 
@@ -55,6 +55,15 @@ def vanilla_of(folder):
     return found["model"]
 
 
+def own_dtype(folder, dtype):
+    """--dtype, of which auto is for full weights the one that they are stored in: rounded to bfloat16, they would lose
+    part of the difference. An adapter joins its base's in float32, as it did in training.
+    """
+    if dtype != "auto":
+        return dtype
+    return "float32" if Path(folder, "adapter_config.json").is_file() else stored_dtype(folder)
+
+
 def extrapolation(model, folder, dtype):
     """The function of α that makes the weights of the method's model θ_u + α(θ_u - θ_v)."""
     if hasattr(model, "peft_config"):
@@ -66,7 +75,7 @@ def extrapolation(model, folder, dtype):
             now = 1 + alpha
 
         return scale
-    vanilla = load_model(vanilla_of(folder), dtype)[0]
+    vanilla = load_model(vanilla_of(folder), own_dtype(vanilla_of(folder), dtype))[0]
     if hasattr(vanilla, "peft_config"):
         vanilla = vanilla.merge_and_unload()
     weights, starts = dict(model.named_parameters()), dict(vanilla.named_parameters())
@@ -125,8 +134,10 @@ if __name__ == "__main__":
     parser.add_argument("--max-length", type=count, default=512)
     parser.add_argument("--dtype", default="auto")
     args = parser.parse_args()
+    dtype = args.dtype  # of an adapter's base, which is not changed
     if not Path(args.model, "adapter_config.json").is_file():
         vanilla_of(args.model)
+        dtype = own_dtype(args.model, args.dtype)
     try:
         given = None if args.alpha == "auto" else float(args.alpha)
     except ValueError:
@@ -138,7 +149,7 @@ if __name__ == "__main__":
 
     files = [] if given is not None else [data_file(args, args.retain_data)]
     pairs = [pair for path in files for pair in read_pairs(path)]
-    model, tokenizer = load_model(args.model, args.dtype)
+    model, tokenizer = load_model(args.model, dtype)
     model.eval()
     texts = [(pair["question"], pair["answer"]) for pair in pairs]
     rows, cut = encode_pairs(tokenizer, texts, args.max_length, args.retain_data)

@@ -28,11 +28,11 @@ from lib.files import fail, new_folder, read_object, record, sha256, write_json,
 from lib.flags import Parser, count
 from lib.formats import read_pairs
 from lib.generation import continuations
-from lib.models import base_model, check_weights, load_model, loading, prompt_text
+from lib.models import check_weights, load_model, prompt_text, stored_dtype
 
 import torch
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 # ---------------------------------------------------------------- the model
 
@@ -269,9 +269,8 @@ if __name__ == "__main__":
     steps, base = history(args.model)
 
     merges = Path(args.model, "adapter_config.json").is_file()
-    with loading(args.model):
-        stored = AutoConfig.from_pretrained(base_model(args.model), trust_remote_code=False).dtype or torch.float32
-    model, tokenizer = load_model(args.model, "float32" if merges else str(stored).removeprefix("torch."))
+    stored = stored_dtype(args.model)
+    model, tokenizer = load_model(args.model, "float32" if merges else stored)
     device, theirs = model.device, greedy(model, tokenizer, questions, args.max_new_tokens)
     if merges:
         model = model.merge_and_unload()
@@ -306,7 +305,6 @@ if __name__ == "__main__":
                 )
         here, digests = record(args), [sha256(path) for path in files]
         read = {digest for own in line(args.model)[0] for digest in own.get("data", {}).values()}
-        name = lambda dtype: str(dtype).removeprefix("torch.")
         facts = {
             "method": re.sub(r"^\d\d_|\.py$", "", steps[0]["script"]) if steps else "an unrecorded method",
             "forgotten": {
@@ -323,8 +321,8 @@ if __name__ == "__main__":
             "check": check,
             "weights": {
                 "parameters": parameters,
-                "dtype": name(dtype),
-                "base_dtype": name(stored),
+                "dtype": str(dtype).removeprefix("torch."),
+                "base_dtype": stored,
                 "files": {path.name: sha256(path) for path in sorted(partial.glob("*.safetensors"))},
             },
             "exported_by": {"versions": here["versions"], "git_commit": here["git_commit"]},
