@@ -112,6 +112,7 @@ def _beginning(args):
         adapter_file(args.model)
         with loading(args.model):
             own = PeftConfig.from_pretrained(args.model)
+            _check_plain(args.model, own)
             args.lora_r, args.lora_alpha = own.r, own.lora_alpha  # the record says so
     model, tokenizer = read_model(base_model(args.model) if args.continue_adapter else args.model, _dtype(args))
     if hasattr(model, "peft_config"):  # an unlearned model is unlearned further: its adapter joins the weights
@@ -142,6 +143,16 @@ def _beginning(args):
         )
         args.lora_dropout = 0.0  # Mixtral's; the record says so
         return _beginning(args)
+
+
+def _check_plain(folder, settings):
+    """Ends the program where an adapter has more than rank and alpha, which alone are taken over when it continues."""
+    odd = [name for name in ("use_rslora", "use_dora", "alpha_pattern", "rank_pattern", "modules_to_save")
+           if getattr(settings, name, None)]  # fmt: skip
+    if getattr(settings, "bias", "none") != "none":
+        odd.append("bias")
+    if odd:
+        fail(f"{folder}: an adapter with {', '.join(odd)} is not continued: merge it first with 50_export.py")
 
 
 def _beginning_again(args):
