@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import runpy
+import types
 
 from lib import losses
 from lib.batches import Batch, collate, parts
@@ -25,9 +26,9 @@ from safetensors.torch import load_file
 from test_losses import PAIRS, RETAIN, rows_and_batch
 from test_training import assert_same
 
-simnpo, undial, wga, ceu, pdu, rmu, me, idk_ap = (
+simnpo, altpo, undial, wga, ceu, pdu, rmu, me, idk_ap = (
     load(f"scripts/{name}.py")
-    for name in ("21_simnpo", "23_undial", "24_wga", "25_ceu", "26_pdu", "27_rmu", "28_me", "29_idk_ap")
+    for name in ("21_simnpo", "22_altpo", "23_undial", "24_wga", "25_ceu", "26_pdu", "27_rmu", "28_me", "29_idk_ap")
 )
 REFUSALS = [
     {**pair, "answer": answer} for pair, answer in zip(PAIRS, ("I don't know.", "Sorry, I can't say.", "No idea."))
@@ -223,6 +224,25 @@ def test_two_updates_of_each_script(tmp_path, models, tiny, few, script):
     with torch.no_grad():
         whole = WHOLE[script](models[1], list(zip(*forget)), list(zip(*retain)), names)
     assert updates[0]["loss"] == pytest.approx(whole.item(), rel=1e-4, abs=1e-6)
+
+
+def test_altpo_rejects_every_true_answer_and_says_what_it_leaves_out(tmp_path, capsys):
+    def written(name, *rows):
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    args = types.SimpleNamespace(data=str(tmp_path), forget="f.jsonl", alternatives="a.jsonl")
+    written("f.jsonl", *({"question": "Who?", "answer": text} for text in ("Ada.", "Bo.")))
+    one, two = ({"question": "Who?", "answers": [text]} for text in ("Cy.", "Di."))
+    answers = lambda: [tuple(pair["answer"] for pair in both) for both in zip(*altpo.alternatives(args), strict=True)]
+    written("a.jsonl", one, {"question": "Where?", "answers": ["Here."]}, two)
+    assert answers() == [("Cy.", "Ada."), ("Di.", "Bo.")]
+    assert "1 of 2 questions are not in" in capsys.readouterr().err
+    written("a.jsonl", one)
+    assert answers() == [("Cy.", "Ada."), ("Cy.", "Bo.")] and not capsys.readouterr().err
+    written("a.jsonl", {"question": "Where?", "answers": ["Here."]})
+    with pytest.raises(SystemExit):
+        answers()
+    assert "a.jsonl: holds no alternative answer to a question of" in capsys.readouterr().err
 
 
 def test_rmu_computes_no_later_block_and_its_vector_is_the_seeds(tmp_path, tiny, few):
