@@ -307,6 +307,19 @@ def test_ga_raises_and_finetuning_lowers_the_forget_loss(tmp_path, tiny, data):
         assert last < first - 0.2, name
 
 
+@pytest.mark.parametrize("script", ["02_finetune.py", "17_meow.py", "19_ta.py"])
+def test_what_reads_no_retain_set_takes_none(tmp_path, script, capsys):
+    with pytest.raises(SystemExit) as done:
+        run_here(script, "--model", "x/y", "--out", tmp_path / "out", "--retain-data", "retain_train.jsonl")
+    assert done.value.code == 2 and "unrecognized arguments: --retain-data" in capsys.readouterr().err
+
+
+def test_the_retrained_model_learns_no_file_by_name(tmp_path, tiny, data, capsys):
+    with pytest.raises(SystemExit) as done:
+        train_here("02_finetune.py", tiny, data, tmp_path / "out", "--without-forget", "--forget", "forget_train.jsonl")
+    assert done.value.code == 2 and "--without-forget: give one of them" in capsys.readouterr().err
+
+
 def test_the_retrained_model_never_reads_the_forget_set(tmp_path, tiny, data):
     train("02_finetune.py", tiny, data, tmp_path / "retrained", "--without-forget", "--epochs", 1)
     (read,) = json.loads((tmp_path / "retrained/training.json").read_text())["data"]

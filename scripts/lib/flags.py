@@ -200,13 +200,15 @@ def parser(doc, **flags):
     Args:
         doc: the script's docstring, shown by --help.
         flags: `name=default` changes a flag's default; `name=Flag(…)`, or a tuple of its parts, adds one or replaces
-        it.
+        it; `name=None` leaves out one that says nothing to this script.
     """
     made = Parser(doc, folder="model")
     made.add_argument("--model", required=True, help="model folder (or hub id) that training starts from")
     made.add_argument("--out", required=True, help="folder to write the trained model to")
     known = {**COMMON, **RETAIN_FLAGS}
     for name, spec in {**COMMON, **flags}.items():
+        if spec is None:
+            continue
         flag = Flag(*spec) if isinstance(spec, tuple) else known[name]._replace(default=spec)
         option = "--" + name.replace("_", "-")
         if isinstance(flag.default, bool):
