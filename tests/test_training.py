@@ -415,3 +415,21 @@ def test_probes_are_the_nll_of_validation_pairs_on_the_way(tmp_path, tiny, data)
             assert found["probes"][at][f"{side}_nll"] == pytest.approx(losses.mean().item(), rel=1e-4)
     train("10_ga.py", tiny, data, tmp_path / "none", "--epochs", 1, "--probes", 0)
     assert json.loads((tmp_path / "none/training.json").read_text())["probes"] == []
+
+
+def test_probes_are_of_the_data_that_is_trained_on_and_a_long_question_costs_none(tmp_path, tiny, data):
+    def probes(name, *flags):
+        train("10_ga.py", tiny, tmp_path / "run/data", tmp_path / name, "--epochs", 1, "--retain", "none", *flags)
+        return json.loads((tmp_path / name / "training.json").read_text())["probes"]
+
+    shutil.copytree(data, tmp_path / "run/data")
+    for name in ("run/made", "elsewhere"):
+        (tmp_path / name).mkdir()
+        shutil.copy(data / "forget_train.jsonl", tmp_path / name)
+    assert probes("a", "--forget", tmp_path / "run/made/forget_train.jsonl"), "what is made of the data lies beside it"
+    assert probes("b", "--forget", tmp_path / "elsewhere/forget_train.jsonl") == [], "other facts than those of --data"
+    whole = probes("c")
+    path = tmp_path / "run/data/forget_val.jsonl"
+    path.write_text(json.dumps({"question": "word " * 300, "answer": "Yes."}) + "\n" + path.read_text())
+    found = probes("d", "--max-length", 128)
+    assert len(found) == len(whole) and found[0]["retain_nll"] == pytest.approx(whole[0]["retain_nll"])

@@ -159,7 +159,8 @@ COMMON = {
     ),
     "probes": Flag(
         4,
-        "times that the NLL of a few validation pairs is taken on the way, for the report's curves; 0: never",
+        "times that the NLL of a few validation pairs is taken on the way, for the report's curves; 0: never, "
+        "nor where the forget set lies outside the folder that --data is in",
         number(int, least=0, most=1000),
     ),
     "seed": Flag(0, "seed of order, dropout and new weights", seed_number),

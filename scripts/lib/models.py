@@ -294,6 +294,12 @@ def room(tokenizer, max_length=None):
     return min(filter(None, (max_length, getattr(tokenizer, "positions", None))), default=None)
 
 
+def leaves_room(tokenizer, question, max_length=None):
+    """Would `encode` take a question, with an answer to it?"""
+    limit = room(tokenizer, max_length)
+    return not limit or len(tokenizer(prompt_text(tokenizer, question), add_special_tokens=False)["input_ids"]) < limit
+
+
 def encode_pairs(tokenizer, pairs, max_length=None, what="pairs", say=print):
     """Tokens of pairs of (question, answer), and what was cut of them, which is said.
 

@@ -25,6 +25,7 @@ from lib.files import (
     new_folder,
     progress,
     read_json,
+    real_path,
     record,
     replace_folder,
     write_json,
@@ -33,7 +34,17 @@ from lib.files import (
 from lib.formats import read_pairs
 from lib.likelihood import nll
 from lib.lora import adapter_file
-from lib.models import base_model, encode, encode_pairs, loading, pick_device, pick_dtype, read_model, save_model
+from lib.models import (
+    base_model,
+    encode,
+    encode_pairs,
+    leaves_room,
+    loading,
+    pick_device,
+    pick_dtype,
+    read_model,
+    save_model,
+)
 from lib.reference import START, FrozenModel
 
 import torch
@@ -236,20 +247,25 @@ class Trainer:
         )
 
     def _validation_pairs(self):
-        """{"forget_nll", "retain_nll": Batch} of up to eight pairs each, from all over the files in --data; nothing
-        where they are not.
+        """{"forget_nll", "retain_nll": Batch} of up to eight pairs each, from all over the files in --data, of those
+        whose question leaves room for an answer; nothing where either has none. Nothing either where the forget set
+        lies neither in --data nor beside it, as what is made of --data does: they are other facts.
         """
-        found, device = {}, next(self.model.parameters()).device
+        found, device, data = {}, next(self.model.parameters()).device, real_path(self.args.data)
+        if data.parent not in real_path(data_file(self.args, self.args.forget)).parents:
+            return {}
         for side in ("forget", "retain"):
             path = Path(self.args.data) / f"{side}_val.jsonl"
-            if path.is_file():
-                pairs = read_pairs(path)
-                pairs = pairs[:: -(-len(pairs) // 8)]
-                found[f"{side}_nll"] = collate(
-                    [encode(self.tokenizer, pair["question"], pair["answer"], self.args.max_length) for pair in pairs],
-                    self.tokenizer.pad_token_id,
-                    device=device,
-                )
+            pairs = read_pairs(path) if path.is_file() else []
+            pairs = [pair for pair in pairs if leaves_room(self.tokenizer, pair["question"], self.args.max_length)]
+            if not pairs:
+                return {}
+            pairs = pairs[:: -(-len(pairs) // 8)]
+            found[f"{side}_nll"] = collate(
+                [encode(self.tokenizer, pair["question"], pair["answer"], self.args.max_length) for pair in pairs],
+                self.tokenizer.pad_token_id,
+                device=device,
+            )
         return found
 
     def probe(self):
