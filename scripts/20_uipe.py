@@ -9,6 +9,7 @@ from a grid and then by bisection, and leaves the search as uipe.json and uipe.p
 """
 
 import math
+import os
 from pathlib import Path
 
 from lib.batches import collate
@@ -46,13 +47,18 @@ def largest_alpha(nll_of, tolerance, grid, bisections):
     return good, tried
 
 
-def vanilla_of(folder):
-    """The model that a method's training of all weights started from."""
+def setting_of(folder, name):
+    """A flag of a method's training, by its record; None where there is none."""
     path = Path(folder, "training.json")
     found = read_object(path).get("settings") if path.is_file() else None
-    if not isinstance(found, dict) or not isinstance(found.get("model"), str):
-        fail(f"{folder}: neither an adapter nor a training's folder (training.json); give a finished method's")
-    return found["model"]
+    return found[name] if isinstance(found, dict) and isinstance(found.get(name), str) else None
+
+
+def vanilla_of(folder):
+    """The model that a method's training of all weights started from."""
+    return setting_of(folder, "model") or fail(
+        f"{folder}: neither an adapter nor a training's folder (training.json); give a finished method's"
+    )
 
 
 def own_dtype(folder, dtype):
@@ -110,7 +116,7 @@ if __name__ == "__main__":
     parser.add_argument("--model", required=True, help="the finished method's folder")
     parser.add_argument("--out", required=True, help="folder to write")
     parser.add_argument("--alpha", default="auto", help="how far beyond the method, or auto (default)")
-    parser.add_argument("--data", default="work/people-smollm2/data", help="folder made by 01_data.py")
+    parser.add_argument("--data", default="", help="folder made by 01_data.py (default: the method's, by its record)")
     parser.add_argument(
         "--retain-data", default="retain_tune.jsonl", help="auto: pairs to keep (default: retain_tune.jsonl in --data)"
     )
@@ -147,6 +153,9 @@ if __name__ == "__main__":
     if args.grid != sorted(args.grid):
         fail("--grid holds rising values")
 
+    args.data = args.data or setting_of(args.model, "data") or ""
+    if given is None and not args.data and os.sep not in args.retain_data:
+        fail(f"{args.model}: has no training.json that names its data: give --data")
     files = [] if given is not None else [data_file(args, args.retain_data)]
     pairs = [pair for path in files for pair in read_pairs(path)]
     model, tokenizer = load_model(args.model, dtype)

@@ -267,6 +267,16 @@ def test_automatic_alpha_keeps_to_its_tolerance(tmp_path, data, learnt):
         assert min(value for alpha, value in tried.items() if alpha > search["alpha"]) > tried[0] + 0.001
 
 
+def test_alpha_is_tuned_on_the_methods_own_data(tmp_path, data, learnt):
+    shutil.copytree(learnt, tmp_path / "method")
+    command = ("scripts/20_uipe.py", "--model", tmp_path / "method", "--grid", 1, "--bisections", 0)
+    run(*command, "--out", tmp_path / "out")
+    assert [*json.loads((tmp_path / "out/uipe.json").read_text())["data"]][0] == str(data / "retain_tune.jsonl")
+    (tmp_path / "method/training.json").unlink()
+    done = run(*command, "--out", tmp_path / "none", check=False)
+    assert done.returncode == 2 and "give --data" in done.stderr and not (tmp_path / "none").exists()
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, data):
     """Files that some methods need: an augmented forget set, inverted facts and their MEMO."""
