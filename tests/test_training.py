@@ -152,6 +152,16 @@ def test_another_method_or_model_does_not_continue_a_checkpoint(tmp_path, tiny, 
     )
 
 
+def test_a_checkpoint_is_continued_with_other_probes(tmp_path, tiny, data, capsys):
+    """They take no part in training."""
+    train_here("10_ga.py", tiny, data, tmp_path / "whole")
+    interrupted("10_ga.py", tiny, data, tmp_path / "out", "--probes", 2)
+    capsys.readouterr()
+    train_here("10_ga.py", tiny, data, tmp_path / "out", "--probes", 0)
+    assert "continuing at update 5" in capsys.readouterr().err
+    assert_same(tmp_path / "whole", tmp_path / "out")
+
+
 def test_a_continued_rkld_draws_the_same_dropout(tmp_path, tiny, data):
     train_here(
         "02_finetune.py", tiny, data, tmp_path / "learnt", "--forget", "forget_train.jsonl", "--adapter", "--epochs", 1

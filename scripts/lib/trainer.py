@@ -239,7 +239,7 @@ class Trainer:
         return json.dumps(
             [
                 self.record["script"],
-                {**vars(self.args), "checkpoint_every": 0, "out": "", "shard": ""},
+                {**vars(self.args), "checkpoint_every": 0, "probes": 0, "out": "", "shard": ""},
                 self.record["data"],
                 weights,
             ],
