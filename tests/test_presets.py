@@ -263,6 +263,13 @@ def test_each_level_of_settings_beats_those_before_it_and_leaves_their_other_fla
     )
 
 
+def test_a_check_sees_the_length_that_is_set_for_all():
+    code = '. scripts/pipeline.sh "$@"; PYTHON=echo embedding=e planned=; check_data'
+    command = ["bash", "-euo", "pipefail", "-c", code, "run_all.sh", "--check", "--set", "all --max-length 1024"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0 and flag(done.stdout.split(), "--max-length") == "1024", done.stderr
+
+
 def test_a_copied_preset_keeps_its_tuned_rates_and_an_edited_method_its_edit(copy, echo):
     """README's recipe: copy a preset, edit SET[NPO+GDR]."""
     preset = copy / "scripts/presets/mine.sh"
