@@ -3,6 +3,8 @@ them, and the best by the criterion becomes the method's model.
 """
 
 import json
+import shutil
+import types
 
 from lib.criteria import harmonic, strict_hm, tuned_on_asked
 from lib.files import read_json
@@ -19,7 +21,7 @@ from test_presets import echo as echo
 from test_presets import flag
 from test_training import assert_same, interrupted, train_here
 
-choose = load("scripts/tools/choose.py")
+choose, tune = load("scripts/tools/choose.py"), load("scripts/tools/tune.py")
 FILE = "adapter_model.safetensors"
 
 
@@ -110,6 +112,30 @@ def test_a_point_is_chosen_and_becomes_the_model(tmp_path, tiny, data, minilm, w
     (picture,) = point_paths(paths, rows)
     html, markdown = picture.part(files := {})
     assert "points.svg" in files and f">{found['chosen']}<" in html
+
+
+def test_a_trial_rests_on_the_prompt_format_and_keep_is_seen_however_it_is_written(tmp_path, tiny, data):
+    shutil.copytree(tiny, tmp_path / "model")
+    args = types.SimpleNamespace(
+        model=tmp_path / "model",
+        data=data,
+        judge="",
+        generate="",
+        out=tmp_path,
+        command=["scripts/10_ga.py", "--keep=2"],
+    )
+    before = tune.basis(args)
+    for name in ("chat_template.jinja", "config.json", "tokenizer.json"):
+        path = tmp_path / "model" / name
+        path.write_text(path.read_text() + "\n")
+        after = tune.basis(args)
+        assert before != after, name
+        before = after
+    path = tune.path_of({6: summary(0.6, 0.6), 12: summary(0.1, 0.1)})
+    (tmp_path / "1e-4").mkdir()
+    for name, value in (("basis", before), ("trial", {"points": path})):
+        (tmp_path / f"1e-4/{name}.json").write_text(json.dumps(value))
+    assert tune.trial("1e-4", args, before)["update"] == 6, "the best point, not the last"
 
 
 def test_it_is_said_where_the_questions_to_tune_on_are_those_of_the_table(tmp_path, tiny, data, capsys):

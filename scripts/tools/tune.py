@@ -25,8 +25,9 @@ from choose import GENERATE, JUDGE, best, judged, path_of, points, run
 
 def basis(args):
     """What a trial's numbers rest on beside the rate: the command, and the content of data, models and scripts."""
+    names = ("*.safetensors", "config.json", "tokenizer*.json", "chat_template.jinja")
     files = {
-        *Path(args.model).glob("*.safetensors"),
+        *(path for name in names for path in Path(args.model).glob(name)),
         *Path(args.data).glob("*_t*.jsonl"),
         *(REPOSITORY / "data/nli").glob("*.safetensors"),
         *(path for script in (args.command[0], GENERATE, JUDGE) for path in sources(REPOSITORY / script)),
@@ -57,7 +58,7 @@ def check_place(folder):
 def trial(rate, args, made):
     """KFR and KRR of the method at one rate, from its earlier trial if that had the same basis."""
     out = Path(args.out).resolve() / rate
-    kept = "--keep" in args.command
+    kept = any(word.partition("=")[0] == "--keep" for word in args.command)
     if not ((out / "basis.json").is_file() and read_json(out / "basis.json") == made):
         shutil.rmtree(out, ignore_errors=True)
     if not (out / "trial.json").is_file():
