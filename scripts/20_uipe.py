@@ -2,10 +2,9 @@
 
 θ_u - θ_v is the method's adapter, so this is that adapter times 1 + α: exact, and without training. Of a method that
 trained all weights (--full) it is the difference to the vanilla model's, which its training.json names; three models
-are then in memory. The paper picks α
-by hand;
---alpha auto takes the largest one with which the retain set's NLL (the pairs to tune on) rises by at most --tolerance,
-from a grid and then by bisection, and leaves the search as uipe.json and uipe.png in the folder.
+are then in memory. The paper picks α by hand; --alpha auto takes the largest one with which the retain set's NLL (the
+pairs to tune on) rises by at most --tolerance, from a grid and then by bisection, and leaves the search as uipe.json
+and uipe.png in the folder.
 """
 
 import math

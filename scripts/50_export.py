@@ -3,10 +3,10 @@ what was measured.
 
 The adapter is merged, and the result written, in float32: rounded to bfloat16 it could answer otherwise. The folder
 holds weights, tokenizer, README.md (the card, with the metadata that the hub reads) and unlearning.json (the same for
-machines). Forgotten pairs appear as SHA-256 only. Settings come from training.json by kind: numbers, switches and
-named choices are written, paths and other free texts are not; of metrics only numbers. When all is written, every text
-file but the tokenizer's vocabulary is searched for the forget pairs, their
-subjects and their values: where one is found, there is no folder.
+machines). Forgotten pairs appear as SHA-256 only. Settings come from training.json by kind: numbers, switches and named
+choices are written, paths and other free texts are not; of metrics only numbers. When all is written, every text file
+but the tokenizer's vocabulary is searched for the forget pairs, their subjects and their values: where one is found,
+there is no folder.
 """
 
 import re
@@ -167,8 +167,7 @@ def card(facts):
     ]
     steps = [
         f"{number}. `{step['script']}`: {code(step['settings'])}; data {code(step['data'])}; commit "
-        f"{step['git_commit']}; "
-        f"{versions(step['versions'])}"
+        f"{step['git_commit']}; {versions(step['versions'])}"
         for number, step in enumerate(facts["made_by"], 1)
     ]
     rounding = (
@@ -194,9 +193,8 @@ def card(facts):
         data=code(first["data"]),
         measured="\n\n".join(tables) or "Nothing was given to this card.",
         check=f"Greedy answers to {check['questions']} questions, at most {check['max_new_tokens']} new tokens, from "
-        f"this folder loaded by plain "
-        f"transformers, and from the method's folder: {check['identical']} of {check['questions']} identical, token "
-        f"by token."
+        f"this folder loaded by plain transformers, and from the method's folder: {check['identical']} of "
+        f"{check['questions']} identical, token by token."
         if check
         else "Not checked.",
         parameters=weights["parameters"],
@@ -300,8 +298,7 @@ if __name__ == "__main__":
             if check["identical"] < len(questions) and args.dtype == "auto":
                 fail(
                     f"{args.model}: merged, {len(questions) - check['identical']} of {len(questions)} answers are "
-                    f"others; nothing was "
-                    "written (with --dtype float32 it is, and the card says so)"
+                    "others; nothing was written (with --dtype float32 it is, and the card says so)"
                 )
         here, digests = record(args), [sha256(path) for path in files]
         read = {digest for own in line(args.model)[0] for digest in own.get("data", {}).values()}

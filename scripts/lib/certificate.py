@@ -43,8 +43,7 @@ def pair_hash(pair):
 
 def own_record(folder):
     """The record of the script that made a folder (training.json, uipe.json, origin.json), or None. Training's comes
-    first: 40_in_out.py's
-    folder has another beside it."""
+    first: 40_in_out.py's folder has another beside it."""
     for path in sorted(Path(folder).glob("*.json"), key=lambda path: (path.name != "training.json", path.name)):
         found = read_json(path)
         if isinstance(found, dict) and isinstance(found.get("settings"), dict) and isinstance(found.get("script"), str):
@@ -56,8 +55,7 @@ def told(found):
 
     Returns:
         {"script", "settings": numbers, switches and choices; "withheld": names of the other flags; "data": {role:
-        SHA-256};
-        "versions"; "git_commit"; "updates": how many}.
+        SHA-256}; "versions"; "git_commit"; "updates": how many}.
     """
     settings, data = found["settings"], {}
     open_ = {
@@ -158,9 +156,8 @@ def measured(folder):
 
 
 def private_texts(pairs):
-    """What must not stand in the folder: questions, answers, the persons they are about, and values that the rows
-    name. Below five
-    characters a text is anywhere."""
+    """What must not stand in the folder: questions, answers, the persons they are about, and values that the rows name.
+    Below five characters a text is anywhere."""
     texts = {
         text
         for pair, subject in zip(pairs, find_subjects(pairs), strict=True)

@@ -128,8 +128,7 @@ def _paths(args, value):
 
 SHARD = (
     "weights of several processes: ddp, each has all of them; fsdp, each has a part of every layer; auto, fsdp where "
-    "they would "
-    "fill more than 60 %% of a GPU"
+    "they would fill more than 60 %% of a GPU"
 )
 COMMON = {
     "data": Flag("work/people-smollm2/data", "folder made by 01_data.py"),
@@ -182,8 +181,7 @@ RETAIN_FLAGS = {
     "kl_positions": Flag(
         "answer",
         "what klr is a mean over: answer tokens, or padded, all positions of rows padded to --max-length, as in the "
-        "released "
-        "code: about a tenth as strong on short pairs",
+        "released code: about a tenth as strong on short pairs",
         choices=("answer", "padded"),
     ),
 }
