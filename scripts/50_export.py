@@ -3,10 +3,10 @@ what was measured.
 
 The adapter is merged, and the result written, in float32: rounded to bfloat16 it could answer otherwise. The folder
 holds weights, tokenizer, README.md (the card, with the metadata that the hub reads) and unlearning.json (the same for
-machines). Forgotten pairs appear as SHA-256 only. Settings come from training.json by kind: numbers, switches and named
-choices are written, paths and other free texts are not; of metrics only numbers. When all is written, every text file
-but the tokenizer's vocabulary is searched for the forget pairs, their subjects and their values: where one is found,
-there is no folder.
+machines). Forgotten pairs, those of every unlearning that the records lead back to, appear as SHA-256 only. Settings
+come from training.json by kind: numbers, switches and named choices are written, paths and other free texts are not; of
+metrics only numbers. When all is written, every text file but the tokenizer's vocabulary is searched for the forget
+pairs, their subjects and their values: where one is found, there is no folder.
 """
 
 import re
