@@ -20,14 +20,8 @@ CHOICES = {  # settings that are words of the scripts, not of the user
     "states",  # 27_rmu.py
 }
 VOCABULARY = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt")
-FILES = (
-    "forget",
-    "retain_data",
-    "memo",
-    "augmented",
-    "prefer",
-    "alternatives",
-)  # flags that name files of the training data
+# flags that name files of the training data, or a folder whose weights are read
+FILES = ("forget", "retain_data", "memo", "augmented", "prefer", "alternatives")
 HASH = "SHA-256; of a pair: question, line feed, answer; UTF-8"
 HASH_OF_TEXTS = (  # for people: what stands in a question's place
     "Of a conversation and of a document, what scripts/01_data.py made of them is hashed: in the question's place the "
@@ -65,7 +59,6 @@ def told(found):
     }
     for path, digest in found.get("data", {}).items():
         names = {name: Path(str(settings[name])) for name in FILES if settings.get(name)}
-        # a flag names a file, or a folder whose weights are read
         role = next(
             (name for name, of in names.items() if of.name == Path(path).name or of == Path(path).parent), "other"
         )

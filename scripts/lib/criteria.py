@@ -28,9 +28,7 @@ def tuned_on_asked(data, tune=None):
     Args:
         data: folder made by 01_data.py. tune: the one file to tune on, if that is all: pairs to be kept.
     """
-    sides = (
-        {"retain": Path(tune)} if tune else {side: Path(data, f"{side}_tune.jsonl") for side in ("forget", "retain")}
-    )
+    sides = {"retain": tune} if tune else {side: Path(data, f"{side}_tune.jsonl") for side in ("forget", "retain")}
     questions = lambda path: {pair["question"] for pair in read_pairs(path)}
     files = [(path, Path(data, f"{side}_val.jsonl")) for side, path in sides.items()]
     found = any(asked.is_file() and questions(path) <= questions(asked) for path, asked in files)
