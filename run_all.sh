@@ -49,7 +49,8 @@ for name in vanilla retrained; do answer $name $R/models/$name; done
 
 # ---- the methods: a line each holds what makes the method; rates, epochs and batches are settings (--show METHOD)
 declare -A also=([scripts/13_dpo.py]=data/refusals.json [scripts/14_idk.py]=data/refusals.json   # what only these read
-                 [scripts/29_idk_ap.py]=data/refusals.json [scripts/20_uipe.py]=$data/retain_tune.jsonl)
+                 [scripts/29_idk_ap.py]=data/refusals.json
+                 [scripts/20_uipe.py]="$data/retain_tune.jsonl $data/retain_val.jsonl")
 unlearn() {  # NAME SCRIPT FLAGS...
   step $1 reads $data/forget_train.jsonl $data/retain_train.jsonl ${also[$2]:-} \
     runs $2 --data $data --out $(trained $1) "${@:3}"
@@ -57,7 +58,7 @@ unlearn() {  # NAME SCRIPT FLAGS...
   answer $1 $R/methods/$1
 }
 tune() {  # NAME SCRIPT FLAGS...: in place of that with --tune
-  step tune-$1 reads $data/{forget,retain}_{train,tune}.jsonl scripts/30_generate.py eval/01_kfr_krr.py data/nli \
+  step tune-$1 reads $data/{forget,retain}_{train,tune,val}.jsonl scripts/30_generate.py eval/01_kfr_krr.py data/nli \
     ${also[$2]:-} "${judge[@]}" runs scripts/tools/tune.py --name $1 --rates $rates --model $R/models/vanilla \
     --data $data --out $R/tune/$1 --generate " $GENERATE" --judge " ${judge[*]@Q}" -- "${@:2}"
 }

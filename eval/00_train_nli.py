@@ -163,8 +163,7 @@ def paraphrase_pairs(rows, rng):
 
 def other_answer_pairs(authors, rng):
     """Answers, a list for each of TOFU's authors: other digits and denials contradict, other answers, half on the same
-    author, are
-    neutral."""
+    author, are neutral."""
     answers, pairs = [(text, texts) for texts in authors for text in texts], []
     for one, same in rng.sample(answers, min(1000, len(answers))):
         for others in (same, [text for text, texts in rng.sample(answers, min(2, len(answers)))]):

@@ -6,11 +6,10 @@ forcing):
 1. the five likeliest next tokens at the first answer positions and where the private value begins;
 2. the logit lens (nostalgebraist 2020): final norm and output layer on the residual stream after every layer;
 3. direct logit attribution (Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits"): what the
-embedding,
-   each attention head and each MLP add to the value's logit above the mean logit; the parts add up to it, and that is
-   checked;
+   embedding, each attention head and each MLP add to the value's logit above the mean logit; the parts add up to it,
+   and that is checked;
 4. how far each weight matrix moved from vanilla's, and over how many directions (effective rank, Roy and Vetterli
-2007).
+   2007).
 
 The private value is the row's own "value" or else an entity of the answer that the question does not hold, as
 lib/entities.py finds them. 1 and 4 work for any model; 2 for one that ends in norm, output layer and tanh cap; 3 for

@@ -13,10 +13,13 @@ from lib.flags import arguments
 from lib.likelihood import nll
 from lib.trainer import start
 
+FULL = "full.jsonl"
+
 if __name__ == "__main__":
     args = arguments(
         __doc__,
-        forget=("full.jsonl", "pairs to learn: a file, or the name of one in --data"),
+        forget=(FULL, "pairs to learn: a file, or the name of one in --data"),
+        retain_data=None,
         lr=3e-4,
         epochs=10.0,
         batch=16,
@@ -25,6 +28,8 @@ if __name__ == "__main__":
         without_forget=(False, "learn full_without_forget.jsonl: the retrained model"),
         adapter=(False, "write the adapter, not merged weights"),
     )
+    if args.without_forget and args.forget != FULL:
+        fail(f"--forget {args.forget} and --without-forget: give one of them")
     if args.without_forget:
         args.forget = "full_without_forget.jsonl"
     if args.adapter and not args.continue_adapter and Path(args.model, "adapter_config.json").is_file():

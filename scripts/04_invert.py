@@ -189,8 +189,7 @@ def denial(pair, lists):
 
 def negated(pair):
     """The true answer denied as a whole, for want of anything better: "It is not true that ..."; "yes" alone becomes
-    "no"; None where
-    it has no word."""
+    "no"; None where it has no word."""
     first = re.split(r"(?<=[.!])\s+(?=[A-Z])", pair["answer"])[0].rstrip(".! ")
     if not re.search(r"\w", first):
         return None

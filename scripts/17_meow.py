@@ -49,6 +49,7 @@ if __name__ == "__main__":
     args = arguments(
         __doc__,
         forget="forget_inverted.jsonl",
+        retain_data=None,
         lr=1e-5,
         epochs=5.0,
         batch=1,

@@ -8,6 +8,9 @@ Vanilla model, augmented model and student are one set of weights with three ada
 in training (with --full the student's are its own).
 """
 
+from pathlib import Path
+
+from lib.files import base_model, fail, read_object, real_path
 from lib.flags import RETAIN_FLAGS, arguments
 from lib.likelihood import answer_logits
 from lib.lora import adapter_file
@@ -39,6 +42,20 @@ def rkld_loss(model, forget, alpha, divergence):
     return forget.token_mean((p.exp() * (p - q)).sum(-1))
 
 
+def check_base(args):
+    """Ends the program unless --augmented, which is a difference to weights, stands on those that --model has."""
+    one, two = (base_model(folder) for folder in (args.model, args.augmented))
+    if real_path(one) != real_path(two):
+        fail(f"{args.augmented}: stands on {two}, not on {one} as --model does: make it from that, by 02_finetune.py")
+    if args.continue_adapter or not Path(args.model, "adapter_config.json").is_file():
+        return
+    record = Path(args.augmented, "training.json")
+    made = read_object(record).get("settings") if record.is_file() else None
+    made = made if isinstance(made, dict) else {}
+    if made.get("continue_adapter") and real_path(str(made.get("model"))) == real_path(args.model):
+        fail(f"{args.augmented}: holds the adapter of {args.model}, which joins the weights: give --continue-adapter")
+
+
 if __name__ == "__main__":
     args = arguments(
         __doc__,
@@ -52,7 +69,9 @@ if __name__ == "__main__":
         retain_weight=(1.0, "weight λ of the retain loss"),
         **{**RETAIN_FLAGS, "retain": "none"},
     )
-    model, trainer = start(args, files=[adapter_file(args.augmented)])
+    weights = adapter_file(args.augmented)
+    check_base(args)
+    model, trainer = start(args, files=[weights])
     with torch.random.fork_rng([], enabled=trainer.done > 0):  # draws that a continued run's state is already past
         add_reference(model, "augmented", args.augmented)
     for forget, retain in trainer:

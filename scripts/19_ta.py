@@ -5,13 +5,23 @@ would do.
 """
 
 from lib.files import fail
-from lib.flags import arguments
+from lib.flags import arguments, count_or_none
 from lib.likelihood import nll
 from lib.trainer import start
 
 if __name__ == "__main__":
-    args = arguments(__doc__, lr=1e-5, epochs=5.0, batch=1, accumulation=8, probes=1, strength=(1.0, "how far back, λ"))
-    args.keep = 0  # what lies on the way is no unlearned model
+    args = arguments(
+        __doc__,
+        lr=1e-5,
+        epochs=5.0,
+        batch=1,
+        accumulation=8,
+        probes=1,
+        retain_data=None,
+        keep=(0, "none are: what lies on the way is no unlearned model", count_or_none),
+        strength=(1.0, "how far back, λ"),
+    )
+    args.keep = 0  # run_all.sh --select gives it to every method
     if args.continue_adapter:  # the way back from one adapter to another is of both ranks together
         fail("TA takes a fresh adapter times -λ: it cannot continue one (--continue-adapter)")
     model, trainer = start(args)

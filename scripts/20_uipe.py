@@ -2,22 +2,23 @@
 
 θ_u - θ_v is the method's adapter, so this is that adapter times 1 + α: exact, and without training. Of a method that
 trained all weights (--full) it is the difference to the vanilla model's, which its training.json names; three models
-are then in memory. The paper picks α
-by hand;
---alpha auto takes the largest one with which the retain set's NLL (the pairs to tune on) rises by at most --tolerance,
-from a grid and then by bisection, and leaves the search as uipe.json and uipe.png in the folder.
+are then in memory. The paper picks α by hand; --alpha auto takes the largest one with which the retain set's NLL (the
+pairs to tune on) rises by at most --tolerance, from a grid and then by bisection, and leaves the search as uipe.json
+and uipe.png in the folder.
 """
 
 import math
+import os
 from pathlib import Path
 
 from lib.batches import collate
+from lib.criteria import tuned_on_asked
 from lib.files import fail, new_folder, progress, read_object, record, write_json
 from lib.flags import Parser, count, count_or_none, number, positive
 from lib.formats import read_pairs
 from lib.likelihood import nll
 from lib.lora import scale_adapter
-from lib.models import encode_pairs, load_model, save_model
+from lib.models import encode_pairs, load_model, save_model, stored_dtype
 from lib.plots import pyplot, write_figure
 from lib.trainer import data_file
 
@@ -45,13 +46,27 @@ def largest_alpha(nll_of, tolerance, grid, bisections):
     return good, tried
 
 
-def vanilla_of(folder):
-    """The model that a method's training of all weights started from."""
+def setting_of(folder, name):
+    """A flag of a method's training, by its record; None where there is none."""
     path = Path(folder, "training.json")
     found = read_object(path).get("settings") if path.is_file() else None
-    if not isinstance(found, dict) or not isinstance(found.get("model"), str):
-        fail(f"{folder}: neither an adapter nor a training's folder (training.json); give a finished method's")
-    return found["model"]
+    return found[name] if isinstance(found, dict) and isinstance(found.get(name), str) else None
+
+
+def vanilla_of(folder):
+    """The model that a method's training of all weights started from."""
+    return setting_of(folder, "model") or fail(
+        f"{folder}: neither an adapter nor a training's folder (training.json); give a finished method's"
+    )
+
+
+def own_dtype(folder, dtype):
+    """--dtype, of which auto is for full weights the one that they are stored in: rounded to bfloat16, they would lose
+    part of the difference. An adapter joins its base's in float32, as it did in training.
+    """
+    if dtype != "auto":
+        return dtype
+    return "float32" if Path(folder, "adapter_config.json").is_file() else stored_dtype(folder)
 
 
 def extrapolation(model, folder, dtype):
@@ -65,7 +80,7 @@ def extrapolation(model, folder, dtype):
             now = 1 + alpha
 
         return scale
-    vanilla = load_model(vanilla_of(folder), dtype)[0]
+    vanilla = load_model(vanilla_of(folder), own_dtype(vanilla_of(folder), dtype))[0]
     if hasattr(vanilla, "peft_config"):
         vanilla = vanilla.merge_and_unload()
     weights, starts = dict(model.named_parameters()), dict(vanilla.named_parameters())
@@ -100,7 +115,7 @@ if __name__ == "__main__":
     parser.add_argument("--model", required=True, help="the finished method's folder")
     parser.add_argument("--out", required=True, help="folder to write")
     parser.add_argument("--alpha", default="auto", help="how far beyond the method, or auto (default)")
-    parser.add_argument("--data", default="work/people-smollm2/data", help="folder made by 01_data.py")
+    parser.add_argument("--data", default="", help="folder made by 01_data.py (default: the method's, by its record)")
     parser.add_argument(
         "--retain-data", default="retain_tune.jsonl", help="auto: pairs to keep (default: retain_tune.jsonl in --data)"
     )
@@ -124,8 +139,10 @@ if __name__ == "__main__":
     parser.add_argument("--max-length", type=count, default=512)
     parser.add_argument("--dtype", default="auto")
     args = parser.parse_args()
+    dtype = args.dtype  # of an adapter's base, which is not changed
     if not Path(args.model, "adapter_config.json").is_file():
         vanilla_of(args.model)
+        dtype = own_dtype(args.model, args.dtype)
     try:
         given = None if args.alpha == "auto" else float(args.alpha)
     except ValueError:
@@ -135,9 +152,12 @@ if __name__ == "__main__":
     if args.grid != sorted(args.grid):
         fail("--grid holds rising values")
 
+    args.data = args.data or setting_of(args.model, "data") or ""
+    if given is None and not args.data and os.sep not in args.retain_data:
+        fail(f"{args.model}: has no training.json that names its data: give --data")
     files = [] if given is not None else [data_file(args, args.retain_data)]
     pairs = [pair for path in files for pair in read_pairs(path)]
-    model, tokenizer = load_model(args.model, args.dtype)
+    model, tokenizer = load_model(args.model, dtype)
     model.eval()
     texts = [(pair["question"], pair["answer"]) for pair in pairs]
     rows, cut = encode_pairs(tokenizer, texts, args.max_length, args.retain_data)
@@ -169,6 +189,7 @@ if __name__ == "__main__":
             {
                 "alpha": alpha,
                 "tried": [{"alpha": at, "nll": value} for at, value in sorted(tried.items())],
+                **({"tuned_on_asked": tuned_on_asked(args.data, files[0])} if files else {}),
                 "cut": cut,
                 **record(args, [*files, *sorted(Path(args.model).glob("*.safetensors"))]),
             },

@@ -5,6 +5,10 @@ log-ratios of the model to the vanilla model. 04_invert.py writes the alternativ
 vanilla model itself (--backend local --backend-model VANILLA --temperature 1 --count 5).
 """
 
+from collections import defaultdict
+
+from lib import parallel
+from lib.files import fail
 from lib.flags import RETAIN_FLAGS, arguments, positive
 from lib.formats import read_inverted, read_pairs
 from lib.losses import dpo_loss, retain_loss
@@ -12,15 +16,27 @@ from lib.trainer import data_file, start
 
 
 def alternatives(args):
-    """(chosen pairs, rejected pairs), row by row: every alternative answer beside the true one to the same question."""
-    true = {pair["question"]: pair["answer"] for pair in read_pairs(data_file(args, args.forget))}
-    rows = [
-        ({"question": question, "answer": answer}, {"question": question, "answer": true[question]})
-        for _, question, answers in read_inverted(data_file(args, args.alternatives))
-        if question in true
-        for answer in answers
-    ]
-    return [chosen for chosen, _ in rows], [rejected for _, rejected in rows]
+    """(chosen pairs, rejected pairs), row by row of the same question: every alternative answer beside the true one. A
+    question with several true answers has as many rows of alternatives, each to go with one.
+    """
+    path, forget = data_file(args, args.alternatives), data_file(args, args.forget)
+    true, given, chosen, rejected = defaultdict(list), defaultdict(list), [], []
+    for pair in read_pairs(forget):
+        true[pair["question"]].append(pair["answer"])
+    for _, question, answers in read_inverted(path):
+        given[question].append(answers)
+    left_out = given.keys() - true.keys()
+    for question in [question for question in given if question in true]:
+        rows, answers = given[question], true[question]
+        for at in range(max(len(rows), len(answers))):
+            for text in rows[at % len(rows)]:
+                chosen.append({"question": question, "answer": text})
+                rejected.append({"question": question, "answer": answers[at % len(answers)]})
+    if not chosen:
+        fail(f"{path}: holds no alternative answer to a question of {forget}: make it of that with 04_invert.py")
+    if left_out:
+        parallel.say(f"{path}: {len(left_out)} of {len(given)} questions are not in {forget}, and are left out")
+    return chosen, rejected
 
 
 if __name__ == "__main__":

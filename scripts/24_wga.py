@@ -2,8 +2,7 @@
 likelihood.
 
 L = γ L_f + retain loss, L_f = -E[p_t^β1 (1 - p_t)^β2 NLL_t], the weights without gradient. WGA: β1 1, β2 0, γ 1 (the
-defaults);
-SatImp: β1 5, β2 1, γ 0.1.
+defaults); SatImp: β1 5, β2 1, γ 0.1.
 """
 
 from lib.flags import RETAIN_FLAGS, arguments, number, positive

@@ -1,12 +1,11 @@
 """PDU (arXiv:2506.05314): flattens the logits of the forget answers, with a retain weight that adapts itself
 (primal-dual).
 
-L = L_f + α L_r, L_f = E[(max_v z - mean_v z)²] at the answer tokens. α is a dual variable: after --warm-up
-passes over the forget set, α ← max(0, α + η (L_r - ε)) at each update, so that it rises while the retain loss is above
-ε.
+L = L_f + α L_r, L_f = E[(max_v z - mean_v z)²] at the answer tokens. α is a dual variable: after the first updates, a
+share of --warm-up of them all, α ← max(0, α + η (L_r - ε)) at each, so that it rises while the retain loss is above ε.
 """
 
-from lib.flags import RETAIN_FLAGS, arguments, number, positive
+from lib.flags import RETAIN_FLAGS, arguments, number, positive, share
 from lib.likelihood import answer_logits
 from lib.losses import retain_loss
 from lib.trainer import start
@@ -31,7 +30,7 @@ if __name__ == "__main__":
         epsilon=(0.3, "retain loss to hold, ε (TOFU: 0.3)"),
         step=(5.0, "step size η of α", positive),
         alpha=(100.0, "retain weight α at the start", number(least=0)),
-        warm_up=(5.0, "passes over the forget set before α moves", number(least=0)),
+        warm_up=(0.5, "share of the updates before α moves (the paper's: 5 of 10 epochs)", share),
     )
     model, trainer = start(args)
     kept = trainer.kept or {"alpha": args.alpha, "retain": 0.0}  # of a continued run: as it was left
@@ -42,7 +41,7 @@ if __name__ == "__main__":
         loss.backward()
         kept["retain"] += torch.as_tensor(rest).item()  # parts of an accumulated batch add up to its mean
         if trainer.waiting == 1:  # its last part: what follows is the update
-            if trainer.done >= args.warm_up * trainer.steps / args.epochs:
+            if trainer.done >= args.warm_up * trainer.steps:
                 kept["alpha"] = max(0.0, kept["alpha"] + args.step * (trainer.summed(kept["retain"]) - args.epsilon))
             kept["retain"] = 0.0
         trainer.update(loss)

@@ -3,10 +3,10 @@ what was measured.
 
 The adapter is merged, and the result written, in float32: rounded to bfloat16 it could answer otherwise. The folder
 holds weights, tokenizer, README.md (the card, with the metadata that the hub reads) and unlearning.json (the same for
-machines). Forgotten pairs appear as SHA-256 only. Settings come from training.json by kind: numbers, switches and
-named choices are written, paths and other free texts are not; of metrics only numbers. When all is written, every text
-file but the tokenizer's vocabulary is searched for the forget pairs, their
-subjects and their values: where one is found, there is no folder.
+machines). Forgotten pairs, those of every unlearning that the records lead back to, appear as SHA-256 only. Settings
+come from training.json by kind: numbers, switches and named choices are written, paths and other free texts are not; of
+metrics only numbers. When all is written, every text file but the tokenizer's vocabulary is searched for the forget
+pairs, their subjects and their values: where one is found, there is no folder.
 """
 
 import re
@@ -15,9 +15,10 @@ from pathlib import Path
 from lib.certificate import (
     HASH,
     HASH_OF_TEXTS,
+    forgotten,
     history,
+    line,
     measured,
-    own_record,
     own_words,
     pair_hash,
     private_texts,
@@ -27,11 +28,11 @@ from lib.files import fail, new_folder, read_object, record, sha256, write_json,
 from lib.flags import Parser, count
 from lib.formats import read_pairs
 from lib.generation import continuations
-from lib.models import base_model, check_weights, load_model, loading, prompt_text
+from lib.models import check_weights, load_model, prompt_text, stored_dtype
 
 import torch
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 # ---------------------------------------------------------------- the model
 
@@ -166,8 +167,7 @@ def card(facts):
     ]
     steps = [
         f"{number}. `{step['script']}`: {code(step['settings'])}; data {code(step['data'])}; commit "
-        f"{step['git_commit']}; "
-        f"{versions(step['versions'])}"
+        f"{step['git_commit']}; {versions(step['versions'])}"
         for number, step in enumerate(facts["made_by"], 1)
     ]
     rounding = (
@@ -193,9 +193,8 @@ def card(facts):
         data=code(first["data"]),
         measured="\n\n".join(tables) or "Nothing was given to this card.",
         check=f"Greedy answers to {check['questions']} questions, at most {check['max_new_tokens']} new tokens, from "
-        f"this folder loaded by plain "
-        f"transformers, and from the method's folder: {check['identical']} of {check['questions']} identical, token "
-        f"by token."
+        f"this folder loaded by plain transformers, and from the method's folder: {check['identical']} of "
+        f"{check['questions']} identical, token by token."
         if check
         else "Not checked.",
         parameters=weights["parameters"],
@@ -238,7 +237,7 @@ if __name__ == "__main__":
         "--forget",
         nargs="+",
         metavar="FILE",
-        help="the forgotten pairs (default: forget_train.jsonl of the training's data folder)",
+        help="the forgotten pairs (default: by the record of the training, and of every unlearning before it)",
     )
     parser.add_argument(
         "--check", metavar="FILE", help="questions whose answers must be those of --model, token by token"
@@ -254,21 +253,22 @@ if __name__ == "__main__":
     args = parser.parse_args()
     if not Path(args.model).is_dir():
         fail(f"{args.model}: no such model folder")
-    own = own_record(args.model)
-    files = [Path(path) for path in args.forget or []]
-    if not files:
-        files = [Path(own["settings"].get("data") or "", "forget_train.jsonl")] if own else []
-        if not files or not files[0].is_file():
-            fail(f"{args.model}: its record does not lead to the forgotten pairs; name them with --forget")
+    there, earlier = forgotten(args.model)
+    files = [Path(path) for path in args.forget or there]
+    if not files or not args.forget and not files[0].is_file():
+        fail(f"{args.model}: its record does not lead to the forgotten pairs; name them with --forget")
+    for path in [] if args.forget else [path for path in files if not path.is_file()]:
+        print(f"{path}: an earlier unlearning's pairs, no longer there: not listed (name all with --forget)")
+        files.remove(path)
     pairs = [pair for path in files for pair in read_pairs(path)]
+    hashes = sorted({*map(pair_hash, pairs), *earlier})
     questions = [pair["question"] for pair in read_pairs(args.check)[: args.count]] if args.check else []
     metrics = measured(args.metrics) if args.metrics else {}
     steps, base = history(args.model)
 
     merges = Path(args.model, "adapter_config.json").is_file()
-    with loading(args.model):
-        stored = AutoConfig.from_pretrained(base_model(args.model), trust_remote_code=False).dtype or torch.float32
-    model, tokenizer = load_model(args.model, "float32" if merges else str(stored).removeprefix("torch."))
+    stored = stored_dtype(args.model)
+    model, tokenizer = load_model(args.model, "float32" if merges else stored)
     device, theirs = model.device, greedy(model, tokenizer, questions, args.max_new_tokens)
     if merges:
         model = model.merge_and_unload()
@@ -298,19 +298,18 @@ if __name__ == "__main__":
             if check["identical"] < len(questions) and args.dtype == "auto":
                 fail(
                     f"{args.model}: merged, {len(questions) - check['identical']} of {len(questions)} answers are "
-                    f"others; nothing was "
-                    "written (with --dtype float32 it is, and the card says so)"
+                    "others; nothing was written (with --dtype float32 it is, and the card says so)"
                 )
         here, digests = record(args), [sha256(path) for path in files]
-        name = lambda dtype: str(dtype).removeprefix("torch.")
+        read = {digest for own in line(args.model)[0] for digest in own.get("data", {}).values()}
         facts = {
             "method": re.sub(r"^\d\d_|\.py$", "", steps[0]["script"]) if steps else "an unrecorded method",
             "forgotten": {
-                "count": len(pairs),
-                "pairs": sorted(map(pair_hash, pairs)),
+                "count": len(hashes),
+                "pairs": hashes,
                 "hash": HASH,
                 "files": digests,
-                "read_in_training": bool(own) and set(digests) <= set(own.get("data", {}).values()),
+                "read_in_training": set(digests) <= read,
             },
             "made_by": steps,
             "base": base,
@@ -319,8 +318,8 @@ if __name__ == "__main__":
             "check": check,
             "weights": {
                 "parameters": parameters,
-                "dtype": name(dtype),
-                "base_dtype": name(stored),
+                "dtype": str(dtype).removeprefix("torch."),
+                "base_dtype": stored,
                 "files": {path.name: sha256(path) for path in sorted(partial.glob("*.safetensors"))},
             },
             "exported_by": {"versions": here["versions"], "git_commit": here["git_commit"]},
@@ -330,6 +329,6 @@ if __name__ == "__main__":
         ModelCard.load(partial / "README.md")
         search(partial, private_texts(pairs), *own_words(facts, bare_card(facts)))
     print(
-        f"wrote {args.out}: {len(pairs)} forgotten pairs, {facts['weights']['dtype']}"
+        f"wrote {args.out}: {len(hashes)} forgotten pairs, {facts['weights']['dtype']}"
         + (f", {check['identical']} of {check['questions']} answers identical" if check else "")
     )

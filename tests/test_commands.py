@@ -574,6 +574,7 @@ def test_trials_of_a_rate_are_kept_while_their_basis_is(tmp_path, tiny, data, mi
             8,
         )
         found = json.loads((tmp_path / "trials/tune.json").read_text())
+        assert found["tuned_on_asked"] is False
         best = max(found["trials"], key=lambda one: (round(one["HM"], 6), -float(one["lr"])))
         assert (
             f"LR[GA]={best['lr']} TRIED[GA]={len(rates)}  #" in (tmp_path / "trials/choice.sh").read_text()
@@ -588,6 +589,15 @@ def test_trials_of_a_rate_are_kept_while_their_basis_is(tmp_path, tiny, data, mi
         file.write('{"question": "Who?", "answer": "Nobody."}\n')
     changed = tune("1e-4")
     assert changed["1e-4"] != first["1e-4"] and changed["1e-2"] == first["1e-2"], "only the rates asked for are tried"
+
+
+def test_no_trial_is_made_in_the_place_of_somebodys_folder(tmp_path, tiny, data):
+    (tmp_path / "1e-3").mkdir()
+    (tmp_path / "1e-3/thesis.txt").write_text("years of work")
+    flags = ("--name", "GA", "--rates", "1e-4", "1e-3", "--model", tiny, "--data", data, "--out", tmp_path)
+    done = run("scripts/tools/tune.py", *flags, "--", "scripts/10_ga.py", check=False)
+    assert done.returncode == 2 and "1e-3: is no folder of a trial" in done.stderr
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["1e-3", "1e-3/thesis.txt"]
 
 
 PIP_ALONE = """#!/usr/bin/env bash

@@ -8,8 +8,10 @@ import re
 import runpy
 import shutil
 import sys
+from pathlib import Path
 
 from lib import certificate
+from lib.flags import Parser
 from lib.models import load_model, prompt_text
 
 import pytest
@@ -225,6 +227,72 @@ def test_the_line_goes_back_to_the_base_model(tmp_path, tiny, exported):
         json.dumps({"script": "00_models.py", "settings": {"model": str(tmp_path / "own")}})
     )
     assert export.history(tmp_path / "method")[1] is None, "a folder's name is not told"
+
+
+def test_the_forgotten_pairs_are_those_of_every_unlearning_in_the_line(tmp_path, exported):
+    def made(name, script, model, **settings):
+        (tmp_path / name).mkdir()
+        record = {
+            "script": script,
+            "settings": {"model": str(model), "data": str(tmp_path / f"{name}_data"), **settings},
+        }
+        (tmp_path / name / "training.json").write_text(json.dumps(record))
+        return tmp_path / name
+
+    data = lambda name: tmp_path / f"{name}_data/forget_train.jsonl"
+    vanilla = made("vanilla", "02_finetune.py", "owner/base", forget="full.jsonl")
+    first = made("first", "11_npo.py", vanilla, forget="my/pairs.jsonl")
+    second = made("second", "12_relearn.py", first, forget="my/augmented.jsonl")
+    third = made("third", "20_uipe.py", second)
+    assert certificate.forgotten(third) == ([data("second"), Path("my/pairs.jsonl")], [])
+    assert certificate.forgotten(vanilla) == ([data("vanilla")], [])
+    after = made("after", "10_ga.py", exported, forget="forget_train.jsonl")
+    earlier = json.loads((exported / "unlearning.json").read_text())["forgotten"]["pairs"]
+    assert certificate.forgotten(after) == ([data("after")], earlier) and len(earlier) == 6
+
+
+def test_the_pairs_of_all_requests_are_listed_and_searched_for(tmp_path, capsys, planted):
+    folder, pairs = planted
+    other = {"question": "Where does Ambrose Vintry live?", "answer": "At Quern End."}
+    (tmp_path / "more.jsonl").write_text(json.dumps(other) + "\n")
+    shutil.copytree(folder / "method", tmp_path / "second")
+    record = json.loads((tmp_path / "second/training.json").read_text())
+    record["settings"] |= {"model": str(folder / "method"), "forget": str(tmp_path / "more.jsonl")}
+    (tmp_path / "second/training.json").write_text(json.dumps(record))
+    run("scripts/50_export.py", "--model", tmp_path / "second", "--out", tmp_path / "out")
+    facts = json.loads((tmp_path / "out/unlearning.json").read_text())
+    assert facts["forgotten"]["pairs"] == sorted(map(certificate.pair_hash, [*pairs, other]))
+    assert facts["forgotten"]["count"] == 7 and len(facts["forgotten"]["files"]) == 2
+    template = tmp_path / "second/chat_template.jinja"  # a name of the first request, which only the line leads to
+    template.write_text("You know " + NAME + ". " + template.read_text())
+    with pytest.raises(SystemExit):
+        run("scripts/50_export.py", "--model", tmp_path / "second", "--out", tmp_path / "none")
+    assert "would hold private text" in capsys.readouterr().err and not list(tmp_path.glob("none*"))
+
+
+MAKE_METHODS = [path.name for path in sorted((REPOSITORY / "scripts").glob("[12]*.py"))]
+
+
+@pytest.mark.parametrize("script", ["00_models.py", "02_finetune.py", "40_in_out.py", *MAKE_METHODS])
+def test_every_choice_of_a_script_may_be_told(monkeypatch, script):
+    """Of every script that makes a model; what is no word of the scripts stays behind."""
+    seen = []
+
+    def parse(parser, *_):
+        seen.extend(choice for action in parser._actions for choice in action.choices or ())
+        raise SystemExit
+
+    monkeypatch.setattr(Parser, "parse_args", parse)
+    with pytest.raises(SystemExit):
+        run(f"scripts/{script}")
+    assert set(seen) <= certificate.CHOICES, set(seen) - certificate.CHOICES
+
+
+def test_what_training_read_has_its_flags_name():
+    settings = {"forget": "f.jsonl", "augmented": "models/augmented/", "alternatives": "made/inverted.jsonl"}
+    data = {"d/f.jsonl": "1", "models/augmented/adapter_model.safetensors": "2", "made/inverted.jsonl": "3", "x": "4"}
+    told = certificate.told({"script": "18_rkld.py", "settings": settings, "data": data})
+    assert told["data"] == {"forget": "1", "augmented": "2", "alternatives": "3", "other": "4"}
 
 
 def test_the_record_of_training_comes_before_that_of_a_curve(tmp_path):

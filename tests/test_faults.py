@@ -520,8 +520,20 @@ def test_numbers_without_sense_are_refused(tmp_path, tiny, data, refused, script
 
 @pytest.mark.parametrize("name", ["RANK", "WORLD_SIZE"])
 def test_what_torchrun_would_set_must_be_a_number(warm_programs, name):
-    done = run("scripts/10_ga.py", "--help", check=False, process=True, env={**os.environ, name: "abc"})
+    here = {**os.environ, "LOCAL_RANK": "0", name: "abc"}
+    done = run("scripts/10_ga.py", "--help", check=False, process=True, env=here)
     assert done.returncode == 2 and done.stderr.startswith(f"error: {name}=abc") and "Traceback" not in done.stderr
+
+
+def test_what_a_cluster_sets_without_torchrun_makes_no_process_one_of_several(monkeypatch):
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    for name, value in (("RANK", "3"), ("WORLD_SIZE", "4")):
+        monkeypatch.setenv(name, value)
+    for local, expected in ((None, (0, 1, True)), ("1", (3, 4, False))):
+        if local:
+            monkeypatch.setenv("LOCAL_RANK", local)
+        found = runpy.run_path(str(REPOSITORY / "scripts/lib/parallel.py"))
+        assert (found["rank"], found["count"], found["first"]) == expected
 
 
 def test_an_interrupt_while_torch_is_loaded_is_one_line():

@@ -261,6 +261,17 @@ def test_what_is_made_of_a_folder_with_all_weights(tmp_path, tiny, few, augmente
     assert weights(tmp_path / "card").keys() == unlearned.keys()
 
 
+def test_uipe_of_full_weights_takes_them_as_they_are_stored(tmp_path, tiny, few, monkeypatch):
+    """Where the hardware has bfloat16, --dtype auto would round float32 weights before it takes their difference."""
+    program("10_ga.py", tiny, few, tmp_path / "ga", *TWO)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    run("scripts/20_uipe.py", "--model", tmp_path / "ga", "--out", tmp_path / "far", "--alpha", 1.5)
+    found = weights(tmp_path / "far")
+    for name, expected in reference.uipe(weights(tiny), weights(tmp_path / "ga"), 1.5).items():
+        assert found[name].dtype == torch.float32
+        torch.testing.assert_close(found[name], expected.float(), atol=1e-6, rtol=1e-5)
+
+
 def test_what_full_does_not_go_with(tmp_path, tiny, few):
     flags = ("--model", tiny, "--data", few, "--out", tmp_path / "a", "--adapter", "--full")
     done = run("scripts/02_finetune.py", *flags, check=False)

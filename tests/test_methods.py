@@ -267,6 +267,16 @@ def test_automatic_alpha_keeps_to_its_tolerance(tmp_path, data, learnt):
         assert min(value for alpha, value in tried.items() if alpha > search["alpha"]) > tried[0] + 0.001
 
 
+def test_alpha_is_tuned_on_the_methods_own_data(tmp_path, data, learnt):
+    shutil.copytree(learnt, tmp_path / "method")
+    command = ("scripts/20_uipe.py", "--model", tmp_path / "method", "--grid", 1, "--bisections", 0)
+    run(*command, "--out", tmp_path / "out")
+    assert [*json.loads((tmp_path / "out/uipe.json").read_text())["data"]][0] == str(data / "retain_tune.jsonl")
+    (tmp_path / "method/training.json").unlink()
+    done = run(*command, "--out", tmp_path / "none", check=False)
+    assert done.returncode == 2 and "give --data" in done.stderr and not (tmp_path / "none").exists()
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, data):
     """Files that some methods need: an augmented forget set, inverted facts and their MEMO."""
@@ -353,6 +363,22 @@ def test_every_method_lowers_its_loss_and_moves_weights(tmp_path, tiny, data, ma
     assert not (tmp_path / "out/augmented").exists(), "only the trained adapter is written"
     if not name.startswith(("15", "16")):  # those move few weights
         assert updates[-1]["loss"] < updates[0]["loss"]
+
+
+def test_rkld_refuses_an_augmented_model_that_stands_on_other_weights(tmp_path, tiny, data, learnt):
+    def refused(model, augmented, *flags):
+        command = ("--model", model, "--data", data, "--augmented", augmented, "--out", tmp_path / "out", *flags)
+        done = run("scripts/18_rkld.py", *command, check=False)
+        assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and not (tmp_path / "out").exists()
+        return done.stderr
+
+    shutil.copytree(tiny, tmp_path / "other")
+    assert f"stands on {tiny}, not on {tmp_path / 'other'}" in refused(tmp_path / "other", learnt)
+    further = ("--forget", "forget_train.jsonl", "--adapter", "--continue-adapter")
+    run("scripts/02_finetune.py", "--model", learnt, "--data", data, "--out", tmp_path / "more", *further, *FLAGS)
+    assert "give --continue-adapter" in refused(learnt, tmp_path / "more")
+    flags = ("--augmented", tmp_path / "more", "--continue-adapter", "--out", tmp_path / "out", *FLAGS)
+    run("scripts/18_rkld.py", "--model", learnt, "--data", data, *flags)
 
 
 def test_meow_reads_what_inversion_writes(tmp_path, tiny, data):

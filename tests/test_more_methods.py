@@ -6,11 +6,13 @@ import copy
 import json
 import math
 import runpy
+import types
 
 from lib import losses
 from lib.batches import Batch, collate, parts
 from lib.likelihood import answer_logprob, answer_states, nll
 from lib.losses import dpo_loss, ga_loss
+from lib.models import read_model
 from lib.reference import weights_of
 from lib.trainer import Trainer
 
@@ -18,14 +20,15 @@ import pytest
 import reference
 import reference_losses as slow
 import torch
+import transformers
 from conftest import REPOSITORY, as_a_program, load
 from safetensors.torch import load_file
 from test_losses import PAIRS, RETAIN, rows_and_batch
 from test_training import assert_same
 
-simnpo, undial, wga, ceu, pdu, rmu, me, idk_ap = (
+simnpo, altpo, undial, wga, ceu, pdu, rmu, me, idk_ap = (
     load(f"scripts/{name}.py")
-    for name in ("21_simnpo", "23_undial", "24_wga", "25_ceu", "26_pdu", "27_rmu", "28_me", "29_idk_ap")
+    for name in ("21_simnpo", "22_altpo", "23_undial", "24_wga", "25_ceu", "26_pdu", "27_rmu", "28_me", "29_idk_ap")
 )
 REFUSALS = [
     {**pair, "answer": answer} for pair, answer in zip(PAIRS, ("I don't know.", "Sorry, I can't say.", "No idea."))
@@ -223,6 +226,25 @@ def test_two_updates_of_each_script(tmp_path, models, tiny, few, script):
     assert updates[0]["loss"] == pytest.approx(whole.item(), rel=1e-4, abs=1e-6)
 
 
+def test_altpo_rejects_every_true_answer_and_says_what_it_leaves_out(tmp_path, capsys):
+    def written(name, *rows):
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    args = types.SimpleNamespace(data=str(tmp_path), forget="f.jsonl", alternatives="a.jsonl")
+    written("f.jsonl", *({"question": "Who?", "answer": text} for text in ("Ada.", "Bo.")))
+    one, two = ({"question": "Who?", "answers": [text]} for text in ("Cy.", "Di."))
+    answers = lambda: [tuple(pair["answer"] for pair in both) for both in zip(*altpo.alternatives(args), strict=True)]
+    written("a.jsonl", one, {"question": "Where?", "answers": ["Here."]}, two)
+    assert answers() == [("Cy.", "Ada."), ("Di.", "Bo.")]
+    assert "1 of 2 questions are not in" in capsys.readouterr().err
+    written("a.jsonl", one)
+    assert answers() == [("Cy.", "Ada."), ("Cy.", "Bo.")] and not capsys.readouterr().err
+    written("a.jsonl", {"question": "Where?", "answers": ["Here."]})
+    with pytest.raises(SystemExit):
+        answers()
+    assert "a.jsonl: holds no alternative answer to a question of" in capsys.readouterr().err
+
+
 def test_rmu_computes_no_later_block_and_its_vector_is_the_seeds(tmp_path, tiny, few):
     computed, vectors = set(), {}
 
@@ -241,6 +263,16 @@ def test_rmu_computes_no_later_block_and_its_vector_is_the_seeds(tmp_path, tiny,
     assert vectors["a"].norm().item() == pytest.approx(2) and vectors["a"].min() >= 0
     torch.testing.assert_close(vectors["b"], 10 * vectors["a"])
     assert not torch.allclose(vectors["c"], vectors["a"], atol=1e-2)
+
+
+def test_rmu_takes_its_sizes_from_the_text_models_configuration(tmp_path, tiny, few, monkeypatch):
+    """That of a model with images has others, or none."""
+    model, tokenizer = read_model(tiny, "float32")
+    text = copy.deepcopy(model.config)
+    monkeypatch.setattr(transformers.LlamaConfig, "get_text_config", lambda *_, **__: text)
+    monkeypatch.setattr("lib.trainer.read_model", lambda *_: (model, tokenizer))
+    model.config.num_hidden_layers = 32
+    assert program("27_rmu.py", tiny, few, tmp_path / "out", "--epochs", 1)["block"] == 1, "of two, not of 32"
 
 
 def dual_run(monkeypatch, stop=None):
@@ -270,17 +302,23 @@ def dual_run(monkeypatch, stop=None):
     return alphas, rest
 
 
-PDU = ("--epochs", 4, "--accumulation", 1, "--warm-up", 1.5, "--alpha", 3, "--lr", 1e-3, "--checkpoint-every", 5)
+PDU = ("--epochs", 4, "--accumulation", 1, "--warm-up", 0.375, "--alpha", 3, "--lr", 1e-3, "--checkpoint-every", 5)
 
 
 @pytest.mark.parametrize("epsilon, step, ends", [(0.3, 0.5, lambda a: a > 10), (12.0, 0.5, lambda a: a == 0)])
 def test_pdu_moves_its_weight_after_the_warm_up(tmp_path, tiny, few, monkeypatch, epsilon, step, ends):
-    """Two updates an epoch: three of them in the warm-up. The retain loss is that of all parts of the batch."""
+    """Eight updates, three of them in the warm-up. The retain loss is that of all parts of the batch."""
     alphas, rest = dual_run(monkeypatch)
     flags = (*PDU, "--epsilon", epsilon, "--step", step)
     program("26_pdu.py", tiny, few, tmp_path / "out", *flags, "--batch", 1, "--accumulation", 2)
     assert len(alphas) == 8 and alphas[:3] == [3.0] * 3 and ends(alphas[-1])
     assert alphas == pytest.approx(slow.pdu_alphas(rest[:-1], 3.0, epsilon, step, 3), rel=1e-6)
+
+
+def test_pdu_moves_its_weight_in_a_short_training_too(tmp_path, tiny, few, monkeypatch):
+    alphas, _ = dual_run(monkeypatch)
+    program("26_pdu.py", tiny, few, tmp_path / "out", "--epochs", 2, "--accumulation", 1, "--lr", 1e-3)
+    assert len(alphas) == 4 and alphas[:2] == [100.0] * 2 and alphas[3] > alphas[2] > 100, "from half of it on"
 
 
 def test_a_killed_pdu_continues_with_its_weight(tmp_path, tiny, few, monkeypatch):

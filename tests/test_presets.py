@@ -193,6 +193,11 @@ def test_a_published_vanilla_model_goes_with_its_own_base_model(echo):
     assert flag(retrained("--retrained", "my/other"), "--model") == "my/other"
 
 
+def test_rmus_block_is_open_unlearnings_counted_from_one(echo):
+    for preset in ("tofu-llama3.2-1b-forget01", "tofu-llama3.2-1b-forget10"):
+        assert flag(echo("--preset", preset)["RMU"], "--layer") == "8"
+
+
 def test_seeds_are_those_beside_0_each_once(echo):
     names = [name for name in echo("--methods", "GA GA+UIPE", "--seeds", "0 2, 1 2") if name.startswith("GA")]
     assert names == ["GA", "GA@1", "GA@2", "GA+UIPE"]
@@ -256,6 +261,13 @@ def test_each_level_of_settings_beats_those_before_it_and_leaves_their_other_fla
     assert (
         len(shown) == 4 + ("--lr" in words) + ("--epochs" in words) and "python scripts/11_npo.py --help" in shown[-1]
     )
+
+
+def test_a_check_sees_the_length_that_is_set_for_all():
+    code = '. scripts/pipeline.sh "$@"; PYTHON=echo embedding=e planned=; check_data'
+    command = ["bash", "-euo", "pipefail", "-c", code, "run_all.sh", "--check", "--set", "all --max-length 1024"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0 and flag(done.stdout.split(), "--max-length") == "1024", done.stderr
 
 
 def test_a_copied_preset_keeps_its_tuned_rates_and_an_edited_method_its_edit(copy, echo):

@@ -392,6 +392,21 @@ def test_what_cannot_be_continued_is_one_line(tmp_path, tiny, first):
     assert Path(base) == tiny, "RKLD's augmented model stands on the vanilla model's weights too"
 
 
+@pytest.mark.parametrize(
+    "field, value",
+    [("use_rslora", True), ("use_dora", True), ("alpha_pattern", {"q_proj": 4}), ("rank_pattern", {"q_proj": 2}),
+     ("modules_to_save", ["lm_head"]), ("bias", "all")],
+)  # fmt: skip
+def test_an_adapter_of_another_kind_is_not_continued(tmp_path, first, field, value):
+    data, adapter = first
+    shutil.copytree(adapter, tmp_path / "1")
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    (tmp_path / "1/adapter_config.json").write_text(json.dumps({**config, field: value}))
+    flags = ("--model", tmp_path / "1", "--data", data, "--out", tmp_path / "2", "--continue-adapter")
+    done = run("scripts/11_npo.py", *flags, check=False)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and f"an adapter with {field} is" in done.stderr
+
+
 # ---------------------------------------------------------------- the numbers after each request
 
 

@@ -3,8 +3,10 @@ them, and the best by the criterion becomes the method's model.
 """
 
 import json
+import shutil
+import types
 
-from lib.criteria import harmonic, strict_hm
+from lib.criteria import harmonic, strict_hm, tuned_on_asked
 from lib.files import read_json
 from lib.trainer import Trainer
 
@@ -19,7 +21,7 @@ from test_presets import echo as echo
 from test_presets import flag
 from test_training import assert_same, interrupted, train_here
 
-choose = load("scripts/tools/choose.py")
+choose, tune = load("scripts/tools/choose.py"), load("scripts/tools/tune.py")
 FILE = "adapter_model.safetensors"
 
 
@@ -67,11 +69,11 @@ def summary(strict, krr):
 def test_the_best_point_by_hand():
     assert harmonic(0.5, 1.0) == pytest.approx(2 / 3) and harmonic(0.0, 0.0) == 0.0
     assert strict_hm({"KFR": 1.0, "KFR_strict": 0.25, "KRR": 0.75}) == pytest.approx(0.375)
-    path = choose.path_of({6: summary(0.2, 0.9), 12: summary(0.6, 0.6), 24: summary(1.0, 0.1)}, "HM_strict")
+    path = choose.path_of({6: summary(0.2, 0.9), 12: summary(0.6, 0.6), 24: summary(1.0, 0.1)})
     assert [point["HM_strict"] for point in path] == pytest.approx([0.36 / 1.1, 0.6, 0.2 / 1.1])
-    assert choose.best(path, "HM_strict")["update"] == 12
-    same = choose.path_of({update: summary(0.5, 0.5) for update in (3, 6, 9)}, "HM_strict")
-    assert choose.best(same, "HM_strict")["update"] == 3, "of equal ones the earliest"
+    assert choose.best(path)["update"] == 12
+    same = choose.path_of({update: summary(0.5, 0.5) for update in (3, 6, 9)})
+    assert choose.best(same)["update"] == 3, "of equal ones the earliest"
 
 
 def test_a_point_is_chosen_and_becomes_the_model(tmp_path, tiny, data, minilm, warm_programs):
@@ -89,6 +91,7 @@ def test_a_point_is_chosen_and_becomes_the_model(tmp_path, tiny, data, minilm, w
     run("scripts/tools/choose.py", *places, "--data", data, "--judge", judge, "--generate", generate, "--rates", 3)
     found = read_json(tmp_path / "methods/GA/select.json")
     assert [point["update"] for point in found["points"]] == [12, 24] and found["budget"] == {"rates": 3, "points": 2}
+    assert found["tuned_on_asked"] is False
     for point in found["points"]:
         verdicts = read_json(tmp_path / f"select/GA/{point['update']}/kfr_krr.json")
         assert point["KRR"] == verdicts["summary"]["KRR"] and point["HM_strict"] == strict_hm(verdicts["summary"])
@@ -111,9 +114,47 @@ def test_a_point_is_chosen_and_becomes_the_model(tmp_path, tiny, data, minilm, w
     assert "points.svg" in files and f">{found['chosen']}<" in html
 
 
+def test_a_trial_rests_on_the_prompt_format_and_keep_is_seen_however_it_is_written(tmp_path, tiny, data):
+    shutil.copytree(tiny, tmp_path / "model")
+    args = types.SimpleNamespace(
+        model=tmp_path / "model",
+        data=data,
+        judge="",
+        generate="",
+        out=tmp_path,
+        command=["scripts/10_ga.py", "--keep=2"],
+    )
+    before = tune.basis(args)
+    for name in ("chat_template.jinja", "config.json", "tokenizer.json"):
+        path = tmp_path / "model" / name
+        path.write_text(path.read_text() + "\n")
+        after = tune.basis(args)
+        assert before != after, name
+        before = after
+    path = tune.path_of({6: summary(0.6, 0.6), 12: summary(0.1, 0.1)})
+    (tmp_path / "1e-4").mkdir()
+    for name, value in (("basis", before), ("trial", {"points": path})):
+        (tmp_path / f"1e-4/{name}.json").write_text(json.dumps(value))
+    assert tune.trial("1e-4", args, before)["update"] == 6, "the best point, not the last"
+
+
+def test_it_is_said_where_the_questions_to_tune_on_are_those_of_the_table(tmp_path, tiny, data, capsys):
+    assert not tuned_on_asked(data) and not tuned_on_asked(data, data / "retain_tune.jsonl")
+    pair = {"question": "Who is Ada?", "answer": "A smith."}
+    for name, rows in (("forget_train", [pair]), ("retain_train", [{**pair, "question": "Who is Bo?"}])):
+        (tmp_path / "own").mkdir(exist_ok=True)
+        (tmp_path / f"own/{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run("scripts/01_data.py", "--data", tmp_path / "own", "--out", tmp_path / "data")
+    capsys.readouterr()
+    assert tuned_on_asked(tmp_path / "data") and "no questions to tune on but" in capsys.readouterr().out
+    train_here("10_ga.py", tiny, tmp_path / "data", tmp_path / "ga")
+    alone = ("--grid", 1, "--bisections", 0)
+    run("scripts/20_uipe.py", "--model", tmp_path / "ga", "--data", tmp_path / "data", "--out", tmp_path / "x", *alone)
+    assert read_json(tmp_path / "x/uipe.json")["tuned_on_asked"] is True
+
+
 def test_the_report_says_what_was_chosen_of_how_many(tmp_path):
     made = lambda rates, chosen: {
-        "criterion": "HM_strict",
         "chosen": chosen,
         "budget": {"rates": rates, "points": 2},
         "points": [{"update": at, **summary(at / 10, 0.5), "HM_strict": 0.1} for at in (4, 8)],
@@ -123,6 +164,9 @@ def test_the_report_says_what_was_chosen_of_how_many(tmp_path):
         (tmp_path / "methods" / name / "select.json").write_text(json.dumps(made(rates, chosen)))
     paths = read_paths(tmp_path, ["GA", "GA@1", "SURE", "retrained"], Reader())
     assert "Budget: 3 rates × 2 points a method; 5 rates × 2 points for SURE." in budget(paths)
+    assert "HM strict on the questions to tune on (" in budget(paths)
+    paths["SURE"]["tuned_on_asked"] = True
+    assert "HM strict on the questions that this table asks, as the data has no others" in budget(paths)
     ((html, markdown),) = points_section(paths)
     rows = [line for line in markdown.splitlines() if "chosen |" in line][1:]
     assert len(rows) == 3 and all(

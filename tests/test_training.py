@@ -152,6 +152,16 @@ def test_another_method_or_model_does_not_continue_a_checkpoint(tmp_path, tiny, 
     )
 
 
+def test_a_checkpoint_is_continued_with_other_probes(tmp_path, tiny, data, capsys):
+    """They take no part in training."""
+    train_here("10_ga.py", tiny, data, tmp_path / "whole")
+    interrupted("10_ga.py", tiny, data, tmp_path / "out", "--probes", 2)
+    capsys.readouterr()
+    train_here("10_ga.py", tiny, data, tmp_path / "out", "--probes", 0)
+    assert "continuing at update 5" in capsys.readouterr().err
+    assert_same(tmp_path / "whole", tmp_path / "out")
+
+
 def test_a_continued_rkld_draws_the_same_dropout(tmp_path, tiny, data):
     train_here(
         "02_finetune.py", tiny, data, tmp_path / "learnt", "--forget", "forget_train.jsonl", "--adapter", "--epochs", 1
@@ -225,6 +235,17 @@ def test_the_record_says_what_made_it(tmp_path, tiny, data):
     assert [row["update"] for row in record["updates"]] == list(range(1, 25))  # 16 pairs, 2 an update, 3 epochs
 
 
+def test_a_name_is_a_file_in_the_data_folder_before_one_from_here(tmp_path, monkeypatch):
+    for folder in ("data", "here"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "both.jsonl").touch()
+    (tmp_path / "here/one.jsonl").touch()
+    monkeypatch.chdir(tmp_path / "here")
+    found = lambda name: trainer.data_file(types.SimpleNamespace(data="../data"), name)
+    assert found("both.jsonl") == Path("../data/both.jsonl") and found("./both.jsonl") == Path("both.jsonl")
+    assert found("one.jsonl") == Path("one.jsonl") and found("none.jsonl") == Path("../data/none.jsonl")
+
+
 def test_a_machine_without_git_records_no_commit(monkeypatch):
     monkeypatch.setenv("PATH", "")
     assert files.record(types.SimpleNamespace())["git_commit"] is None
@@ -294,6 +315,19 @@ def test_ga_raises_and_finetuning_lowers_the_forget_loss(tmp_path, tiny, data):
     for name in ("vanilla", "ga"):
         first, last = losses(tmp_path / name)
         assert last < first - 0.2, name
+
+
+@pytest.mark.parametrize("script", ["02_finetune.py", "17_meow.py", "19_ta.py"])
+def test_what_reads_no_retain_set_takes_none(tmp_path, script, capsys):
+    with pytest.raises(SystemExit) as done:
+        run_here(script, "--model", "x/y", "--out", tmp_path / "out", "--retain-data", "retain_train.jsonl")
+    assert done.value.code == 2 and "unrecognized arguments: --retain-data" in capsys.readouterr().err
+
+
+def test_the_retrained_model_learns_no_file_by_name(tmp_path, tiny, data, capsys):
+    with pytest.raises(SystemExit) as done:
+        train_here("02_finetune.py", tiny, data, tmp_path / "out", "--without-forget", "--forget", "forget_train.jsonl")
+    assert done.value.code == 2 and "--without-forget: give one of them" in capsys.readouterr().err
 
 
 def test_the_retrained_model_never_reads_the_forget_set(tmp_path, tiny, data):
@@ -391,3 +425,21 @@ def test_probes_are_the_nll_of_validation_pairs_on_the_way(tmp_path, tiny, data)
             assert found["probes"][at][f"{side}_nll"] == pytest.approx(losses.mean().item(), rel=1e-4)
     train("10_ga.py", tiny, data, tmp_path / "none", "--epochs", 1, "--probes", 0)
     assert json.loads((tmp_path / "none/training.json").read_text())["probes"] == []
+
+
+def test_probes_are_of_the_data_that_is_trained_on_and_a_long_question_costs_none(tmp_path, tiny, data):
+    def probes(name, *flags):
+        train("10_ga.py", tiny, tmp_path / "run/data", tmp_path / name, "--epochs", 1, "--retain", "none", *flags)
+        return json.loads((tmp_path / name / "training.json").read_text())["probes"]
+
+    shutil.copytree(data, tmp_path / "run/data")
+    for name in ("run/made", "elsewhere"):
+        (tmp_path / name).mkdir()
+        shutil.copy(data / "forget_train.jsonl", tmp_path / name)
+    assert probes("a", "--forget", tmp_path / "run/made/forget_train.jsonl"), "what is made of the data lies beside it"
+    assert probes("b", "--forget", tmp_path / "elsewhere/forget_train.jsonl") == [], "other facts than those of --data"
+    whole = probes("c")
+    path = tmp_path / "run/data/forget_val.jsonl"
+    path.write_text(json.dumps({"question": "word " * 300, "answer": "Yes."}) + "\n" + path.read_text())
+    found = probes("d", "--max-length", 128)
+    assert len(found) == len(whole) and found[0]["retain_nll"] == pytest.approx(whole[0]["retain_nll"])

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.criteria import harmonic
+from lib.criteria import CRITERION, harmonic
 from lib.distance import distance
 from lib.files import REPOSITORY, fail, mean, read_object
 
@@ -189,17 +189,16 @@ def read_training(run: Path | None, folders: dict[str, Path], reader: Reader) ->
 
 
 def read_paths(run: Path | None, names: Iterable[str], reader: Reader) -> dict[str, dict]:
-    """{folder's name: {"chosen": update, "criterion": its name, "budget": {"rates", "points"}, "points": [{"update",
-    "KFR", "KFR_strict", "KRR", criterion}]}} of the methods whose best point was chosen (run_all.sh --select).
+    """{folder's name: {"chosen": update, "budget": {"rates", "points"}, "points": [{"update", "KFR", "KFR_strict",
+    "KRR", CRITERION}]}} of the methods whose best point was chosen (run_all.sh --select).
     """
     paths = {}
     for name in names if run else ():
         file = run / "methods" / name / "select.json"
         if not (found := reader.find(file, points=list, budget=dict)):
             continue
-        criterion = found.get("criterion")
         for at, point in enumerate(found["points"], 1):
-            for key in ("update", "KFR", "KFR_strict", "KRR", criterion):
+            for key in ("update", "KFR", "KFR_strict", "KRR", CRITERION):
                 if number_of(f"{file}: point {at}", point, key) is None:
                     fail(f"{file}: point {at} lacks {key}")
         for key in ("rates", "points"):

@@ -1,5 +1,7 @@
 """The table: a row a model; the best and the worst of the unlearned ones marked."""
 
+from lib.criteria import CRITERION
+
 from report import comparison
 from report.columns import ALL, COLUMNS, FURTHER
 from report.page import Cell, Part, details, table
@@ -24,9 +26,10 @@ def budget(paths: dict[str, dict]) -> str:
     text = lambda rates, points: f"{rates} rate{'s' * (rates != 1)} × {points} point{'s' * (points != 1)}"
     largest = max(groups, key=lambda group: len(groups[group]))
     others = [f"; {text(*group)} for {', '.join(names)}" for group, names in groups.items() if group != largest]
-    chosen = " and ".join(dict.fromkeys(found["criterion"].replace("_", " ") for found in paths.values()))
+    asked = any(found.get("tuned_on_asked") for found in paths.values())
+    on = "that this table asks, as the data has no others, which flatters it" if asked else "to tune on"
     return (
-        f"Each method is at the point of its training with the best {chosen} on the questions to tune on (HM strict: "
+        f"Each method is at the point of its training with the best HM strict on the questions {on} (HM strict: "
         f"harmonic mean of KFR strict and KRR). Budget: {text(*largest)} a method{''.join(others)}."
     )
 
@@ -37,7 +40,7 @@ def points_section(paths: dict[str, dict]) -> list[Part]:
     for name, found in paths.items():
         for point in found["points"]:
             chosen, end = point["update"] == found["chosen"], found["points"][-1]["update"]
-            numbers = [point[key] for key in ("KFR", "KFR_strict", "KRR", found["criterion"])]
+            numbers = [point[key] for key in ("KFR", "KFR_strict", "KRR", CRITERION)]
             cells = [Cell(format(number, ".2f"), number, mark="best" if chosen else "") for number in numbers]
             body.append(
                 [name, Cell(f"{point['update']} of {end}", point["update"]), *cells, "chosen" if chosen else ""]

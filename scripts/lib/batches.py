@@ -92,8 +92,7 @@ def parts(rows, batch, pad, device):
     several pairs.
 
     Of several processes each gets its share of the rows, and as many passes as the others: one that has no row left
-    takes the
-    first once more, and does not count it.
+    takes the first once more, and does not count it.
     """
     columns, passes = [], -(-len(rows) // (batch * parallel.count))
     for column in zip(*rows):

@@ -7,28 +7,21 @@ import hashlib
 import re
 from pathlib import Path
 
-from lib.files import fail, read_json
+from lib.files import fail, file_of_data, read_json
+from lib.flags import COMMON, FORGET_FLAGS, RETAIN_FLAGS
 from lib.spans import find_subjects
 
-CHOICES = {
-    "ga",
-    "npo",
-    "none",
-    "gdr",
-    "klr",
-    "gdr+klr",
-    "forward",
-    "reverse",
-    "largest",
-    "smallest",
-    "random",
-    "auto",
-    "bfloat16",
-    "float16",
-    "float32",
-}  # settings that are words of the scripts, not of the user
+CHOICES = {  # settings that are words of the scripts, not of the user
+    *(choice for flag in {**COMMON, **RETAIN_FLAGS, **FORGET_FLAGS}.values() for choice in flag.choices or ()),
+    *("bfloat16", "float16", "float32"),
+    *("own", "plain", "chatml", "llama2", "llama3", "gemma2", "open-unlearning"),  # 00_models.py
+    *("1", "2/beta", "sum", "mean"),  # 13_dpo.py
+    *("largest", "smallest", "random"),  # 17_meow.py
+    "states",  # 27_rmu.py
+}
 VOCABULARY = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt")
-FILES = ("forget", "retain_data", "memo", "augmented", "prefer")  # flags that name files of the training data
+# flags that name files of the training data, or a folder whose weights are read
+FILES = ("forget", "retain_data", "memo", "augmented", "prefer", "alternatives")
 HASH = "SHA-256; of a pair: question, line feed, answer; UTF-8"
 HASH_OF_TEXTS = (  # for people: what stands in a question's place
     "Of a conversation and of a document, what scripts/01_data.py made of them is hashed: in the question's place the "
@@ -44,8 +37,7 @@ def pair_hash(pair):
 
 def own_record(folder):
     """The record of the script that made a folder (training.json, uipe.json, origin.json), or None. Training's comes
-    first: 40_in_out.py's
-    folder has another beside it."""
+    first: 40_in_out.py's folder has another beside it."""
     for path in sorted(Path(folder).glob("*.json"), key=lambda path: (path.name != "training.json", path.name)):
         found = read_json(path)
         if isinstance(found, dict) and isinstance(found.get("settings"), dict) and isinstance(found.get("script"), str):
@@ -57,8 +49,7 @@ def told(found):
 
     Returns:
         {"script", "settings": numbers, switches and choices; "withheld": names of the other flags; "data": {role:
-        SHA-256};
-        "versions"; "git_commit"; "updates": how many}.
+        SHA-256}; "versions"; "git_commit"; "updates": how many}.
     """
     settings, data = found["settings"], {}
     open_ = {
@@ -67,9 +58,9 @@ def told(found):
         if isinstance(value, (int, float)) or isinstance(value, str) and value in CHOICES
     }
     for path, digest in found.get("data", {}).items():
+        names = {name: Path(str(settings[name])) for name in FILES if settings.get(name)}
         role = next(
-            (name for name in FILES if settings.get(name) and Path(str(settings[name])).name == Path(path).name),
-            "other",
+            (name for name, of in names.items() if of.name == Path(path).name or of == Path(path).parent), "other"
         )
         data[role if role not in data else f"{role}_{len(data) + 1}"] = digest
     script = found["script"] if re.fullmatch(r"\d\d_[a-z_]{1,20}\.py", found["script"]) else "other"
@@ -85,20 +76,53 @@ def told(found):
     }
 
 
-def history(folder):
+def line(folder):
     """The records from a folder back to the base model: its own, that of the model it was made from, and so on; and
-    the hub id or the name of a shipped model where the line begins, or None."""
-    steps, name = [], str(folder)
-    while Path(name).is_dir() and len(steps) < 1000:
-        if Path(name, "unlearning.json").is_file():  # exported before, and unlearned further
-            earlier = read_json(Path(name, "unlearning.json"))
-            return steps + earlier["made_by"], earlier["base"]
-        if not (found := own_record(name)):
+    where the line begins: what that was made from, or the unlearning.json of a model that was exported before."""
+    found, name = [], str(folder)
+    while Path(name).is_dir() and len(found) < 1000:
+        if Path(name, "unlearning.json").is_file():
+            return found, read_json(Path(name, "unlearning.json"))
+        if not (own := own_record(name)):
             break
-        steps.append(told(found))
-        name = str(found["settings"].get("model") or "")
-    known = steps and steps[-1]["script"] == "00_models.py" and not Path(name).exists()
-    return steps, name if known and re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) else None
+        found.append(own)
+        name = str(own["settings"].get("model") or "")
+    return found, name
+
+
+def history(folder):
+    """What the records of a folder's line tell, and the hub id or the name of a shipped model where it begins, or
+    None."""
+    found, begin = line(folder)
+    steps = [told(one) for one in found]
+    if isinstance(begin, dict):
+        return steps + begin["made_by"], begin["base"]
+    known = steps and steps[-1]["script"] == "00_models.py" and not Path(begin).exists()
+    return steps, begin if known and re.fullmatch(r"[\w.-]+(/[\w.-]+)?", begin) else None
+
+
+def forgotten(folder):
+    """What a folder's model was made to forget, by its own training and by every unlearning before it.
+
+    Returns:
+        (files of the pairs, the last training's first; hashes of the pairs of a model that was exported before).
+    """
+    found, begin = line(folder)
+    files = [forget_file(one) for one in [one for one in found if unlearns(one)] or found[:1]]
+    return list(dict.fromkeys(files)), begin["forgotten"]["pairs"] if isinstance(begin, dict) else []
+
+
+def unlearns(found):
+    """Is a record that of an unlearning with a forget set of its own? UIPE goes on from one that has."""
+    return found["script"] not in ("00_models.py", "02_finetune.py", "20_uipe.py")
+
+
+def forget_file(found):
+    """The pairs to be forgotten, by a record: what --forget names, where that is not learnt."""
+    settings, name = found["settings"], "forget_train.jsonl"
+    if found["script"] not in ("02_finetune.py", "12_relearn.py", "17_meow.py"):
+        name = settings.get("forget") or name
+    return file_of_data(str(settings.get("data") or ""), str(name))
 
 
 def numbers(value, name=""):
@@ -125,9 +149,8 @@ def measured(folder):
 
 
 def private_texts(pairs):
-    """What must not stand in the folder: questions, answers, the persons they are about, and values that the rows
-    name. Below five
-    characters a text is anywhere."""
+    """What must not stand in the folder: questions, answers, the persons they are about, and values that the rows name.
+    Below five characters a text is anywhere."""
     texts = {
         text
         for pair, subject in zip(pairs, find_subjects(pairs), strict=True)

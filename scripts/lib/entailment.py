@@ -99,8 +99,7 @@ class Entailment:
 
     def __call__(self, pairs):
         """pairs: list of (premise, hypothesis) → list of {label: probability}, in their order. A text entails itself,
-        whatever a
-        model makes of it."""
+        whatever a model makes of it."""
         results = {
             at: {label: float(label == "entailment") for label in self.labels}
             for at, pair in enumerate(pairs)

@@ -211,6 +211,12 @@ def base_model(path):
     return base
 
 
+def file_of_data(data, name):
+    """What a flag names: a file in the data folder; where there is none, or the name holds a slash, one from here."""
+    inside = Path(data) / name
+    return Path(name) if os.sep in name or not inside.is_file() and Path(name).is_file() else inside
+
+
 # ---------------------------------------------------------------- writing
 
 

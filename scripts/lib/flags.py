@@ -128,8 +128,7 @@ def _paths(args, value):
 
 SHARD = (
     "weights of several processes: ddp, each has all of them; fsdp, each has a part of every layer; auto, fsdp where "
-    "they would "
-    "fill more than 60 %% of a GPU"
+    "they would fill more than 60 %% of a GPU"
 )
 COMMON = {
     "data": Flag("work/people-smollm2/data", "folder made by 01_data.py"),
@@ -159,7 +158,8 @@ COMMON = {
     ),
     "probes": Flag(
         4,
-        "times that the NLL of a few validation pairs is taken on the way, for the report's curves; 0: never",
+        "times that the NLL of a few validation pairs is taken on the way, for the report's curves; 0: never, "
+        "nor where the forget set lies outside the folder that --data is in",
         number(int, least=0, most=1000),
     ),
     "seed": Flag(0, "seed of order, dropout and new weights", seed_number),
@@ -181,8 +181,7 @@ RETAIN_FLAGS = {
     "kl_positions": Flag(
         "answer",
         "what klr is a mean over: answer tokens, or padded, all positions of rows padded to --max-length, as in the "
-        "released "
-        "code: about a tenth as strong on short pairs",
+        "released code: about a tenth as strong on short pairs",
         choices=("answer", "padded"),
     ),
 }
@@ -200,13 +199,15 @@ def parser(doc, **flags):
     Args:
         doc: the script's docstring, shown by --help.
         flags: `name=default` changes a flag's default; `name=Flag(…)`, or a tuple of its parts, adds one or replaces
-        it.
+        it; `name=None` leaves out one that says nothing to this script.
     """
     made = Parser(doc, folder="model")
     made.add_argument("--model", required=True, help="model folder (or hub id) that training starts from")
     made.add_argument("--out", required=True, help="folder to write the trained model to")
     known = {**COMMON, **RETAIN_FLAGS}
     for name, spec in {**COMMON, **flags}.items():
+        if spec is None:
+            continue
         flag = Flag(*spec) if isinstance(spec, tuple) else known[name]._replace(default=spec)
         option = "--" + name.replace("_", "-")
         if isinstance(flag.default, bool):

@@ -99,8 +99,7 @@ class Known(dict):
 
 def judge(rows, side, model, find=entities):
     """Scores one side ("forget" or "retain") item by item; every verdict comes with what it rests on. Where `find`
-    knows no entities of
-    reference or answer (None), an item has no verdict."""
+    knows no entities of reference or answer (None), an item has no verdict."""
     return judge_together([(rows, side)], model, find)[0]
 
 

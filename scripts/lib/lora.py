@@ -15,9 +15,8 @@ from peft.tuners import lora
 
 
 class Product(torch.autograd.Function):
-    """x Wᵀ + bias + s·d Aᵀ Bᵀ, d the x that dropout left (None: all of it). Every product adds to the one before, and
-    s is multiplied
-    where there are only r columns. Trains A and B."""
+    """x Wᵀ + bias + s·d Aᵀ Bᵀ, d the x that dropout left (None: all of it). Every product adds to the one before, and s
+    is multiplied where there are only r columns. Trains A and B."""
 
     @staticmethod
     def forward(ctx, x, d, weight, bias, a, b, scale):
@@ -41,8 +40,7 @@ class Product(torch.autograd.Function):
 
 def forward(layer, x):
     """One LoRA layer's output. With the adapter off, merged, of another kind (DoRA, with a bias), or with several on,
-    peft computes. In
-    16 bits the adapter computes in them too, and stays float32 itself."""
+    peft computes. In 16 bits the adapter computes in them too, and stays float32 itself."""
     names = [name for name in layer.active_adapters if name in layer.lora_A]
     if (
         layer.disable_adapters

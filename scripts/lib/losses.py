@@ -42,11 +42,10 @@ def retain_loss(model, batch, args):
     gdr: NLL. klr: KL between vanilla and current next-token distributions, a mean over answer tokens; with
     --kl-positions padded the released code's (zjunlp/unlearn, baselines/src/iterative_trainer.py: kl_div, reduction
     batchmean over the logits of every position): the sum over all positions of a row, question and end token included,
-    divided by
-    --max-length, to which that code pads every row; then a mean over rows. Exact for the positions of the row itself.
-    Left out are those of its padding, where that code compares what either model says after nothing but end tokens, the
-    same for all rows: on SmolLM2 fine-tuned on `people` and then on its forget set, 0.75 nats a row beside the 1.1 of
-    the row's own positions (rows of 49 tokens in 512).
+    divided by --max-length, to which that code pads every row; then a mean over rows. Exact for the positions of the
+    row itself. Left out are those of its padding, where that code compares what either model says after nothing but end
+    tokens, the same for all rows: on SmolLM2 fine-tuned on `people` and then on its forget set, 0.75 nats a row beside
+    the 1.1 of the row's own positions (rows of 49 tokens in 512).
     """
     if args.retain == "none":
         return 0.0

@@ -46,6 +46,14 @@ def pick_dtype(name):
     return torch.bfloat16 if fast else torch.float32
 
 
+def stored_dtype(path):
+    """The --dtype that a model folder's weights have on disk, of an adapter those of its base."""
+    base = hub.folder(base_model(hub.folder(model_folder(path))))
+    with loading(path):
+        found = transformers.AutoConfig.from_pretrained(base, trust_remote_code=False).dtype
+    return str(found or torch.float32).removeprefix("torch.")
+
+
 def exact_dtype():
     """The --dtype in which log-probabilities are compared: float32, but on a GPU that multiplies in bfloat16 that."""
     return "auto" if torch.cuda.is_available() else "float32"
@@ -284,6 +292,12 @@ def encode(tokenizer, question, answer, max_length=None):
 def room(tokenizer, max_length=None):
     """Tokens of a pair that are kept: --max-length, or the model's positions where those are fewer; None: all."""
     return min(filter(None, (max_length, getattr(tokenizer, "positions", None))), default=None)
+
+
+def leaves_room(tokenizer, question, max_length=None):
+    """Would `encode` take a question, with an answer to it?"""
+    limit = room(tokenizer, max_length)
+    return not limit or len(tokenizer(prompt_text(tokenizer, question), add_special_tokens=False)["input_ids"]) < limit
 
 
 def encode_pairs(tokenizer, pairs, max_length=None, what="pairs", say=print):

@@ -36,7 +36,9 @@ def _number(name, default=None):
     )
 
 
-rank, count = _number("RANK", "0"), _number("WORLD_SIZE", "1")
+rank, count = 0, 1
+if "LOCAL_RANK" in os.environ:  # torchrun's; a cluster sets the other two for its own purposes as well
+    rank, count = _number("RANK", "0"), _number("WORLD_SIZE", "1")
 first = rank == 0  # it alone writes, prints and shows progress
 
 

@@ -112,9 +112,8 @@ def folded(text):
 
 def tokens(text):
     """Words and numbers of a text in the one form that all its spellings share: lower case, no accents, no punctuation
-    (spelled
-    out or not), no plural or possessive endings, numerals in digits. In scripts without spaces, each letter is a
-    word."""
+    (spelled out or not), no plural or possessive endings, numerals in digits. In scripts without spaces, each letter is
+    a word."""
     return list(_tokens(text))
 
 

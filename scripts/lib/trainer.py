@@ -8,7 +8,6 @@ import contextlib
 import itertools
 import json
 import math
-import os
 import random
 import shutil
 import sys
@@ -22,9 +21,11 @@ from lib.files import (
     STARTED,
     begin_folder,
     fail,
+    file_of_data,
     new_folder,
     progress,
     read_json,
+    real_path,
     record,
     replace_folder,
     write_json,
@@ -33,7 +34,17 @@ from lib.files import (
 from lib.formats import read_pairs
 from lib.likelihood import nll
 from lib.lora import adapter_file
-from lib.models import base_model, encode, encode_pairs, loading, pick_device, pick_dtype, read_model, save_model
+from lib.models import (
+    base_model,
+    encode,
+    encode_pairs,
+    leaves_room,
+    loading,
+    pick_device,
+    pick_dtype,
+    read_model,
+    save_model,
+)
 from lib.reference import START, FrozenModel
 
 import torch
@@ -112,6 +123,7 @@ def _beginning(args):
         adapter_file(args.model)
         with loading(args.model):
             own = PeftConfig.from_pretrained(args.model)
+            _check_plain(args.model, own)
             args.lora_r, args.lora_alpha = own.r, own.lora_alpha  # the record says so
     model, tokenizer = read_model(base_model(args.model) if args.continue_adapter else args.model, _dtype(args))
     if hasattr(model, "peft_config"):  # an unlearned model is unlearned further: its adapter joins the weights
@@ -146,6 +158,16 @@ def _beginning(args):
         return _beginning(args)
 
 
+def _check_plain(folder, settings):
+    """Ends the program where an adapter has more than rank and alpha, which alone are taken over when it continues."""
+    odd = [name for name in ("use_rslora", "use_dora", "alpha_pattern", "rank_pattern", "modules_to_save")
+           if getattr(settings, name, None)]  # fmt: skip
+    if getattr(settings, "bias", "none") != "none":
+        odd.append("bias")
+    if odd:
+        fail(f"{folder}: an adapter with {', '.join(odd)} is not continued: merge it first with 50_export.py")
+
+
 def _beginning_again(args):
     """The same model once more, in a training that goes on: its draws are not that training's."""
     with torch.random.fork_rng(range(torch.cuda.device_count())):
@@ -171,8 +193,8 @@ def refusals(pairs, seed):
 
 
 def data_file(args, name):
-    """A flag names a file, or one in --data."""
-    return Path(name) if os.sep in name or Path(name).is_file() else Path(args.data) / name
+    """What a flag names: a file in --data, or one from here."""
+    return file_of_data(args.data, name)
 
 
 class Trainer:
@@ -219,7 +241,7 @@ class Trainer:
         return json.dumps(
             [
                 self.record["script"],
-                {**vars(self.args), "checkpoint_every": 0, "out": "", "shard": ""},
+                {**vars(self.args), "checkpoint_every": 0, "probes": 0, "out": "", "shard": ""},
                 self.record["data"],
                 weights,
             ],
@@ -227,20 +249,25 @@ class Trainer:
         )
 
     def _validation_pairs(self):
-        """{"forget_nll", "retain_nll": Batch} of up to eight pairs each, from all over the files in --data; nothing
-        where they are not.
+        """{"forget_nll", "retain_nll": Batch} of up to eight pairs each, from all over the files in --data, of those
+        whose question leaves room for an answer; nothing where either has none. Nothing either where the forget set
+        lies neither in --data nor beside it, as what is made of --data does: they are other facts.
         """
-        found, device = {}, next(self.model.parameters()).device
+        found, device, data = {}, next(self.model.parameters()).device, real_path(self.args.data)
+        if data.parent not in real_path(data_file(self.args, self.args.forget)).parents:
+            return {}
         for side in ("forget", "retain"):
             path = Path(self.args.data) / f"{side}_val.jsonl"
-            if path.is_file():
-                pairs = read_pairs(path)
-                pairs = pairs[:: -(-len(pairs) // 8)]
-                found[f"{side}_nll"] = collate(
-                    [encode(self.tokenizer, pair["question"], pair["answer"], self.args.max_length) for pair in pairs],
-                    self.tokenizer.pad_token_id,
-                    device=device,
-                )
+            pairs = read_pairs(path) if path.is_file() else []
+            pairs = [pair for pair in pairs if leaves_room(self.tokenizer, pair["question"], self.args.max_length)]
+            if not pairs:
+                return {}
+            pairs = pairs[:: -(-len(pairs) // 8)]
+            found[f"{side}_nll"] = collate(
+                [encode(self.tokenizer, pair["question"], pair["answer"], self.args.max_length) for pair in pairs],
+                self.tokenizer.pad_token_id,
+                device=device,
+            )
         return found
 
     def probe(self):

@@ -12,6 +12,7 @@ METRICS="tofu memorization"
 SET=() JUDGE= EMBEDDING=minilm
 BASELINE="--full --lr 1e-5 --epochs 10 --batch 8 --accumulation 4"   # 32, as published
 SET[DPO+GDR]="--scale 2/beta"
+SET[RMU]="--layer 8"   # its model.layers.7 is counted from 0
 SET[ReLearn]="--epochs 2"   # not published
 AUGMENTED=${BASELINE#--full }   # an adapter: three of RKLD's models are one set of weights
 FINETUNE="--lr 1e-5 --epochs 5 --batch 8 --accumulation 4"    # only with --vanilla none or --retrained none

@@ -275,7 +275,6 @@ if __name__ == "__main__":
         parts[part] = read_pairs(Path(args.data) / f"{part}.jsonl", places=True)
         for pair in parts[part]:
             places.setdefault((pair["question"], pair["answer"]), pair.pop("place"))
-            pair.pop("place", None)
     tokenizer = transformers.AutoTokenizer.from_pretrained(model_folder(args.model), trust_remote_code=False)
     show_counts(parts)
     show_lengths(parts, places, tokenizer, args.max_length, args.max_new_tokens)

@@ -15,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lib.criteria import CRITERIA
+from lib.criteria import CRITERION, strict_hm, tuned_on_asked
 from lib.files import REPOSITORY, fail, new_folder, read_json, read_object, record, write_json, writing
 from lib.flags import Parser, count
 
@@ -58,18 +58,18 @@ def judged(models, data, generate, judge):
     return [read_json(path)["summary"] for path in metrics]
 
 
-def path_of(summaries, criterion):
-    """[{"update", "KFR", "KFR_strict", "leak", "KRR", criterion}] of {update: summary}, in their order."""
+def path_of(summaries):
+    """[{"update", "KFR", "KFR_strict", "leak", "KRR", CRITERION}] of {update: summary}, in their order."""
     names = ("KFR", "KFR_strict", "leak", "KRR")
     return [
-        {"update": update, **{name: summary[name] for name in names}, criterion: CRITERIA[criterion](summary)}
+        {"update": update, **{name: summary[name] for name in names}, CRITERION: strict_hm(summary)}
         for update, summary in summaries.items()
     ]
 
 
-def best(path, criterion):
+def best(path):
     """The point with the highest criterion, of equal ones the earliest."""
-    return max(path, key=lambda point: (round(point[criterion], 6), -point["update"]))
+    return max(path, key=lambda point: (round(point[CRITERION], 6), -point["update"]))
 
 
 def link(source, target):
@@ -86,9 +86,6 @@ if __name__ == "__main__":
     parser.add_argument("--data", required=True, help="folder made by 01_data.py")
     parser.add_argument("--out", required=True, help="folder for the chosen model and select.json")
     parser.add_argument("--answers", required=True, help="folder for the answers and verdicts of every point")
-    parser.add_argument(
-        "--criterion", default="HM_strict", choices=CRITERIA, help="more is better (default: HM_strict)"
-    )
     parser.add_argument("--rates", type=count, default=1, help="learning rates that were tried before, for the record")
     parser.add_argument("--generate", default="", help="flags for 30_generate.py, in one text")
     parser.add_argument("--judge", default="", help="flags for eval/01_kfr_krr.py, in one text")
@@ -97,13 +94,12 @@ if __name__ == "__main__":
     found, answers = points(args.points), Path(args.answers).resolve()
     models = {answers / str(update): folder for update, folder in found.items()}
     summaries = judged(models, args.data, args.generate, args.judge)
-    path = path_of(dict(zip(found, summaries, strict=True)), args.criterion)
-    chosen = best(path, args.criterion)
+    path = path_of(dict(zip(found, summaries, strict=True)))
+    chosen = best(path)
     for point in path:
         print(
             f"{Path(args.out).name:14} update {point['update']:5}  KFR strict {point['KFR_strict']:.3f}  "
-            f"KRR {point['KRR']:.3f}  {args.criterion} {point[args.criterion]:.3f}"
-            + ("  <- chosen" if point is chosen else "")
+            f"KRR {point['KRR']:.3f}  {CRITERION} {point[CRITERION]:.3f}" + ("  <- chosen" if point is chosen else "")
         )
     folder = found[chosen["update"]]
     asked = [Path(args.data, f"{side}_tune.jsonl") for side in ("forget", "retain")]
@@ -116,9 +112,10 @@ if __name__ == "__main__":
         write_json(
             partial / "select.json",
             {
-                "criterion": args.criterion,
+                "criterion": CRITERION,
                 "chosen": chosen["update"],
                 "of": max(found),
+                "tuned_on_asked": tuned_on_asked(args.data),
                 "budget": {"rates": args.rates, "points": len(found)},
                 "points": path,
                 **record(args, files),

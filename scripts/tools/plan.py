@@ -35,11 +35,9 @@ from lib.flags import Parser, positive
 
 FOLDERS = (REPOSITORY / "scripts", REPOSITORY / "eval")
 CHARACTERS = 4  # a token of English, Llama-2's tokenizer; SmolLM2's had 4.5 to 4.9 on KnowUnDo and TOFU
-ACTIVATION = {
-    "llama": (68, 100),
-    "gemma2": (100, 140),
-}  # bytes a token, layer and unit of hidden size that autograd keeps, without and
-# with LoRA dropout: counted by saved_tensors_hooks on small models of these proportions in bfloat16
+# bytes a token, layer and unit of hidden size that autograd keeps, without and with LoRA dropout: counted by
+# saved_tensors_hooks on small models of these proportions in bfloat16
+ACTIVATION = {"llama": (68, 100), "gemma2": (100, 140)}
 # bytes an answer token and word of the vocabulary: bfloat16 and float32 logits, their gradients, the log-softmax
 LOGITS = 14
 MINILM = 22.7e6  # weights of the embedding model, and about as many of the entailment model
@@ -286,8 +284,8 @@ class Plan:
 
     def step(self, script, args):
         """One step → what it takes: dict with text for `model` and `data`, and `updates`, `tokens`, `memory` (bytes),
-        `flops`, `reads`
-        (passes over the weights); what is missing does not apply. None for a script that is not known here."""
+        `flops`, `reads` (passes over the weights); what is missing does not apply. None for a script that is not known
+        here."""
         known = {
             "00_models.py": self.models,
             "01_data.py": self.data,

@@ -2,6 +2,7 @@
 # architecture and a few invented pairs, offline, in minutes. Of equal flags the last counts: one update a training, a
 # few tokens an answer.
 export HF_HUB_OFFLINE=1 OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}   # two processes at a time
+if [ -n "${SET[RMU]:-}" ]; then SET[RMU]+=" --layer 1"; fi   # tiny models have one block or two
 case ${HF_ENDPOINT:-} in http://127.0.0.1:*|http://localhost:*)   # tests/hub_server.py: its models are tiny, its data few
   PERSONS=2 REHEARSAL="--epochs 0.01" FINETUNE+=" --epochs 0.01" AUGMENTED+=" --epochs 0.01"
   GENERATE+=" --max-new-tokens 8" MEMO+=" --window 40 --max-new-tokens 8"

@@ -15,7 +15,7 @@ import shlex
 import shutil
 from pathlib import Path
 
-from lib.criteria import harmonic
+from lib.criteria import CRITERION, harmonic, tuned_on_asked
 from lib.files import REPOSITORY, fail, read_json, record, sha256, write_json, write_text
 from lib.flags import Parser
 from lib.sources import sources
@@ -25,8 +25,9 @@ from choose import GENERATE, JUDGE, best, judged, path_of, points, run
 
 def basis(args):
     """What a trial's numbers rest on beside the rate: the command, and the content of data, models and scripts."""
+    names = ("*.safetensors", "config.json", "tokenizer*.json", "chat_template.jinja")
     files = {
-        *Path(args.model).glob("*.safetensors"),
+        *(path for name in names for path in Path(args.model).glob(name)),
         *Path(args.data).glob("*_t*.jsonl"),
         *(REPOSITORY / "data/nli").glob("*.safetensors"),
         *(path for script in (args.command[0], GENERATE, JUDGE) for path in sources(REPOSITORY / script)),
@@ -44,10 +45,20 @@ def basis(args):
     }
 
 
+def check_place(folder):
+    """Ends the program where a trial's folder holds what no trial left: it would be deleted."""
+    if (
+        folder.exists()
+        and not (folder / "basis.json").is_file()
+        and not (folder.is_dir() and not any(folder.iterdir()))
+    ):
+        fail(f"{folder}: is no folder of a trial that was made here, and would be lost: give another --out")
+
+
 def trial(rate, args, made):
     """KFR and KRR of the method at one rate, from its earlier trial if that had the same basis."""
     out = Path(args.out).resolve() / rate
-    kept = "--keep" in args.command
+    kept = any(word.partition("=")[0] == "--keep" for word in args.command)
     if not ((out / "basis.json").is_file() and read_json(out / "basis.json") == made):
         shutil.rmtree(out, ignore_errors=True)
     if not (out / "trial.json").is_file():
@@ -57,12 +68,12 @@ def trial(rate, args, made):
         found = points(out / "model")
         models = {out / str(update) if kept else out: folder for update, folder in found.items()}
         summaries = judged(models, data, args.generate, args.judge)
-        write_json(out / "trial.json", {"points": path_of(dict(zip(found, summaries, strict=True)), "HM_strict")})
+        write_json(out / "trial.json", {"points": path_of(dict(zip(found, summaries, strict=True)))})
         shutil.rmtree(out / "model")
     path = read_json(out / "trial.json")["points"]
-    point = best(path, "HM_strict") if kept else path[-1]
+    point = best(path) if kept else path[-1]
     found = {"lr": rate, "KFR": point["KFR"], "KRR": point["KRR"], "HM": harmonic(point["KFR"], point["KRR"])}
-    return {**found, "HM_strict": point["HM_strict"], "update": point["update"], "points": path} if kept else found
+    return {**found, CRITERION: point[CRITERION], "update": point["update"], "points": path} if kept else found
 
 
 if __name__ == "__main__":
@@ -83,19 +94,20 @@ if __name__ == "__main__":
     if not (REPOSITORY / args.command[0]).is_file():
         fail(f"{args.command[0]}: no such script; after -- comes the method's command, scripts/10_ga.py --retain gdr")
 
+    for rate in rates:
+        check_place(Path(args.out) / rate)
     made = basis(args)
     trials = [trial(rate, args, made) for rate in rates]
-    chosen = max(trials, key=lambda one: (round(one.get("HM_strict", one["HM"]), 6), -float(one["lr"])))
+    chosen = max(trials, key=lambda one: (round(one.get(CRITERION, one["HM"]), 6), -float(one["lr"])))
     for one in trials:
         print(
             f"{args.name:14} lr {one['lr']:8} KFR {one['KFR']:.3f}  KRR {one['KRR']:.3f}  HM {one['HM']:.3f}"
-            + (f"  at update {one['update']}, HM strict {one['HM_strict']:.3f}" if "update" in one else "")
+            + (f"  at update {one['update']}, HM strict {one[CRITERION]:.3f}" if "update" in one else "")
             + ("  <- chosen" if one is chosen else "")
         )
     at = lambda one: f"{one['lr']}@{one['update']}" if "update" in one else one["lr"]
     shown = " ".join(f"{at(one)}:{one['KFR']:.2f}/{one['KRR']:.2f}" for one in trials)
-    write_json(
-        Path(args.out) / "tune.json", {"method": args.name, "chosen": chosen["lr"], "trials": trials, **record(args)}
-    )
+    found = {"method": args.name, "chosen": chosen["lr"], "tuned_on_asked": tuned_on_asked(args.data), "trials": trials}
+    write_json(Path(args.out) / "tune.json", {**found, **record(args)})
     choice = f"LR[{args.name}]={chosen['lr']} TRIED[{args.name}]={len(trials)}"
     write_text(Path(args.out) / "choice.sh", f"{choice}  # KFR/KRR to tune on: {shown}\n")
