@@ -467,6 +467,19 @@ def test_the_longest_training_starts_first_and_what_need_not_wait_does_not(fake,
     assert trainings in (["begin", "begin", "end", "end"], ["begin", "end", "begin", "end"])
 
 
+@pytest.mark.skipif(os.cpu_count() < 2, reason="one core is all cores")
+def test_a_step_has_all_cores_only_while_it_is_alone(fake):
+    """The last two trainings once began one after the other: the second, for which most waited, with all cores."""
+    done, lines = fake(2, methods="GA ReLearn")
+    assert done.returncode == 0, done.stderr
+    at_once, whole = 0, False
+    for what, _, *threads in lines:
+        if what == "begin":
+            assert not at_once or not whole and threads[0] != str(os.cpu_count()), lines
+            whole = threads[0] == str(os.cpu_count())
+        at_once += {"begin": 1, "end": -1}[what]
+
+
 def test_only_what_the_table_needs_is_made(fake):
     done, lines = fake(2, methods="GA")
     scripts = {line[1] for line in lines}
