@@ -96,6 +96,6 @@ for name in GA GA+GDR GA+KLR NPO NPO+GDR; do extrapolate $name+UIPE $name; done
 # ---- metrics of every model: a line each in scripts/metrics.sh
 . scripts/metrics.sh
 measure
-step report         reads data/published.json runs eval/09_report.py --metrics $(each) --run $R --preset "$preset" \
-                    --command "$as_given" --published "$PUBLISHED" --out $R/report
+step report         reads data/published.json $folders runs eval/09_report.py --metrics $(each) --run $R \
+                    --preset "$preset" --command "$as_given" --published "$PUBLISHED" --out $R/report
 run report

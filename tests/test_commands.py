@@ -332,6 +332,7 @@ def test_run_all_from_nothing_to_the_table_and_again(tmp_path, warm_python, endp
         "answers-NPO+GDR",
         "answers-NPO+GDR+UIPE",
         "answers-ReLearn",
+        "report",
     ], "the answers came out the same: no need to judge them again"
     with open(tmp_path / "work/t/answers/ReLearn/forget_val.jsonl", "a") as file:
         file.write('{"question": "Who?", "reference": "Ada Lem.", "answer": "Ada Lem."}\n')

@@ -5,10 +5,12 @@ distributions.
 import html.parser
 import json
 import math
+import os
 import re
 import shutil
 import statistics
 import subprocess
+import time
 import xml.etree.ElementTree
 
 from lib.models import load_model, prompt_text
@@ -476,6 +478,35 @@ def test_a_partial_run_gives_a_partial_report(tmp_path):
         "Data",
         "How to make it again",
     ]
+
+
+def test_what_is_older_than_its_model_is_left_out_and_said(tmp_path):
+    """Trained again, with the metrics of every run alone: the depth of the model before is not this one's."""
+    for name, date in (("retrained", 1), ("GA+GDR", time.time() + 9)):
+        further = {"depth": {"UDS": 0.25}, "sampling": {"leak@1": 0.5}, "judge": {"fluency": 4.5}}
+        metrics(tmp_path / "metrics" / name, 0.5, 0.75, **further)
+        weights = tmp_path / {"retrained": "models"}.get(name, "methods") / name / "model.safetensors"
+        write(weights, {})
+        os.utime(weights, (date, date))
+    answers = tmp_path / "answers/GA+GDR/forget_val.jsonl"
+    write(answers, {})
+    os.utime(answers, (1, 1))  # the same as before
+
+    def report():
+        folders = [tmp_path / "metrics" / name for name in ("retrained", "GA+GDR")]
+        done = run("eval/09_report.py", "--metrics", *folders, "--out", tmp_path / "out", "--run", tmp_path)
+        rows = json.loads((tmp_path / "out/table.json").read_text())["rows"]
+        return done.stderr, [[row.get(key) for key in ("KFR", "UDS", "leak@1", "fluency")] for row in rows]
+
+    said, rows = report()
+    assert rows == [[0.5, 0.25, 0.5, 4.5], [0.5, None, None, 4.5]]
+    assert said.count("left out") == 1 and "depth.json of GA+GDR, sampling.json of GA+GDR; give" in said
+    assert (
+        '--metrics "depth sampling"' in said and "left out, as older than" in (tmp_path / "out/report.md").read_text()
+    )
+    os.utime(weights, (1, 1))
+    said, rows = report()
+    assert "left out" not in said and rows == [rows[0], rows[0]]
 
 
 def test_published_beside_measured(tmp_path, capsys):

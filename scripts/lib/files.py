@@ -398,9 +398,38 @@ def finished(path, inputs):
     """The summary of a results file that holds the same `inputs`, so that it need not be made again, or None."""
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
-        return found["summary"] if found["inputs"] == inputs else None
+        if found["inputs"] != inputs:
+            return None
+        os.utime(path)  # it is of the model as it is now, whose files may be younger: see `outdated`
+        return found["summary"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+OF_ANSWERS = ("kfr_krr", "linguistic_forget", "linguistic_retain")  # a run makes these anew whenever answers change
+
+
+def outdated(metrics, model):
+    """Metrics files of a folder that are older than their model, which was trained, chosen or linked once more since.
+
+    A model trained again may give the same answers, and then what is made of these need not be made again: judge.json
+    counts by their date, OF_ANSWERS never.
+    """
+    model, date = Path(model), lambda path: path.stat().st_mtime_ns if path.exists() else 0
+    newest = lambda folder, *patterns: max((date(path) for part in patterns for path in folder.glob(part)), default=0)
+    made = newest(model, "*.safetensors", "select.json", "origin.json")  # weights may be links to older ones
+    when = {**dict.fromkeys(OF_ANSWERS, 0), "judge": newest(model.parent.parent / "answers" / model.name, "*.jsonl")}
+    return [path for path in sorted(Path(metrics).glob("*.json")) if date(path) < when.get(path.stem, made)]
+
+
+def left_out(paths):
+    """What the user is told of outdated metrics files, in one line."""
+    files = few([f"{path.name} of {path.parent.name}" for path in paths], 6)
+    names = " ".join(dict.fromkeys(path.stem for path in paths))
+    return (
+        f'left out, as older than its model: {files}; give run_all.sh the same flags with --metrics "{names}" to '
+        "measure again (files copied without their dates, by cp -r, look old too: cp -a keeps them)"
+    )
 
 
 def pair_up(inputs, outputs):
@@ -466,3 +495,4 @@ def record(args, files=()):
 def write_results(path, summary, items, args, files):
     """A metrics file: the summary, every item with what its verdict rests on, and the origin."""
     write_json(path, {"summary": summary, "items": items, **record(args, files)})
+    os.utime(path)  # measured now, even if it says what an earlier one said: see `outdated`
