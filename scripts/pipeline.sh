@@ -654,8 +654,12 @@ make_folder() {  # the run's, for this run alone: its steps hold the lock too, h
   local error status=0
   error=$( (mkdir -p "$R/.steps" && : >"$R/.steps/.lock") 2>&1) || fail "cannot write in $R: ${error##*: }"
   exec 9>"$R/.steps/.lock"
-  "$PYTHON" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)' 2>/dev/null || status=$?
-  [ $status = 0 ] || fail "another run_all.sh is at work in $R"
+  "$PYTHON" -c '
+import fcntl, sys
+try: fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError: sys.exit(75)' 2>/dev/null || status=$?
+  [ $status != 75 ] || fail "another run_all.sh is at work in $R"
+  [ $status = 0 ] || fail "$PYTHON does not run, or cannot lock $R/.steps/.lock (status $status)"
 }
 
 adopt() {  # tells how the rates that tuning chose are used; those of other methods stay

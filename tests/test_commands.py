@@ -270,7 +270,10 @@ def test_run_all_says_in_one_line_why_it_cannot_begin(tmp_path):
     refused("bash ./run_all.sh", "PYTHON=/nope does not run", PYTHON="/nope")
     refused("bash ./run_all.sh --plan", "PYTHON=/nope does not run", PYTHON="/nope")
     refused("bash ./run_all.sh --help >&-", "standard output is closed")
-    refused("touch work; bash ./run_all.sh", "cannot write in work/people-smollm2: Not a directory")
+    (tmp_path / "moody").write_text("#!/bin/sh\ncase $2 in *fcntl*) exit 127 ;; esac\n")
+    (tmp_path / "moody").chmod(0o755)
+    refused("bash ./run_all.sh", "moody does not run, or cannot lock", PYTHON="./moody")
+    refused("rm -r work; touch work; bash ./run_all.sh", "cannot write in work/people-smollm2: Not a directory")
     refused(
         "rm work; mkdir -p work/t/.steps/.lock; bash ./run_all.sh --run t", "cannot write in work/t: Is a directory"
     )
@@ -606,13 +609,16 @@ def test_trials_of_a_rate_are_kept_while_their_basis_is(tmp_path, tiny, data, mi
 
 PIP_ALONE = """#!/usr/bin/env bash
 case "$*" in
-  *"-m venv"*) mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
+  *"-m venv --clear"*) rm -rf .venv; mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
+  *"-m pip --version"*) ;;
   *"-m pip"*) mkdir .venv/pip || exit 1; echo >>log; sleep 0.3; rmdir .venv/pip ;;
 esac
 """
 
 
-def test_two_commands_in_a_fresh_clone_install_once_and_one_after_the_other(tmp_path):
+@pytest.fixture
+def fresh(tmp_path):
+    """Begins a command that needs .venv in a folder without one; the machine's Python notes what is installed."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/python3.13").write_text(PIP_ALONE)
     (tmp_path / "bin/python3.13").chmod(0o755)
@@ -620,7 +626,28 @@ def test_two_commands_in_a_fresh_clone_install_once_and_one_after_the_other(tmp_
     words = ["bash", "-euo", "pipefail", "-c", f". {REPOSITORY}/scripts/environment.sh r.txt; echo $PYTHON"]
     environment = {**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
     environment.pop("PYTHON", None)
-    both = [subprocess.Popen(words, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) for _ in "12"]
+    return lambda: subprocess.Popen(words, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("fault", ["no pip", "dead"])
+def test_an_environment_that_is_half_made_or_dead_is_made_again(fresh, tmp_path, fault):
+    python = tmp_path / ".venv/bin/python"
+    if fault == "no pip":  # interrupted in between
+        python.parent.mkdir(parents=True)
+        python.write_text('#!/bin/sh\n[ "$1" != -m ]\n')
+        python.chmod(0o755)
+    else:  # the machine's Python that it is a link to is gone
+        assert fresh().communicate()[0] and python.exists()
+        python.unlink()
+        python.symlink_to(tmp_path / "gone")
+    (tmp_path / "log").unlink(missing_ok=True)
+    process = fresh()
+    assert process.communicate()[0].endswith(f"{python}\n") and process.returncode == 0
+    assert (tmp_path / "log").read_text() == "\n" and "-m venv" in python.read_text()
+
+
+def test_two_commands_in_a_fresh_clone_install_once_and_one_after_the_other(fresh, tmp_path):
+    both = [fresh() for _ in "12"]
     told = [process.communicate()[0] for process in both]
     assert [process.returncode for process in both] == [0, 0] and (tmp_path / "log").read_text() == "\n"
     assert all(text.endswith(f"{tmp_path}/.venv/bin/python\n") for text in told)
