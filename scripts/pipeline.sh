@@ -711,7 +711,7 @@ only_data() {  # --check: of the steps those that make data, tokenizer and embed
 
 check_data() {
   "$PYTHON" scripts/tools/check.py --data "$R/data" --model "$R/models/base" --embedding "$embedding" \
-    $(last_of --max-length $TRAIN $BASELINE) $(last_of --max-new-tokens $GENERATE) --plan " $plan_flags" <<<"$planned"
+    $(last_of --max-length $TRAIN $BASELINE) $(last_of --max-new-tokens $GENERATE) <<<"$planned"
 }
 
 printed_steps() {  # a line each, its words apart by tabs

@@ -660,6 +660,17 @@ def test_check_of_planted_data(tmp_path, tiny, monkeypatch):
     assert "KFR: 2 questions, ±0.41 at 0.5" in out
 
 
+def test_check_plans_with_the_size_of_the_model_at_hand(tiny, capsys, monkeypatch):
+    """Of a hub id that the plan does not know; the model's folder is made before the plan is asked."""
+    monkeypatch.setattr(check, "speed", lambda: (1e-3, 1e-3))
+    given = (
+        ("models", "scripts/00_models.py", "--model", "nobody/nothing", "--out", tiny),
+        ("retrained", "scripts/00_models.py", "--model", "no/one", "--tokenizer", tiny, "--out", "retrained"),
+    )
+    check.show_time("".join("\t".join(map(str, words)) + "\n" for words in given), str(tiny))
+    assert "time of the whole run" in capsys.readouterr().out
+
+
 def test_run_all_check_makes_the_data_and_trains_nothing(sequence, warm_python):
     folder, _ = sequence
     flags = ("--preset", "mine", "--run", "c", "--requests", "2", "--jobs", "1")
