@@ -666,9 +666,11 @@ def test_check_plans_with_the_size_of_the_model_at_hand(tiny, capsys, monkeypatc
     given = (
         ("models", "scripts/00_models.py", "--model", "nobody/nothing", "--out", tiny),
         ("retrained", "scripts/00_models.py", "--model", "no/one", "--tokenizer", tiny, "--out", "retrained"),
+        ("depth", "eval/17_depth.py", *"--model m --vanilla v --retrained r --questions q --out o".split()),
     )
     check.show_time("".join("\t".join(map(str, words)) + "\n" for words in given), str(tiny))
-    assert "time of the whole run" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "time of the whole run" in out and "\nNot estimated: depth.\n" in out
 
 
 def test_run_all_check_makes_the_data_and_trains_nothing(sequence, warm_python):

@@ -258,6 +258,9 @@ def show_time(steps, model):
         if hours >= 2
         else f"time of the whole run, {where}: {60 * hours:.0f} minutes"
     )
+    for line in done.stdout.splitlines():
+        if line.startswith("Not estimated: "):  # and so not in the time
+            print(line)
     print("each step: the same command with --plan in place of --check")
 
 
