@@ -526,6 +526,16 @@ def test_the_sizes_of_known_models(name, weights):
     assert load("scripts/tools/plan.py").Shape(name, None).weights == pytest.approx(weights, rel=1e-3)
 
 
+def test_a_name_that_holds_a_known_ones_is_not_of_its_size(capsys):
+    with pytest.raises(SystemExit):
+        load("scripts/tools/plan.py").Shape("HuggingFaceTB/SmolLM2-1.7B-Instruct", None)
+    assert "the size of HuggingFaceTB/SmolLM2-1.7B-Instruct is not known here" in capsys.readouterr().err
+    plan = load("scripts/tools/plan.py").Plan(None)
+    plan.models({"model": "meta-llama/Llama-3.2-1B-Instruct", "out": "base"})
+    takes = plan.models({"model": "open-unlearning/tofu_Llama-3.2-1B-Instruct_retain90", "out": "retrained"})
+    assert takes["data"].startswith("1.24G weights"), "its base model's"
+
+
 # ---------------------------------------------------------------- tiny models of real architectures
 
 

@@ -233,9 +233,7 @@ class Shape:
 
     def __init__(self, name, params):
         config = Path(name, "config.json")
-        last = name.split("/")[-1].lower()  # tofu_Llama-3.2-1B-Instruct_full is of Llama-3.2-1B-Instruct's size
-        known = next((shape for model, shape in MODELS.items() if model in last), None)
-        self.name = name.split("/")[-1]
+        known = MODELS.get(name.split("/")[-1].lower())  # not a part of it: SmolLM2-1.7B is another size than smollm2
         if params:  # of the shape of Llama-2-7b, smaller or larger
             scale = (params / 6.74e9) ** (1 / 3)
             known = {
@@ -316,7 +314,7 @@ class Plan:
     def models(self, args):
         if "minilm" in args["model"].lower():
             return {"model": args["model"], "data": "90 MB"}
-        if self.shape is None or not args["out"].endswith("/vanilla"):
+        if self.shape is None:  # a published vanilla or retrained model has the base model's size
             self.shape = Shape(args["model"], self.params)
         if "/" in args["model"] and not Path(args["model"]).is_dir():
             self.hub[args["model"]] = args.get("revision")
