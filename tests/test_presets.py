@@ -532,6 +532,7 @@ def test_a_name_that_holds_a_known_ones_is_not_of_its_size(capsys):
     assert "the size of HuggingFaceTB/SmolLM2-1.7B-Instruct is not known here" in capsys.readouterr().err
     plan = load("scripts/tools/plan.py").Plan(None)
     plan.models({"model": "meta-llama/Llama-3.2-1B-Instruct", "out": "base"})
+    plan.models({"model": "no/embedder", "out": "work/t/models/minilm"})  # has no part in it
     takes = plan.models({"model": "open-unlearning/tofu_Llama-3.2-1B-Instruct_retain90", "out": "retrained"})
     assert takes["data"].startswith("1.24G weights"), "its base model's"
 
