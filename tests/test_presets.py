@@ -526,6 +526,20 @@ def test_the_sizes_of_known_models(name, weights):
     assert load("scripts/tools/plan.py").Shape(name, None).weights == pytest.approx(weights, rel=1e-3)
 
 
+def test_rmus_plan_has_the_blocks_that_it_computes_and_its_reference():
+    plan, script = load("scripts/tools/plan.py").Plan(None), load("scripts/tools/plan.py")
+    plan.models({"model": "meta-llama/Llama-2-7b-chat-hf", "out": "base"})
+    plan.pairs |= {f"d/{side}_train.jsonl": script.Pairs(40, 40, 160, 200) for side in ("forget", "retain")}
+    words = "--model vanilla --data d --out rmu --epochs 2".split()
+    takes = plan.step("27_rmu.py", script.flags(REPOSITORY / "scripts/27_rmu.py", words))
+    # 7 of 32 blocks; 2 × 40 rows of 50 tokens on each side, forward and back, and the 40 to retain once more
+    assert takes["tokens"] == 8000 and takes["flops"] == pytest.approx(
+        7 / 32 * plan.shape.weights * (4 * 8000 + 2 * 2000)
+    )
+    whole = plan.step("10_ga.py", script.flags(REPOSITORY / "scripts/10_ga.py", [*words, "--retain", "gdr"]))
+    assert takes["memory"] < whole["memory"]
+
+
 def test_a_name_that_holds_a_known_ones_is_not_of_its_size(capsys):
     with pytest.raises(SystemExit):
         load("scripts/tools/plan.py").Shape("HuggingFaceTB/SmolLM2-1.7B-Instruct", None)

@@ -435,7 +435,10 @@ class Plan:
         frozen = REFERENCES.get(script, int(args.get("loss") == "npo")) * sum(
             pairs.count * pairs.tokens() for pairs in columns
         )
-        frozen += sum(pairs.count * pairs.tokens() for pairs in retain if "klr" in kinds)
+        frozen += sum(pairs.count * pairs.tokens() for pairs in retain if "klr" in kinds or kinds == "states")
+        part = 1  # of the blocks that are computed: RMU's up to the one that it steers
+        if script == "27_rmu.py":
+            part = (args["layer"] or max(1, round(7 / 32 * shape.layers))) / shape.layers
         longest = min(args["batch"], rows) * sum(
             min(args["max_length"], pairs.longest / CHARACTERS) for pairs in columns + retain
         )
@@ -443,13 +446,13 @@ class Plan:
         wide = 4 if args["dtype"] == "float32" else 2
         if args["full"]:
             trained = (16 if wide == 4 else 20) * shape.weights
-            trained += wide * shape.vocabulary * shape.hidden * bool(frozen)
+            trained += wide * shape.vocabulary * shape.hidden * (frozen > 0 and part == 1)
         else:
             trained = wide * shape.weights + 16 * shape.adapter(args["lora_r"])
         memory = (
             trained
-            + LOGITS * answers * shape.vocabulary
-            + shape.kept[args["lora_dropout"] > 0 and not args["full"]] * longest * shape.hidden * shape.layers
+            + LOGITS * answers * shape.vocabulary * (part == 1)
+            + shape.kept[args["lora_dropout"] > 0 and not args["full"]] * longest * shape.hidden * shape.layers * part
         )
         if script == "02_finetune.py" and not args["adapter"] and not args["full"]:
             memory = max(memory, 4 * shape.weights + 16 * shape.adapter(args["lora_r"]))
@@ -470,8 +473,8 @@ class Plan:
             "updates": updates,
             "tokens": tokens,
             "memory": memory,
-            "flops": shape.weights * ((6 if args["full"] else 4) * tokens + 2 * frozen),
-            "reads": 2 * math.ceil(seen / args["batch"]) * len(columns + retain),
+            "flops": part * shape.weights * ((6 if args["full"] else 4) * tokens + 2 * frozen),
+            "reads": part * 2 * math.ceil(seen / args["batch"]) * len(columns + retain),
         }
 
     def uipe(self, args):
@@ -633,8 +636,6 @@ if __name__ == "__main__":
         "--params", type=positive, help="weights of the model, where neither its name nor a folder tells"
     )
     args = parser.parse_args()
-    if min(args.tflops, args.bandwidth, args.params or 1) <= 0:
-        fail("--tflops, --bandwidth and --params must be above 0")
 
     plan, rows, unknown, total = (
         Plan(args.params),
