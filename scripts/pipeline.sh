@@ -91,6 +91,7 @@ value_of() {  # likewise, the value alone
   local flag=$1 before= found=; shift
   for word; do
     if [ "$before" = "$flag" ]; then found=$word; fi
+    if [[ $word == "$flag="* ]]; then found=${word#*=}; fi
     before=$word
   done
   echo "$found"
@@ -200,7 +201,7 @@ read_judge() {  # JUDGE's words, quoted as in the shell
   local text words word keep=
   text="$JUDGE ${given[judge]:-}"
   words=$(xargs -r printf '%s\n' <<<"$text" 2>/dev/null) || fail "JUDGE=$text: a quote is open"
-  split judge "$words"
+  split judge "$(sed -E 's/^(--[a-z-]+)=/\1\n/' <<<"$words")"  # --flag=value is two words
   llm_judge=()  # of them those that name a language model: all that eval/13_judge.py takes
   for word in "${judge[@]}"; do
     case $word in --judge-model|--backend-flags) keep=yes ;; --*) keep= ;; esac
@@ -371,9 +372,15 @@ flags_of() {  # METHOD: leaves in `flags` and `origin` its words and whence each
   fi
 }
 
-level() {  # ORIGIN WORDS...
+level() {  # ORIGIN WORDS...: --flag=value is two
   local word
-  for word in "${@:2}"; do flags+=("$word") origin+=("$1"); done
+  for word in "${@:2}"; do
+    if [[ $word =~ ^(--[a-z0-9-]+)=(.*)$ ]]; then
+      flags+=("${BASH_REMATCH[@]:1}") origin+=("$1" "$1")
+    else
+      flags+=("$word") origin+=("$1")
+    fi
+  done
 }
 
 show() {  # METHOD: a line for each of its flags

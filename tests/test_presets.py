@@ -258,6 +258,16 @@ def test_each_level_of_settings_beats_those_before_it_and_leaves_their_other_fla
     )
 
 
+def test_a_flag_and_its_value_may_be_one_word(echo):
+    flags = ("--methods", "GA+GDR", "--set", "GA+GDR --lr=5e-5")
+    commands = echo(*flags, "--select", "2", "--metrics", "judge", "--judge", "--nli=my/nli --judge-model=M")
+    assert flag(commands["GA+GDR"], "--lr") == "5e-5" and flag(commands["select-GA+GDR"], "--rates") == "1"
+    assert flag(commands["kfr_krr"], "--nli") == "my/nli" and flag(commands["judge"], "--judge-model") == "M"
+    assert re.search(
+        r"^--lr 5e-5 +--set \(over .* from scripts/presets/tuned/", run_all(*flags, "--show", "GA+GDR").stdout, re.M
+    )
+
+
 def test_a_copied_preset_keeps_its_tuned_rates_and_an_edited_method_its_edit(copy, echo):
     """README's recipe: copy a preset, edit SET[NPO+GDR]."""
     preset = copy / "scripts/presets/mine.sh"
