@@ -207,6 +207,8 @@ read_judge() {  # JUDGE's words, quoted as in the shell
     case $word in --judge-model|--backend-flags) keep=yes ;; --*) keep= ;; esac
     if [ -n "$keep" ]; then llm_judge+=("$word"); fi
   done
+  judging=data/nli  # what verdicts rest on beside these words
+  if [ "$(value_of --entities "${judge[@]}")" = llm ]; then judging+=" data/prompts/entities.txt"; fi
   [[ " ${judge[*]} " == *" --embedding "* ]] || judge=(--embedding "$R/models/minilm" "${judge[@]}")
 }
 
@@ -324,7 +326,7 @@ trained() {  # NAME: the folder of its training
 
 best_point() {  # NAME DATA GENERATE: with --select, of the points of its training the best becomes the method's model
   if [ "$(trained "$1")" = "$R/methods/$1" ]; then return; fi
-  step "select-$1" reads $2/{forget,retain}_tune.jsonl scripts/30_generate.py eval/01_kfr_krr.py data/nli \
+  step "select-$1" reads $2/{forget,retain}_tune.jsonl scripts/30_generate.py eval/01_kfr_krr.py $judging \
     "${judge[@]}" writes "$R/methods/$1" "$R/select/$1" runs scripts/tools/choose.py --points "$R/trained/$1" \
     --data "$2" --out "$R/methods/$1" --answers "$R/select/$1" --rates "$(rates_tried "${1%@*}")" --generate " $3" \
     --judge " ${judge[*]@Q}"

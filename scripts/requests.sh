@@ -134,7 +134,7 @@ judge_requests() {  # declares what is measured after every request, and the rep
   for name in "${sequences[@]}"; do
     for ((at = 1; at <= request_count; at++)); do out+=("$R/requests/metrics/$name/$at"); done
   done
-  step requests-kfr_krr reads data/nli runs eval/01_kfr_krr.py --forget $requested --retain $kept "${judge[@]}" \
+  step requests-kfr_krr reads $judging runs eval/01_kfr_krr.py --forget $requested --retain $kept "${judge[@]}" \
     --out "${out[@]/%//kfr_krr.json}"
   step requests-linguistic runs eval/02_linguistic.py --answers $requested $kept --model "$R/models/base" \
     --out "${out[@]/%//linguistic_forget.json}" "${out[@]/%//linguistic_retain.json}"

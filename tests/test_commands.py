@@ -386,14 +386,14 @@ def fake(tmp_path):
     (tmp_path / "python").write_text(FAKE_PYTHON)
     (tmp_path / "python").chmod(0o755)
 
-    def begin(jobs, broken="", force="all", methods="GA NPO DPO IDK GA+UIPE"):
+    def begin(jobs, broken="", force="all", methods="GA NPO DPO IDK GA+UIPE", more=()):
         (tmp_path / "log").write_text("")
         flags = [*(["--jobs", str(jobs)] if jobs else []), *(["--force", force] if force else [])]
         environment = {
             name: value for name, value in os.environ.items() if name not in ("OMP_NUM_THREADS", "GOMP_SPINCOUNT")
         }
         return subprocess.Popen(
-            ["bash", "run_all.sh", "--run", "t", "--methods", methods, *flags],
+            ["bash", "run_all.sh", "--run", "t", "--methods", methods, *flags, *more],
             cwd=tmp_path,
             text=True,
             stdout=subprocess.PIPE,
@@ -494,6 +494,22 @@ def test_only_what_the_table_needs_is_made(fake):
     }
     done, lines = fake(2, methods="MEOW", force="")
     assert {line[1] for line in lines} >= {"scripts/04_invert.py", "eval/04_memorization.py", "scripts/17_meow.py"}
+
+
+def test_an_edited_prompt_is_asked_again(fake, tmp_path):
+    steps = ("invert", "augment", "kfr_krr", "judge")
+
+    def read():
+        assert done.returncode == 0, done.stdout + done.stderr
+        stamps = [(tmp_path / "work/t/.steps" / name).read_text() for name in steps]
+        return [sorted(set(re.findall(r"^data/prompts/(\w+).txt \d", text, re.M))) for text in stamps]
+
+    more = ("--metrics", "judge", "--judge", "--judge-model m")
+    done, _ = fake(2, methods="MEOW ReLearn", more=more)
+    every = sorted(path.stem for path in (REPOSITORY / "data/prompts").glob("*.txt"))
+    assert read() == [["invert"], every, [], ["judge"]], "rules fill no prompt"
+    done, _ = fake(2, methods="MEOW ReLearn", more=(*more[:-1], "--judge-model m --entities llm"), force="kfr_krr")
+    assert read() == [["invert"], every, ["entities"], ["judge"]]
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
