@@ -19,6 +19,8 @@ import zlib
 from importlib import metadata
 from pathlib import Path
 
+from lib.sources import sources
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 MODELS = REPOSITORY / "work/people-smollm2/models"  # where `bash run_all.sh` puts them
 STARTED = time.time()
@@ -394,6 +396,19 @@ def contents(folder):
     return found | contents(base) if (base := base_model(folder)) != str(folder) else found
 
 
+def inputs_of(args, files, script, without=("model", "out")):
+    """What the results of one model rest on, for `finished`: a function of the model's folder.
+
+    Args:
+        files: all that is read for every model, models too. script: its path, __file__. without: flags that are another
+        for each model, or change no result.
+    """
+    settings, hashes = {name: value for name, value in vars(args).items() if name not in without}, {}
+    for path in (*files, *sources(script)):
+        hashes |= {str(path): sha256(path)} if Path(path).is_file() else contents(path)
+    return lambda folder: {"settings": settings, "files": hashes | contents(folder)}
+
+
 def finished(path, inputs):
     """The summary of a results file that holds the same `inputs`, so that it need not be made again, or None."""
     try:
@@ -492,7 +507,8 @@ def record(args, files=()):
     }
 
 
-def write_results(path, summary, items, args, files):
-    """A metrics file: the summary, every item with what its verdict rests on, and the origin."""
-    write_json(path, {"summary": summary, "items": items, **record(args, files)})
+def write_results(path, summary, items, args, files, inputs=None):
+    """A metrics file: the summary, every item with what its verdict rests on, origin and, for `finished`, inputs."""
+    known = {"inputs": inputs} if inputs else {}
+    write_json(path, {"summary": summary, "items": items, **known, **record(args, files)})
     os.utime(path)  # measured now, even if it says what an earlier one said: see `outdated`
