@@ -3,8 +3,10 @@
 import re
 
 from lib.distance import FAMILIES, METRICS
+from lib.files import few
 from lib.formats import NOT_ENGLISH
 
+from report import comparison
 from report.columns import ALL, REFERENCE
 from report.page import Cell, Part, code, details, paragraph, side_by_side, table
 from report.table import cell_text
@@ -27,8 +29,8 @@ AUGMENTED = {  # key of forget_augmented.json's summary: what it counts
 }
 
 
-def lead(rows: list[dict]) -> Part:
-    """What the run shows, in two sentences."""
+def lead(rows: list[dict], tests: dict[str, dict]) -> Part:
+    """What the run shows, in three sentences at most. tests: see comparison.compare."""
     unlearned = [row for row in rows if row["model"] not in REFERENCE]
     best = max((row for row in unlearned if row.get("HM") is not None), key=lambda row: row["HM"], default=None)
     forget, retain = (max(row.get(f"{side}_items") or 0 for row in rows) for side in ("forget", "retain"))
@@ -37,10 +39,12 @@ def lead(rows: list[dict]) -> Part:
         f"be forgotten and {retain} on what should be kept."
     )
     if best:
-        text += f" {best['model']} balances forgetting and keeping best, with a harmonic mean of {best['HM']:.2f}"
+        text += f" {best['model']} has the highest harmonic mean of forgetting and keeping, {best['HM']:.2f}"
         references = [row for row in rows if row["model"] in REFERENCE and row.get("HM") is not None]
         others = [f"{row['model']} {row['HM']:.2f}" for row in references]
         text += f" ({', '.join(others)})." if others else "."
+        alike = [name for name in comparison.alike(tests.get("HM", {}), best["model"]) if name not in REFERENCE]
+        text += f" No test tells it apart from {few(alike, 10)}." if alike else ""
     return paragraph(text)
 
 
