@@ -100,7 +100,7 @@ def main(args):
     footer = f"Made by eval/{origin['script']} at commit {origin['git_commit']} from {len(origin['data'])} files."
     footer += sections.agreement(found.agreement)
     title = f"Unlearning report: {run.name}" if run else "Unlearning report"
-    html, markdown = whole_page(title, sections.lead(found.shown, found.tests), parts, paragraph(footer))
+    html, markdown = whole_page(title, sections.lead(found.shown, found.items, found.tests), parts, paragraph(footer))
 
     tests = {key: {" | ".join(pair): p for pair, p in part.items()} for key, part in found.tests.items()}
     write_json(out / "table.json", {"rows": found.rows, "p_values": tests, "distances": found.distances, **origin})

@@ -19,7 +19,7 @@ import pytest
 import torch
 from conftest import run
 from report.reading import Reader, over_seeds, read_published
-from report.sections import contested, published_section, told_pieces
+from report.sections import asked, contested, lead, published_section, told_pieces
 from report.table import cell_text
 
 EVIL = 'Who <script>alert("x")</script> is | *Ada* & `Co`?'
@@ -355,12 +355,12 @@ def test_the_rest_says_what_the_files_say(whole):
         "GA and ReLearn forgot where, NPO did not; on Ada they agree"
     )
     assert "(nothing)" in page.named("em")
-    lead = page.named("p")[0]
+    first = page.named("p")[0]
     assert (
-        "3 unlearned models" in lead
+        "3 unlearned models" in first
         and "ReLearn has the highest harmonic mean of forgetting and keeping, 0.80 (vanilla 0.39, retrained 0.86)."
-        in lead
-        and lead.endswith("No test tells it apart from GA, NPO.")
+        in first
+        and first.endswith("No test tells it apart from GA, NPO.")
     )
 
 
@@ -394,6 +394,14 @@ def test_questions_are_those_where_methods_differ_most():
         list(contested(items, "forget", 1)[0]) == ["vanilla", "A", "B", "C", "D"]
         and contested(items, "retain", 3) == []
     )
+
+
+def test_a_question_with_three_answers_was_asked_once():
+    items = [item("forget", str(at // 3), "x", "y", True) for at in range(6)] + [item("retain", "0", "x", "y", True)]
+    continued = {**items[0], "question": "[[text 1]] A", "verbatim": 0.5}
+    _, text = lead([{"model": "GA", "forget_items": 6, "retain_items": 1}], {"GA": [*items, continued]}, {})
+    assert "each asked 2 questions on what should be forgotten and 1 on what" in text
+    assert asked({"GA": [continued]}, "forget") == 1, "passages alone"
 
 
 def test_seeds_become_mean_and_deviation(tmp_path):

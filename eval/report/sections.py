@@ -29,11 +29,25 @@ AUGMENTED = {  # key of forget_augmented.json's summary: what it counts
 }
 
 
-def lead(rows: list[dict], tests: dict[str, dict]) -> Part:
-    """What the run shows, in three sentences at most. tests: see comparison.compare."""
+def asked(items: dict[str, list], side: str) -> int:
+    """How many questions of a side were judged, each once however often it was answered; passages where there are none.
+
+    Args:
+        items: by model its judged items.
+    """
+    most = 0
+    for rows in items.values():
+        part = [item for item in rows if item["side"] == side]
+        part = [item for item in part if "verbatim" not in item] or part
+        most = max(most, len({(item["question"], item["reference"]) for item in part}))
+    return most
+
+
+def lead(rows: list[dict], items: dict[str, list], tests: dict[str, dict]) -> Part:
+    """What the run shows, in three sentences at most. items: as of `asked`; tests: see comparison.compare."""
     unlearned = [row for row in rows if row["model"] not in REFERENCE]
     best = max((row for row in unlearned if row.get("HM") is not None), key=lambda row: row["HM"], default=None)
-    forget, retain = (max(row.get(f"{side}_items") or 0 for row in rows) for side in ("forget", "retain"))
+    forget, retain = (asked(items, side) for side in ("forget", "retain"))
     text = (
         f"{len(unlearned)} unlearned model{'s' * (len(unlearned) != 1)}, each asked {forget} questions on what should "
         f"be forgotten and {retain} on what should be kept."
