@@ -491,6 +491,23 @@ def test_the_report_and_the_certificate_of_a_sequence(sequence):
                 assert pair[field].casefold() not in everything, pair[field]
 
 
+def test_seconds_are_of_the_same_work_after_a_request_and_in_one_go(tmp_path):
+    """A training of 5 s that read vague answers (3 s) and another model's adapter (7 s), and data like every other."""
+    for place in (tmp_path, tmp_path / "requests"):
+        at = [] if place == tmp_path else ["1"]
+        vague, other, data = (place.joinpath(kind, *at) for kind in ("augmented", "models", "data"))
+        read = (vague / "forget.jsonl", other / "augmented/adapter_model.safetensors", data / "forget_train.jsonl")
+        for path, took in (
+            (vague / "forget.json", 3),
+            (read[1].with_name("training.json"), 7),
+            (data / "data.json", 90),
+        ):
+            write_rows(path, [{"seconds": took}])
+        made = place.joinpath("methods/RKLD", *at)
+        write_rows(made / "training.json", [{**BARE, "seconds": 5, "data": dict.fromkeys(map(str, read), "")}])
+        assert report.seconds(tmp_path, made) == 15
+
+
 def test_a_certificate_that_would_tell_is_not_written(capsys):
     with pytest.raises(SystemExit):
         certificate.check_quiet("it", "settings: note ada_LEM", ["Ada Lem"])
