@@ -147,11 +147,9 @@ def alike(p_values: dict, model: str) -> list[str]:
 
 
 def best(rows: list[dict], metric: str, p_values: dict) -> set[str]:
-    """The unlearned models that no test tells apart from the highest; none where that would be all of them."""
+    """The unlearned models that no test tells apart from the highest, maybe all; none where there is one alone."""
     unlearned = [row for row in rows if row["model"] not in REFERENCE and row.get(metric) is not None]
     if len(unlearned) < 2:
         return set()
-    names = {row["model"] for row in unlearned}
     highest = max(unlearned, key=lambda row: row[metric])["model"]
-    group = names - apart(p_values, highest)
-    return group if group < names else set()
+    return {row["model"] for row in unlearned} - apart(p_values, highest)
