@@ -171,6 +171,9 @@ read_names() {  # what the flags name, else the preset
   R=work/$run
   if [ -n "${given[model]:-}${given[vanilla]:-}" ]; then VANILLA=; fi  # a published model is made of the preset's own
   if [ -n "${given[model]:-}${given[retrained]:-}" ]; then RETRAINED=; fi
+  case ${given[data]:-} in
+    people|letters|knowundo|tofu) if [ "${given[data]}" != "$DATA" ]; then PUBLISHED=none; fi ;;  # of other data
+  esac
   MODEL=$(path "${given[model]:-$MODEL}") DATA=$(path "${given[data]:-$DATA}") PERSONS=${given[persons]:-$PERSONS}
   VANILLA=$(path "${given[vanilla]:-$VANILLA}") RETRAINED=$(path "${given[retrained]:-$RETRAINED}")
   if [ "$VANILLA" = none ]; then VANILLA=; fi

@@ -312,12 +312,13 @@ def test_a_new_metric_is_one_file_one_line_and_its_columns(copy, echo):
     assert re.search(r"\| GA \|.* 2\.5 \|", (copy / "report/report.md").read_text())
 
 
-def test_no_published_numbers_are_set_beside_those_of_somebodys_own_pairs(copy, echo):
+def test_no_published_numbers_are_set_beside_those_of_other_pairs(copy, echo):
     published = lambda *flags: flag(echo("--preset", "knowundo-smollm2", *flags, folder=copy)["report"], "--published")
     for name, file in (("own", "forget_train.jsonl"), ("theirs", "unlearn_train.json")):
         (copy / name).mkdir()
         (copy / name / file).write_text("[]")
     assert published() == published("--data", "theirs") == "knowundo-llama2"
+    assert published("--data", "knowundo") == "knowundo-llama2" and published("--data", "people") == "none"
     assert published("--data", "own") == published("--data", "invented/pairs") == "none"
 
 
