@@ -18,8 +18,18 @@ from lib.models import load_model, prompt_text
 import pytest
 import torch
 from conftest import run
+from mechanism import figures as drawing
 from report.reading import Reader, over_seeds, read_published
-from report.sections import asked, contested, lead, published_section, told_pieces
+from report.sections import (
+    answers_section,
+    asked,
+    contested,
+    continuations_section,
+    first_tokens_section,
+    lead,
+    published_section,
+    told_pieces,
+)
 from report.table import cell_text
 
 EVIL = 'Who <script>alert("x")</script> is | *Ada* & `Co`?'
@@ -397,6 +407,24 @@ def test_questions_are_those_where_methods_differ_most():
         list(contested(items, "forget", 1)[0]) == ["vanilla", "A", "B", "C", "D"]
         and contested(items, "retain", 3) == []
     )
+
+
+TALK = "[[user]] Who is Ada?\n[[assistant]] An engineer.\n[[user]] Where is she?"  # as formats.py writes it
+
+
+def test_conversations_and_passages_are_shown_without_their_marks(monkeypatch, tmp_path):
+    talk, passage = item("forget", TALK, "x", "y", True), item("forget", "[[text 3]] Dear Ada,", "x", "y", True)
+    parts = answers_section({"GA": [talk]}, 1) + continuations_section({"GA": [{**passage, "verbatim": 0.5}]}, 1)
+    parts += first_tokens_section({(TALK, "x"): {"GA": [(" At", 0.5)]}})
+    titles = []
+    top = {"position": 0, "before": "", "tokens": [("A", 0.2)] * 5}
+    drawn = {"question": TALK, "value_position": 0, "value_token": "A", "models": {"vanilla": {"top5": [top]}}}
+    monkeypatch.setattr(drawing, "write_figure", lambda _, figure: titles.append(figure._suptitle.get_text()))
+    drawing.draw_top5(drawn, ["vanilla"], tmp_path / "top5.png")
+    for text in (*(text for part in parts for text in part), titles[0]):
+        assert not re.search(r"user\\?\]|text 3", text), text
+    assert all(any(words in text for text in parts[at]) for at, words in ((1, "Where is she?"), (3, "Dear Ada,")))
+    assert "Where is she?" in parts[5][0] and titles[0].endswith("“Who is Ada?⏎An engineer.⏎Where is she?”")
 
 
 def test_a_question_with_three_answers_was_asked_once():

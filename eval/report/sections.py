@@ -4,7 +4,7 @@ import re
 
 from lib.distance import FAMILIES, METRICS
 from lib.files import few
-from lib.formats import NOT_ENGLISH
+from lib.formats import NOT_ENGLISH, plain
 
 from report import comparison
 from report.columns import ALL, REFERENCE
@@ -192,7 +192,7 @@ def answers_section(items: dict[str, list], count: int) -> list[Part]:
         for found in contested(items, side, number):
             first = next(iter(found.values()))
             answers = [_answer_row(model, item, side) for model, item in found.items()]
-            parts.append(side_by_side(first["question"], first["reference"], SIDES[side][1], answers))
+            parts.append(side_by_side(plain(first["question"]), first["reference"], SIDES[side][1], answers))
         if parts and side == "forget":
             parts.insert(
                 0,
@@ -228,7 +228,7 @@ def continuations_section(passages: dict[str, list], count: int) -> list[Part]:
                 comes_back = item["verbatim"]
                 told = f"{comes_back:.2f} comes back"
                 rows.append((model, told, (comes_back < 0.5) == (side == "forget"), "", [(item["answer"], False)]))
-            parts.append(side_by_side(question, reference, SIDES[side][1], rows))
+            parts.append(side_by_side(plain(question), reference, SIDES[side][1], rows))
     return parts and [
         paragraph(
             "The beginning of a passage, how it goes on in truth, and how each model goes on, greedily: first passages "
@@ -251,7 +251,7 @@ def first_tokens_section(questions: dict) -> list[Part]:
 
     parts = [
         table(
-            f"{question} True answer: {reference}",
+            f"{plain(question)} True answer: {reference}",
             ["model", *(f"{at}." for at in range(1, 1 + max(map(len, found.values()))))],
             [[model, *(cell(*pair) for pair in tokens)] for model, tokens in found.items()],
         )
