@@ -283,6 +283,7 @@ makes() {  # STEP PATH
 
 rests_on() {  # STEP WORD: it reads what another step writes, or what is there
   local name=$1 word=$2 at=$2 by
+  if [ -z "$word" ]; then return; fi
   if [[ $word = "$R" || $word =~ ^"$R"/(requests/data/[0-9]+|data)$ ]]; then return; fi  # of these, what `reads` lists
   if [[ " ${maker[$word]:-} ${inside[$word]:-} " == *" $name "* ]]; then return; fi  # it writes that itself
   if [[ $word != "$R"/* ]]; then

@@ -258,6 +258,15 @@ def test_each_level_of_settings_beats_those_before_it_and_leaves_their_other_fla
     )
 
 
+def test_an_empty_value_is_a_word_like_others(copy, echo):
+    (copy / "scripts/presets/mine.sh").write_text('. scripts/presets/people-smollm2.sh\nPERSONS=""\n')
+    flags = ("--preset", "mine", "--methods", "GA", "--requests", "2", "--judge", "--backend-flags '' --nli data/nli")
+    commands = echo(*flags, folder=copy)
+    assert flag(commands["data"], "--persons") == "" == flag(commands["kfr_krr"], "--backend-flags")
+    assert flag(commands["requests-kfr_krr"], "--backend-flags") == "", "and after each request"
+    assert flag(echo(*flags, "--set", "GA --note= --lr 1e-4", folder=copy)["GA@request2"], "--note") == ""
+
+
 def test_a_flag_and_its_value_may_be_one_word(echo):
     flags = ("--methods", "GA+GDR", "--set", "GA+GDR --lr=5e-5")
     commands = echo(*flags, "--select", "2", "--metrics", "judge", "--judge", "--nli=my/nli --judge-model=M")
