@@ -64,13 +64,15 @@ def unreachable():
 
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE=1 is set"
-    place = urlsplit(constants.ENDPOINT)
     if any(os.environ.get(name) or os.environ.get(name.upper()) for name in ("http_proxy", "https_proxy", "all_proxy")):
         return None  # the proxy finds out
     try:
+        place = urlsplit(constants.ENDPOINT)
         socket.create_connection((place.hostname, place.port or {"http": 80}.get(place.scheme, 443)), SECONDS).close()
     except OSError as error:
         return f"{constants.ENDPOINT} cannot be reached ({error.strerror or error})"
+    except ValueError:  # a port that is no number, say
+        return f"HF_ENDPOINT={constants.ENDPOINT} is no address"
 
 
 def _explain(error, name, kind, instead):

@@ -427,17 +427,11 @@ def check_judge_flags(args, what):
         fail(f"{what} needs --judge-model: the name of a language model")
     parser = Parser("flags in --backend-flags")
     add_flags(parser)
-    flags = parser.parse_args(
-        [
-            "--backend",
-            "api",
-            "--backend-model",
-            args.judge_model,
-            "--temperature",
-            "0",
-            *shlex.split(args.backend_flags),
-        ]
-    )
+    try:
+        words = shlex.split(args.backend_flags)
+    except ValueError:
+        fail(f"--backend-flags {args.backend_flags}: a quote is open")
+    flags = parser.parse_args(["--backend", "api", "--backend-model", args.judge_model, "--temperature", "0", *words])
     if flags.backend == "rules":
         fail("--backend must be local or api: rules answer no prompt")
     check_flags(flags)
