@@ -155,9 +155,9 @@ def test_what_came_once_is_there_without_a_network(hub, online):
 
 
 def test_an_endpoint_that_is_no_address_is_one_line(online):
-    done = take("hub.folder('tiny/other')", {**online, "HF_ENDPOINT": "http://mirror:abc"}, check=False)
+    done = take("hub.folder('tiny/other')", {**online, "HF_ENDPOINT": "http://me:secret@mirror:abc"}, check=False)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
-    assert "HF_ENDPOINT=http://mirror:abc is no address, and the cache" in done.stderr
+    assert "HF_ENDPOINT=http://***@mirror:abc is no address, and the cache" in done.stderr, "and no password"
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,11 @@ def fail(message):
     raise SystemExit(2)
 
 
+def without_password(text):
+    """A text with *** in place of user and password of an address in it, http://user:password@host."""
+    return re.sub("//[^/]*@", "//***@", text)
+
+
 def report_faults():
     """Turns what is no bug, Ctrl-C, a file that cannot be read or written and memory that is not there, into one line;
     all else keeps its traceback.

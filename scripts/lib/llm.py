@@ -21,7 +21,7 @@ import urllib.parse
 from collections import Counter
 from pathlib import Path
 
-from lib.files import REPOSITORY, fail, progress, read_text, writing
+from lib.files import REPOSITORY, fail, progress, read_text, without_password, writing
 from lib.flags import Parser, count, count_or_none, number, positive
 
 AGAIN = 2  # times a reply that cannot be used is asked for again
@@ -107,7 +107,7 @@ def _client(args):
     try:
         return openai.OpenAI(api_key=api_key(), max_retries=0, timeout=args.timeout)
     except Exception as error:  # the URL is what it can stumble over
-        url = re.sub("//[^/]*@", "//***@", os.environ.get("OPENAI_BASE_URL", ""))
+        url = without_password(os.environ.get("OPENAI_BASE_URL", ""))
         fail(hidden(f"OPENAI_BASE_URL {url} is no address ({type(error).__name__})"))
 
 
