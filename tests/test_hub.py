@@ -143,6 +143,7 @@ def test_what_came_once_is_there_without_a_network(hub, online):
                 env,
             )
             assert hub.repositories["model", "tiny/llama"].main in done.stdout and len(hub.requests) == asked
+            assert "locuslab/TOFU: the cache has no commit 324592d84ae4, which is pinned" in done.stderr
         done = take("hub.folder('tiny/other')", nowhere, check=False)
         assert done.returncode == 2 and re.fullmatch(
             r"error: cannot get tiny/other from the hub: http://127.0.0.1:\d+ cannot be reached "

@@ -122,7 +122,11 @@ def _take(name, kind, revision, instead, get):
         found = get(None, alone)
     except Exception as error:
         _explain(error, name, kind, instead)
-    print(f"{name}: the hub has no commit {pinned[:12]}, which is pinned here: taking its main branch", file=sys.stderr)
+    there = "cache" if alone else "hub"
+    print(
+        f"{name}: the {there} has no commit {pinned[:12]}, which is pinned here: taking its main branch",
+        file=sys.stderr,
+    )
     return found
 
 
