@@ -4,6 +4,7 @@ What the rows of each kind of file hold is in formats.py.
 """
 
 import contextlib
+import functools
 import gzip
 import hashlib
 import json
@@ -393,11 +394,17 @@ def sha256(path):
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@functools.cache  # adapters share a base, whose files are read once
+def _digest(path, *_size_and_date):
+    return sha256(path)
+
+
 def contents(folder):
     """{file: SHA-256} of a model folder's files, those of an adapter's base too; a hub id stands for itself."""
     if not Path(folder).is_dir():
         return {str(folder): "hub"}
-    found = {str(path): sha256(path) for path in sorted(Path(folder).iterdir()) if path.is_file()}
+    files = [(str(path), path.stat()) for path in sorted(Path(folder).iterdir()) if path.is_file()]
+    found = {path: _digest(path, stat.st_size, stat.st_mtime_ns) for path, stat in files}
     return found | contents(base) if (base := base_model(folder)) != str(folder) else found
 
 
