@@ -520,7 +520,14 @@ declare -A running=()                         # by process: its step
 alone=                                        # a training for which most others wait: it has all cores
 
 start() {  # STEP: in a process group of its own, so that it can be stopped with all its children
+  local output outputs
   rm -f "$R/.steps/$1"  # interrupted, its output is half this command's and half an earlier one's
+  if [ "$force" = "$1" ] || [ "$force" = all ]; then
+    split outputs "${writes[$1]}"
+    for output in "${outputs[@]}"; do  # a metric passes over models whose file is there
+      if [[ $output == "$R"/metrics/*.json ]]; then rm -f "$output"; fi
+    done
+  fi
   echo "== $1"
   state[$1]=running began[$1]=$SECONDS
   set -m

@@ -353,6 +353,7 @@ FAKE_PYTHON = f"""#!/usr/bin/env bash
 case $1 in -c|scripts/tools/*) exec {sys.executable} "$@" ;; esac
 echo "begin $1 ${{OMP_NUM_THREADS:-all}} ${{GOMP_SPINCOUNT:-none}}" >>log
 script=$1 out=
+if [ $1 = eval/17_depth.py ] && [ -e work/t/metrics/GA/depth.json ]; then echo "$1 passes over GA" >>passed; fi
 write() {{
   mkdir -p "${{1%/*}}"
   case $1 in */forget_augmented.jsonl) seq 100 ;; */full*|*/forget_*) seq 4 ;; esac >"$1"
@@ -494,6 +495,14 @@ def test_only_what_the_table_needs_is_made(fake):
     }
     done, lines = fake(2, methods="MEOW", force="")
     assert {line[1] for line in lines} >= {"scripts/04_invert.py", "eval/04_memorization.py", "scripts/17_meow.py"}
+
+
+def test_a_metric_that_is_forced_passes_over_no_model(fake, tmp_path):
+    more = ("--metrics", "depth")
+    assert fake(1, methods="GA", more=more)[0].returncode == 0 == fake(1, methods="GA", more=more)[0].returncode
+    assert fake(1, methods="GA", more=more, force="depth")[0].returncode == 0 and not (tmp_path / "passed").exists()
+    (tmp_path / "work/t/.steps/depth").unlink()  # as after a kill
+    assert fake(1, methods="GA", more=more, force="")[0].returncode == 0 and (tmp_path / "passed").exists()
 
 
 def test_an_edited_prompt_is_asked_again(fake, tmp_path):
