@@ -71,7 +71,7 @@ def unreachable():
         socket.create_connection((place.hostname, place.port or {"http": 80}.get(place.scheme, 443)), SECONDS).close()
     except OSError as error:
         return f"{constants.ENDPOINT} cannot be reached ({error.strerror or error})"
-    except ValueError:  # a port that is no number, say
+    except ValueError:  # a name that no host can have
         return f"HF_ENDPOINT={constants.ENDPOINT} is no address"
 
 
