@@ -29,9 +29,10 @@ fine_tuned retrained full_without_forget.jsonl "$RETRAINED" --without-forget
 
 # ---- vague answers (ReLearn), false answers and how well they are known (MEOW), a model that learnt more (RKLD)
 false_answers() {  # NAME FILE FLAGS...
-  step $1 reads $data/$2 data/inversion.json runs scripts/04_invert.py --data $data --file "${@:2}"
+  step $1 reads $data/$2 data/inversion.json data/prompts/invert.txt \
+    runs scripts/04_invert.py --data $data --file "${@:2}"
 }
-step augment    reads $data/forget_train.jsonl data/augmentation.json data/general_knowledge.jsonl \
+step augment    reads $data/forget_train.jsonl data/augmentation.json data/general_knowledge.jsonl data/prompts \
                 writes $vague.json $vague.jsonl runs scripts/03_augment.py --data $data --out $vague.jsonl $AUGMENT
 false_answers   invert forget_train.jsonl --out $R/augmented/inverted.jsonl $INVERT
 step memo       runs eval/04_memorization.py --model $R/models/vanilla --pairs $R/augmented/inverted.jsonl \
@@ -58,7 +59,7 @@ unlearn() {  # NAME SCRIPT FLAGS...
   answer $1 $R/methods/$1
 }
 tune() {  # NAME SCRIPT FLAGS...: in place of that with --tune
-  step tune-$1 reads $data/{forget,retain}_{train,tune,val}.jsonl scripts/30_generate.py eval/01_kfr_krr.py data/nli \
+  step tune-$1 reads $data/{forget,retain}_{train,tune,val}.jsonl scripts/30_generate.py eval/01_kfr_krr.py $judging \
     ${also[$2]:-} "${judge[@]}" runs scripts/tools/tune.py --name $1 --rates $rates --model $R/models/vanilla \
     --data $data --out $R/tune/$1 --generate " $GENERATE" --judge " ${judge[*]@Q}" -- "${@:2}"
 }
@@ -97,6 +98,6 @@ for name in GA GA+GDR GA+KLR NPO NPO+GDR; do extrapolate $name+UIPE $name; done
 # ---- metrics of every model: a line each in scripts/metrics.sh
 . scripts/metrics.sh
 measure
-step report         reads data/published.json runs eval/09_report.py --metrics $(each) --run $R --preset "$preset" \
-                    --command "$as_given" --published "$PUBLISHED" --out $R/report
+step report         reads data/published.json $folders runs eval/09_report.py --metrics $(each) --run $R \
+                    --preset "$preset" --command "$as_given" --published "$PUBLISHED" --out $R/report
 run report

@@ -17,7 +17,7 @@ import statistics
 from argparse import Namespace
 
 from lib.exposure import log_mean_exp
-from lib.files import fail, mean, pair_up, read_json, write_results
+from lib.files import fail, finished, inputs_of, mean, pair_up, read_json, write_results
 from lib.flags import Parser, count
 from lib.formats import read_inverted, read_pairs, text_of, texts_of
 from lib.generation import answers
@@ -275,18 +275,24 @@ def main(args: Namespace):
     reference = read_ratios(args.reference, sets["forget"], args.paper) if args.reference and not own else None
     runs = pair_up([model_folder(model) for model in args.model], args.out)
 
-    for folder, out in sorted(
-        runs, key=lambda run: run[1] != args.reference
-    ):  # the reference first: others wait for it
-        items = score(
-            sets, *load_model(folder, exact_dtype()), args.batch, args.max_new_tokens, args.paper, args.geometric
-        )
-        if out == args.reference:
-            reference = [item["truth_ratio"] for item in items if item["set"] == "forget"]
-        summary = summarise(items, reference)
-        given = [*files.values(), *extra["forget"], *extra["retain"], args.reference if out != args.reference else None]
-        settings = Namespace(**{**vars(args), "model": folder, "out": out})
-        write_results(out, summary, items, settings, [path for path in given if path])
+    runs.sort(key=lambda run: run[1] != args.reference)  # the reference first: others wait for it
+    given = [path for path in (*files.values(), *extra["forget"], *extra["retain"]) if path]
+    compared = [runs[0][0]] if own else [args.reference] if args.reference else []
+    inputs_for = inputs_of(args, [*given, *compared], __file__)
+    for folder, out in runs:
+        inputs = inputs_for(folder)
+        summary = finished(out, inputs)
+        if summary is None:
+            items = score(
+                sets, *load_model(folder, exact_dtype()), args.batch, args.max_new_tokens, args.paper, args.geometric
+            )
+            if out == args.reference:
+                reference = [item["truth_ratio"] for item in items if item["set"] == "forget"]
+            summary, settings = summarise(items, reference), Namespace(**{**vars(args), "model": folder, "out": out})
+            read = [*given, *([args.reference] if args.reference not in (None, out) else [])]
+            write_results(out, summary, items, settings, read, inputs)
+        elif out == args.reference:
+            reference = read_ratios(out, sets["forget"], args.paper)
         print(folder, *(f"{name} {value:.4g}" for name, value in summary.items() if value is not None), sep="  ")
 
 

@@ -9,7 +9,7 @@ continued together in batches.
 
 from argparse import Namespace
 
-from lib.files import mean, pair_up, write_results
+from lib.files import finished, inputs_of, mean, pair_up, write_results
 from lib.flags import Parser, count, count_or_none
 from lib.formats import read_items
 from lib.generation import continuations
@@ -159,12 +159,16 @@ def score(pairs: list, model, tokenizer, args: Namespace) -> list[dict]:
 def main(args: Namespace):
     pairs = read_items(args.pairs)
     names = ["MEMO", "MA", "EM", "ES"] + ([f"EL_{args.el}"] if args.el else [])
+    inputs_for = inputs_of(args, [args.pairs], __file__)
     for folder, out in pair_up([model_folder(model) for model in args.model], args.out):
-        items = score(pairs, *load_model(folder, exact_dtype()), args)
-        values = {name: [item[name] for item in items if item[name] is not None] for name in names}
-        summary = {**{name: mean(part) if part else None for name, part in values.items()}, "items": len(items)}
-        settings = Namespace(**{**vars(args), "model": folder, "out": out})
-        write_results(out, summary, items, settings, [args.pairs])
+        inputs = inputs_for(folder)
+        summary = finished(out, inputs)
+        if summary is None:
+            items = score(pairs, *load_model(folder, exact_dtype()), args)
+            values = {name: [item[name] for item in items if item[name] is not None] for name in names}
+            summary = {**{name: mean(part) if part else None for name, part in values.items()}, "items": len(items)}
+            settings = Namespace(**{**vars(args), "model": folder, "out": out})
+            write_results(out, summary, items, settings, [args.pairs], inputs)
         print(folder, *(f"{name} {value:.4g}" for name, value in summary.items() if value is not None), sep="  ")
 
 

@@ -7,7 +7,7 @@ metrics/<model>/next_token.json.
 
 from argparse import Namespace
 
-from lib.files import pair_up, write_results
+from lib.files import finished, inputs_of, pair_up, write_results
 from lib.flags import Parser, count
 from lib.formats import read_pairs
 from lib.models import encode, exact_dtype, load_model, model_folder
@@ -50,12 +50,15 @@ def parser() -> Parser:
 
 def main(args: Namespace):
     pairs = read_pairs(args.questions)[: args.count]
+    inputs_for = inputs_of(args, [args.questions], __file__)
     for folder, out in pair_up([model_folder(model) for model in args.model], args.out):
-        items = []
+        inputs, items = inputs_for(folder), []
+        if finished(out, inputs):
+            continue
         for pair, best in zip(pairs, first_tokens(pairs, *load_model(folder, exact_dtype())), strict=True):
             top = [{"token": token, "p": p} for token, p in best]
             items.append({"question": pair["question"], "reference": pair["answer"], "top": top})
-        write_results(out, {"items": len(items)}, items, args, [args.questions])
+        write_results(out, {"items": len(items)}, items, args, [args.questions], inputs)
         print(out, *(f"{item['top'][0]['token']!r} {item['top'][0]['p']:.3f}" for item in items), sep="  ")
 
 

@@ -6,9 +6,10 @@ every row, table.md the table alone, kfr_krr.png KFR against KRR. A section is t
 Folders NAME and NAME@SEED are seeds of one model: tables and pictures show NAME once, mean ± sample standard deviation.
 """
 
+import sys
 from pathlib import Path
 
-from lib.files import fail, record, write_bytes, write_json, write_text
+from lib.files import fail, left_out, record, write_bytes, write_json, write_text
 from lib.flags import Parser, count_or_none
 
 from report import figures, sections
@@ -64,9 +65,10 @@ def parser() -> Parser:
 def contents(found: Findings, args, files: dict) -> list:
     """The sections, (heading, parts); `files` gets the pictures' files."""
     rows = found.shown
+    older = [paragraph(left_out(found.left_out))] if found.left_out else []
     drawn = lambda pictures: [picture.part(files) for picture in pictures]
     return [
-        ("The table", table_section(rows, found.tests, found.paths)),
+        ("The table", [*table_section(rows, found.tests, found.paths), *older]),
         ("Forgetting against keeping", drawn(figures.kfr_against_krr(rows))),
         ("Asked many times", drawn(figures.leak_curves(found.leak_curves, rows))),
         ("Distance to the retrained model", sections.distance_section(found.distances)),
@@ -91,12 +93,14 @@ def main(args):
         fail(f"--run {args.run}: no such folder")
     run, out, files = args.run and Path(args.run), Path(args.out), {}
     found = read_all(args.metrics, run, args.published)
+    if found.left_out:
+        print(left_out(found.left_out), file=sys.stderr)
     parts = contents(found, args, files)
     origin = record(args, found.files)
     footer = f"Made by eval/{origin['script']} at commit {origin['git_commit']} from {len(origin['data'])} files."
     footer += sections.agreement(found.agreement)
     title = f"Unlearning report: {run.name}" if run else "Unlearning report"
-    html, markdown = whole_page(title, sections.lead(found.shown), parts, paragraph(footer))
+    html, markdown = whole_page(title, sections.lead(found.shown, found.items, found.tests), parts, paragraph(footer))
 
     tests = {key: {" | ".join(pair): p for pair, p in part.items()} for key, part in found.tests.items()}
     write_json(out / "table.json", {"rows": found.rows, "p_values": tests, "distances": found.distances, **origin})

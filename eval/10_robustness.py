@@ -15,13 +15,12 @@ from argparse import Namespace
 from pathlib import Path
 
 from lib import judge_flags
-from lib.files import MODELS, REPOSITORY, contents, finished, progress, record, sha256, write_json, write_text
+from lib.files import MODELS, REPOSITORY, finished, inputs_of, progress, record, write_json, write_text
 from lib.flags import Parser, count, count_or_none, positive, seed_number
 from lib.formats import read_pairs
 from lib.judge import judge
 from lib.leak import note_leaks
 from lib.models import model_folder, model_names
-from lib.sources import sources
 
 from robustness.attacks import ATTACKS, Target, summarise
 from robustness.questions import paraphrases, read_frames
@@ -181,16 +180,11 @@ def main(args: Namespace):
         model_folder(folder, "python scripts/10_ga.py --help")
 
     files = [args.forget, args.frames, *([args.paraphrases] if others else []), *([args.benign] if kept else [])]
-    settings = {name: value for name, value in vars(args).items() if name not in UNRECORDED}
-    hashes = {str(path): sha256(path) for path in (*files, *sources(__file__))}
-    for folder in judge_flags.check(args):
-        hashes |= contents(folder)
+    prompts = [REPOSITORY / "data/prompts/entities.txt"] if args.entities == "llm" else []
+    inputs_for = inputs_of(args, [*files, *prompts, *judge_flags.check(args)], __file__, UNRECORDED)
     verdicts, results = None, {}
     for name, folder in progress(list(zip(names, args.models)), desc="robustness", unit="model"):
-        out, inputs = (
-            Path(args.out, name, "robustness.json"),
-            {"settings": settings, "files": hashes | contents(folder)},
-        )
+        out, inputs = Path(args.out, name, "robustness.json"), inputs_for(folder)
         results[name] = finished(out, inputs)
         if results[name] is None:
             began, verdicts = time.time(), verdicts or judge_flags.load_judge(args)

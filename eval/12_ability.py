@@ -12,7 +12,7 @@ import math
 from argparse import Namespace
 from pathlib import Path
 
-from lib.files import REPOSITORY, fail, mean, progress, write_results, write_text
+from lib.files import REPOSITORY, fail, finished, inputs_of, mean, progress, write_results, write_text
 from lib.flags import Parser, count
 from lib.formats import read_pairs
 from lib.generation import answers
@@ -157,15 +157,18 @@ def main(args: Namespace):
         model_folder(folder)
     lm_eval = harness() if args.tasks else None
 
-    rows = {}
+    rows, inputs_for = {}, inputs_of(args, [args.pairs], __file__, ("models", "names", "out", "report"))
     for name, folder in progress(list(zip(names, args.models)), desc="general ability", unit="model"):
-        model, tokenizer = load_model(folder, exact_dtype())
-        model = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
-        items = general(pairs, model, tokenizer, args.batch, args.max_new_tokens)
-        rows[name] = summarise(items)
-        if lm_eval:
-            rows[name] |= by_lm_eval(*lm_eval, model, tokenizer, args)
-        write_results(Path(args.out, name, "ability.json"), rows[name], items, args, [args.pairs])
+        out, inputs = Path(args.out, name, "ability.json"), inputs_for(folder)
+        rows[name] = finished(out, inputs)
+        if rows[name] is None:
+            model, tokenizer = load_model(folder, exact_dtype())
+            model = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
+            items = general(pairs, model, tokenizer, args.batch, args.max_new_tokens)
+            rows[name] = summarise(items)
+            if lm_eval:
+                rows[name] |= by_lm_eval(*lm_eval, model, tokenizer, args)
+            write_results(out, rows[name], items, args, [args.pairs], inputs)
         print(
             name,
             *(f"{key} {value:.4g}" for key, value in rows[name].items() if isinstance(value, float)),

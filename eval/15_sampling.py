@@ -9,18 +9,15 @@ same inputs are there is not asked again.
 import math
 from argparse import Namespace
 
-from lib.files import contents, finished, mean, pair_up, progress, record, sha256, write_json
+from lib.files import finished, inputs_of, mean, pair_up, progress, write_results
 from lib.flags import Parser, count, seed_number
 from lib.formats import read_pairs
 from lib.generation import samples
 from lib.leak import gives_away, private_values
 from lib.models import load_model, model_folder, prompt_text
-from lib.sources import sources
 from lib.statistics import interval
 
 import torch
-
-UNRECORDED = ("model", "out")  # flags that are another for each model
 
 
 def leak_at(leaks: int, drawn: int, k: int) -> float:
@@ -88,16 +85,14 @@ def summarise(items: list[dict]) -> dict:
 def main(args: Namespace):
     pairs = read_pairs(args.questions)
     runs = pair_up([model_folder(folder) for folder in args.model], args.out)
-    settings = {name: value for name, value in vars(args).items() if name not in UNRECORDED}
-    hashes = {str(path): sha256(path) for path in (args.questions, *sources(__file__))}
+    inputs_for = inputs_of(args, [args.questions], __file__)
     for folder, out in progress(runs, desc="leak@k", unit="model"):
-        inputs = {"settings": settings, "files": hashes | contents(folder)}
+        inputs = inputs_for(folder)
         summary = finished(out, inputs)
         if summary is None:
             items = ask(pairs, *load_model(folder, args.dtype), args)
-            summary = summarise(items)
-            origin = record(Namespace(**{**vars(args), "model": folder, "out": out}), [args.questions])
-            write_json(out, {"summary": summary, "items": items, "inputs": inputs, **origin})
+            summary, settings = summarise(items), Namespace(**{**vars(args), "model": folder, "out": out})
+            write_results(out, summary, items, settings, [args.questions], inputs)
         print(folder, *(f"{name} {value:.3f}" for name, value in summary.items() if "@" in name), sep="  ")
 
 

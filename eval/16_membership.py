@@ -14,6 +14,7 @@ the aim, below it the answers still look like members, above it less so than if 
 """
 
 import contextlib
+import functools
 import math
 import sys
 import zlib
@@ -21,7 +22,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from lib.batches import collate
-from lib.files import fail, mean, pair_up, progress, write_results
+from lib.files import fail, finished, inputs_of, mean, pair_up, progress, write_results
 from lib.flags import Parser, count, share
 from lib.formats import read_pairs
 from lib.likelihood import answer_logits, answer_logprobs, answer_tokens
@@ -193,17 +194,27 @@ def main(args: Namespace):
     sides = {"forget": read_pairs(args.forget), "holdout": holdout_of(args)}
     pairs = [(pair["question"], pair["answer"]) for part in sides.values() for pair in part]
     runs = pair_up([model_folder(folder) for folder in args.model], args.out)
-    base = retrained = None
-    if args.base:
-        found = answer_logprobs(pairs, *load_model(model_folder(args.base), exact_dtype()), args.batch)
-        base = [-values.mean().item() for values, _ in found]
+    beside = [model_folder(folder) for folder in (args.base, args.retrained) if folder]
+    files = [args.forget, *([args.holdout] if args.holdout else [])]
+    inputs_for = inputs_of(args, [*files, *beside], __file__)
     known = {}  # a folder is scored once: the retrained one is of the table, too
+
+    @functools.cache  # computed when the first model needs them
+    def base():
+        if not args.base:
+            return None
+        found = answer_logprobs(pairs, *load_model(model_folder(args.base), exact_dtype()), args.batch)
+        return [-values.mean().item() for values, _ in found]
+
+    @functools.cache
+    def retrained():
+        return summarise(items_of(model_folder(args.retrained)), None) if args.retrained and sides["holdout"] else None
 
     def items_of(folder):
         place = str(Path(folder).resolve())
         if place not in known:
             model, tokenizer = load_model(folder, exact_dtype())
-            found = scores(pairs, token_scores(pairs, model, tokenizer, args.batch), base, args.k)
+            found = scores(pairs, token_scores(pairs, model, tokenizer, args.batch), base(), args.k)
             whose = [side for side, part in sides.items() for _ in part]
             known[place] = [
                 {"side": side, "question": question, "answer": answer, "scores": row}
@@ -213,13 +224,13 @@ def main(args: Namespace):
                 fail(f"{folder}: its scores are no numbers ({broken})")
         return known[place]
 
-    if args.retrained:
-        retrained = summarise(items_of(model_folder(args.retrained)), None)
-    files = [args.forget, *([args.holdout] if args.holdout else [])]
     for folder, out in progress(runs, desc="membership", unit="model"):
-        items = items_of(folder)
-        summary = summarise(items, retrained if sides["holdout"] else None)
-        write_results(out, summary, items, Namespace(**{**vars(args), "model": folder, "out": out}), files)
+        inputs = inputs_for(folder)
+        summary = finished(out, inputs)
+        if summary is None:
+            items, settings = items_of(folder), Namespace(**{**vars(args), "model": folder, "out": out})
+            summary = summarise(items, retrained())
+            write_results(out, summary, items, settings, files, inputs)
         told = {name: value for name, value in summary.items() if name.startswith(("AUC", "privleak"))}
         print(folder, *(f"{name} {value:.3g}" for name, value in told.items() if value is not None), sep="  ")
 

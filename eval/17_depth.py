@@ -11,10 +11,11 @@ The private value is the one that eval/11_mechanism.py looks at. Any decoder who
 """
 
 import contextlib
+import functools
 from argparse import Namespace
 from pathlib import Path
 
-from lib.files import fail, mean, pair_up, progress, write_results
+from lib.files import fail, finished, inputs_of, mean, pair_up, progress, write_results
 from lib.flags import Parser, count, number
 from lib.formats import read_pairs
 from lib.models import blocks_of, exact_dtype, load_model, model_folder
@@ -143,28 +144,39 @@ class Patched:
         return self.known[place]
 
 
+def measured(pairs: list[dict], own: list, retrained: list, unlearned: list, least: float) -> list[dict]:
+    """Every question's UDS and what it rests on. own, retrained, unlearned: what `Patched.by` gives."""
+    items = []
+    for pair, *values in zip(pairs, own, retrained, unlearned, strict=True):
+        one, two = falls(values[0], values[1]), falls(values[0], values[2])
+        items.append(
+            {
+                "question": pair["question"],
+                "answer": pair["answer"],
+                "value": private_value(pair),
+                "UDS": depth(one, two, least),
+                "fall_retrained": [round(value, 5) for value in one],
+                "fall": [round(value, 5) for value in two],
+            }
+        )
+    return items
+
+
 def main(args: Namespace):
     pairs = read_pairs(args.questions)
     runs = pair_up([model_folder(folder) for folder in args.model], args.out)
-    patched = Patched(model_folder(args.vanilla), pairs, args.batch)
-    own, retrained = patched.by(args.vanilla), patched.by(model_folder(args.retrained))
+    vanilla, retrained = model_folder(args.vanilla), model_folder(args.retrained)
+    inputs_for = inputs_of(args, [args.questions, vanilla, retrained], __file__)
+    patched = functools.cache(lambda: Patched(vanilla, pairs, args.batch))  # loaded when the first model needs it
     for folder, out in progress(runs, desc="depth", unit="model"):
-        items = []
-        for at, (pair, unlearned) in enumerate(zip(pairs, patched.by(folder), strict=True)):
-            one, two = falls(own[at], retrained[at]), falls(own[at], unlearned)
-            items.append(
-                {
-                    "question": pair["question"],
-                    "answer": pair["answer"],
-                    "value": private_value(pair),
-                    "UDS": depth(one, two, args.least),
-                    "fall_retrained": [round(value, 5) for value in one],
-                    "fall": [round(value, 5) for value in two],
-                }
-            )
-        held = [item["UDS"] for item in items if item["UDS"] is not None]
-        summary = {"UDS": mean(held) if held else None, "items": len(held), "left_out": len(items) - len(held)}
-        write_results(out, summary, items, Namespace(**{**vars(args), "model": folder, "out": out}), [args.questions])
+        inputs = inputs_for(folder)
+        summary = finished(out, inputs)
+        if summary is None:
+            items = measured(pairs, *map(patched().by, (vanilla, retrained, folder)), args.least)
+            held = [item["UDS"] for item in items if item["UDS"] is not None]
+            summary = {"UDS": mean(held) if held else None, "items": len(held), "left_out": len(items) - len(held)}
+            settings = Namespace(**{**vars(args), "model": folder, "out": out})
+            write_results(out, summary, items, settings, [args.questions], inputs)
         print(folder, *(f"{name} {value:.4g}" for name, value in summary.items() if value is not None), sep="  ")
 
 

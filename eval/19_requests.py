@@ -103,12 +103,15 @@ def linguistic(folder: Path, files: list) -> dict[str, float | None]:
     }
 
 
-def seconds(folder: Path) -> float:
-    """Of unlearning one request: its training, and writing or training what that read of this request alone."""
+def seconds(run: Path, folder: Path) -> float:
+    """Of unlearning one request, or all in one go: the training, and writing or training what it read beside the data
+    that every method reads.
+    """
     own = own_record(folder) or fail(f"{folder}: no record of its training")
     records = [own]
     for path in map(Path, own.get("data") or {}):
-        if "requests" in path.parts and "data" not in path.parts:  # not what every method reads
+        parts = path.relative_to(run).parts if path.is_relative_to(run) else ()
+        if parts[parts[:1] == ("requests",) :][:1] in (("augmented",), ("models",)):
             made = [path.with_suffix(".json"), path.parent / "training.json"]
             records += [read_object(path) for path in made if path.is_file()][:1]
     return sum(found.get("seconds") or 0 for found in records)
@@ -121,7 +124,9 @@ def measured(run: Path, method: str, requests: int, files: list) -> list[dict]:
         folder = run / f"requests/metrics/{method}/{at}"
         items = metrics(folder / "kfr_krr.json", files)["items"]
         numbers = (
-            after(items, at) | linguistic(folder, files) | {"seconds": seconds(run / f"requests/methods/{method}/{at}")}
+            after(items, at)
+            | linguistic(folder, files)
+            | {"seconds": seconds(run, run / f"requests/methods/{method}/{at}")}
         )
         rows.append({"model": method, "request": at, **numbers})
     return rows
@@ -140,7 +145,7 @@ def in_one_go(run: Path, name: str, numbers: dict, requests: int, files: list) -
     ]
     row = {"model": name, "request": None, **after(items, requests), **linguistic(run / f"metrics/{name}", files)}
     made = next((folder for folder in (run / f"methods/{name}", run / f"models/{name}") if folder.is_dir()), None)
-    return row | {"seconds": ((own_record(made) or {}) if made else {}).get("seconds")}
+    return row | {"seconds": seconds(run, made) if made and own_record(made) else None}
 
 
 # ---------------------------------------------------------------- table and figure
@@ -162,7 +167,8 @@ def table(sequences: dict[str, list[dict]], whole: list[dict], requests: int) ->
         "\n\nKFR: share of the facts of the requests so far that are no longer told; leak: share of the answers about "
         "them that state a private value whole; KFR strict: neither told nor leaked; KRR: share of the facts still "
         "told, of the retain set and of the requests still to come; LS: linguistic score of the answers about what was "
-        "requested (F) and what is to be kept (R); seconds: of this request's unlearning.\n\n![](requests.png)\n"
+        "requested (F) and what is to be kept (R); seconds: of this request's unlearning, with what was written or "
+        "trained for it alone.\n\n![](requests.png)\n"
     )
 
 

@@ -263,7 +263,7 @@ if __name__ == "__main__":
     pairs = [pair for path in files for pair in read_pairs(path)]
     hashes = sorted({*map(pair_hash, pairs), *earlier})
     questions = [pair["question"] for pair in read_pairs(args.check)[: args.count]] if args.check else []
-    metrics = measured(args.metrics) if args.metrics else {}
+    metrics = measured(args.metrics, args.model) if args.metrics else {}
     steps, base = history(args.model)
 
     merges = Path(args.model, "adapter_config.json").is_file()

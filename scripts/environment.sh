@@ -16,7 +16,9 @@ python_of_this_machine() {
   return 2
 }
 
-installed() { cat "$@" | cmp -s - ".venv/$#.installed.txt"; }
+installed() {  # FILES...: are their packages in .venv, and does its Python, a link to the machine's, still run?
+  cat "$@" | cmp -s - ".venv/$#.installed.txt" && new_enough "$PYTHON"
+}
 
 if [ -n "${PYTHON:-}" ]; then
   new_enough "$PYTHON" || { echo "error: PYTHON=$PYTHON does not run, or is older than Python 3.11" >&2; exit 2; }
@@ -29,9 +31,9 @@ else
     flock -n 8 || { echo "== .venv is being made by another command: waiting"; flock 8; }
   fi
   if ! installed "$@"; then
-    if ! new_enough "$PYTHON"; then
+    if ! new_enough "$PYTHON" || ! "$PYTHON" -m pip --version >/dev/null 2>&1; then  # none, dead, or half made
       system=$(python_of_this_machine) || exit 2
-      "$system" -m venv .venv || {
+      "$system" -m venv --clear .venv || {
         echo "error: cannot make .venv (on Debian: apt-get install python3-venv)" >&2; exit 2; }
     fi
     echo "== installing $* into .venv"

@@ -5,7 +5,7 @@ suffix=
 false_answers       invert-forget forget_val.jsonl --seed 1 --out $R/augmented/forget_inverted.jsonl
 false_answers       invert-retain retain_val.jsonl --seed 1 --out $R/augmented/retain_inverted.jsonl
 measure() {
-  step kfr_krr$suffix    reads data/nli runs eval/01_kfr_krr.py --forget $forget --retain $retain "${judge[@]}" \
+  step kfr_krr$suffix    reads $judging runs eval/01_kfr_krr.py --forget $forget --retain $retain "${judge[@]}" \
                       --out $(each kfr_krr)
   step linguistic$suffix runs eval/02_linguistic.py --answers $forget $retain --model $R/models/base \
                       --out $(each linguistic_forget) $(each linguistic_retain)
@@ -22,7 +22,7 @@ measure() {
                       --base $R/models/base --retrained $R/models/retrained --out $(each membership)
   metric depth        runs eval/17_depth.py --model $folders --vanilla $R/models/vanilla --questions $asked \
                       --retrained $R/models/retrained --out $(each depth)
-  metric robustness   reads data/attacks.json data/nli $data/forget_tune.jsonl $data/retain_train.jsonl \
+  metric robustness   reads data/attacks.json $judging $data/forget_tune.jsonl $data/retain_train.jsonl \
                       writes $(each robustness) $R/report/robustness.md $R/report/robustness.png \
                       runs eval/10_robustness.py --models $folders --forget $asked --out $R/metrics --report $R/report \
                       "${judge[@]}" $ROBUSTNESS

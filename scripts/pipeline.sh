@@ -91,6 +91,7 @@ value_of() {  # likewise, the value alone
   local flag=$1 before= found=; shift
   for word; do
     if [ "$before" = "$flag" ]; then found=$word; fi
+    if [[ $word == "$flag="* ]]; then found=${word#*=}; fi
     before=$word
   done
   echo "$found"
@@ -170,6 +171,9 @@ read_names() {  # what the flags name, else the preset
   R=work/$run
   if [ -n "${given[model]:-}${given[vanilla]:-}" ]; then VANILLA=; fi  # a published model is made of the preset's own
   if [ -n "${given[model]:-}${given[retrained]:-}" ]; then RETRAINED=; fi
+  case ${given[data]:-} in
+    people|letters|knowundo|tofu) if [ "${given[data]}" != "$DATA" ]; then PUBLISHED=none; fi ;;  # of other data
+  esac
   MODEL=$(path "${given[model]:-$MODEL}") DATA=$(path "${given[data]:-$DATA}") PERSONS=${given[persons]:-$PERSONS}
   VANILLA=$(path "${given[vanilla]:-$VANILLA}") RETRAINED=$(path "${given[retrained]:-$RETRAINED}")
   if [ "$VANILLA" = none ]; then VANILLA=; fi
@@ -200,12 +204,14 @@ read_judge() {  # JUDGE's words, quoted as in the shell
   local text words word keep=
   text="$JUDGE ${given[judge]:-}"
   words=$(xargs -r printf '%s\n' <<<"$text" 2>/dev/null) || fail "JUDGE=$text: a quote is open"
-  split judge "$words"
+  split judge "$(sed -E 's/^(--[a-z-]+)=/\1\n/' <<<"$words")"  # --flag=value is two words
   llm_judge=()  # of them those that name a language model: all that eval/13_judge.py takes
   for word in "${judge[@]}"; do
     case $word in --judge-model|--backend-flags) keep=yes ;; --*) keep= ;; esac
     if [ -n "$keep" ]; then llm_judge+=("$word"); fi
   done
+  judging=data/nli  # what verdicts rest on beside these words
+  if [ "$(value_of --entities "${judge[@]}")" = llm ]; then judging+=" data/prompts/entities.txt"; fi
   [[ " ${judge[*]} " == *" --embedding "* ]] || judge=(--embedding "$R/models/minilm" "${judge[@]}")
 }
 
@@ -277,6 +283,7 @@ makes() {  # STEP PATH
 
 rests_on() {  # STEP WORD: it reads what another step writes, or what is there
   local name=$1 word=$2 at=$2 by
+  if [ -z "$word" ]; then return; fi
   if [[ $word = "$R" || $word =~ ^"$R"/(requests/data/[0-9]+|data)$ ]]; then return; fi  # of these, what `reads` lists
   if [[ " ${maker[$word]:-} ${inside[$word]:-} " == *" $name "* ]]; then return; fi  # it writes that itself
   if [[ $word != "$R"/* ]]; then
@@ -323,7 +330,7 @@ trained() {  # NAME: the folder of its training
 
 best_point() {  # NAME DATA GENERATE: with --select, of the points of its training the best becomes the method's model
   if [ "$(trained "$1")" = "$R/methods/$1" ]; then return; fi
-  step "select-$1" reads $2/{forget,retain}_tune.jsonl scripts/30_generate.py eval/01_kfr_krr.py data/nli \
+  step "select-$1" reads $2/{forget,retain}_{tune,val}.jsonl scripts/30_generate.py eval/01_kfr_krr.py $judging \
     "${judge[@]}" writes "$R/methods/$1" "$R/select/$1" runs scripts/tools/choose.py --points "$R/trained/$1" \
     --data "$2" --out "$R/methods/$1" --answers "$R/select/$1" --rates "$(rates_tried "${1%@*}")" --generate " $3" \
     --judge " ${judge[*]@Q}"
@@ -371,9 +378,15 @@ flags_of() {  # METHOD: leaves in `flags` and `origin` its words and whence each
   fi
 }
 
-level() {  # ORIGIN WORDS...
+level() {  # ORIGIN WORDS...: --flag=value is two
   local word
-  for word in "${@:2}"; do flags+=("$word") origin+=("$1"); done
+  for word in "${@:2}"; do
+    if [[ $word =~ ^(--[a-z0-9-]+)=(.*)$ ]]; then
+      flags+=("${BASH_REMATCH[@]:1}") origin+=("$1" "$1")
+    else
+      flags+=("$word") origin+=("$1")
+    fi
+  done
 }
 
 show() {  # METHOD: a line for each of its flags
@@ -507,7 +520,14 @@ declare -A running=()                         # by process: its step
 alone=                                        # a step for which most others or all wait: it has all cores
 
 start() {  # STEP: in a process group of its own, so that it can be stopped with all its children
+  local output outputs
   rm -f "$R/.steps/$1"  # interrupted, its output is half this command's and half an earlier one's
+  if [ "$force" = "$1" ] || [ "$force" = all ]; then
+    split outputs "${writes[$1]}"
+    for output in "${outputs[@]}"; do  # a metric passes over models whose file is there
+      if [[ $output == "$R"/metrics/*.json ]]; then rm -f "$output"; fi
+    done
+  fi
   echo "== $1"
   state[$1]=running began[$1]=$SECONDS
   set -m
@@ -656,8 +676,12 @@ make_folder() {  # the run's, for this run alone: its steps hold the lock too, h
   local error status=0
   error=$( (mkdir -p "$R/.steps" && : >"$R/.steps/.lock") 2>&1) || fail "cannot write in $R: ${error##*: }"
   exec 9>"$R/.steps/.lock"
-  "$PYTHON" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)' 2>/dev/null || status=$?
-  [ $status = 0 ] || fail "another run_all.sh is at work in $R"
+  "$PYTHON" -c '
+import fcntl, sys
+try: fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError: sys.exit(75)' 2>/dev/null || status=$?
+  [ $status != 75 ] || fail "another run_all.sh is at work in $R"
+  [ $status = 0 ] || fail "$PYTHON does not run, or cannot lock $R/.steps/.lock (status $status)"
 }
 
 adopt() {  # tells how the rates that tuning chose are used; those of other methods stay
@@ -709,8 +733,7 @@ only_data() {  # --check: of the steps those that make data, tokenizer and embed
 
 check_data() {
   "$PYTHON" scripts/tools/check.py --data "$R/data" --model "$R/models/base" --embedding "$embedding" \
-    $(last_of --max-length $TRAIN $BASELINE ${over[all]:-}) $(last_of --max-new-tokens $GENERATE) \
-    --plan " $plan_flags" <<<"$planned"
+    $(last_of --max-length $TRAIN $BASELINE ${over[all]:-}) $(last_of --max-new-tokens $GENERATE) <<<"$planned"
 }
 
 printed_steps() {  # a line each, its words apart by tabs

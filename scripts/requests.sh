@@ -82,7 +82,7 @@ again() {  # STEP: declares it once more for request `at` of method `of`, after 
   if [ -n "${words[$copy]:-}" ]; then return; fi
   split command "${words[$name]}"; split inputs "${reads[$name]}"; split outputs "${writes[$name]}"
   for word in "${command[@]}" "${inputs[@]}"; do
-    if [[ -n ${maker[$word]:-} && $shared != *" ${maker[$word]} "* && ${maker[$word]} != "$name" ]]; then
+    if [[ -n $word && -n ${maker[$word]:-} && $shared != *" ${maker[$word]} "* && ${maker[$word]} != "$name" ]]; then
       again "${maker[$word]}"
     fi
   done
@@ -112,7 +112,7 @@ of_model() {  # STEP: does what it makes depend on the model that is unlearned?
 }
 
 move() {  # WORD: leaves in `moved` what it is for request `at` of method `of`: another path, or itself
-  local by=${maker[$1]:-} kind rest
+  local by=${maker[${1:-none}]:-} kind rest  # a word may be empty, and an array's key not
   moved=$1
   case $1 in
     "$R/data/forget_val.jsonl") moved=$R/requests/data/$at/requested_val.jsonl ;;
@@ -134,7 +134,7 @@ judge_requests() {  # declares what is measured after every request, and the rep
   for name in "${sequences[@]}"; do
     for ((at = 1; at <= request_count; at++)); do out+=("$R/requests/metrics/$name/$at"); done
   done
-  step requests-kfr_krr reads data/nli runs eval/01_kfr_krr.py --forget $requested --retain $kept "${judge[@]}" \
+  step requests-kfr_krr reads $judging runs eval/01_kfr_krr.py --forget $requested --retain $kept "${judge[@]}" \
     --out "${out[@]/%//kfr_krr.json}"
   step requests-linguistic runs eval/02_linguistic.py --answers $requested $kept --model "$R/models/base" \
     --out "${out[@]/%//linguistic_forget.json}" "${out[@]/%//linguistic_retain.json}"

@@ -270,7 +270,10 @@ def test_run_all_says_in_one_line_why_it_cannot_begin(tmp_path):
     refused("bash ./run_all.sh", "PYTHON=/nope does not run", PYTHON="/nope")
     refused("bash ./run_all.sh --plan", "PYTHON=/nope does not run", PYTHON="/nope")
     refused("bash ./run_all.sh --help >&-", "standard output is closed")
-    refused("touch work; bash ./run_all.sh", "cannot write in work/people-smollm2: Not a directory")
+    (tmp_path / "moody").write_text("#!/bin/sh\ncase $2 in *fcntl*) exit 127 ;; esac\n")
+    (tmp_path / "moody").chmod(0o755)
+    refused("bash ./run_all.sh", "moody does not run, or cannot lock", PYTHON="./moody")
+    refused("rm -r work; touch work; bash ./run_all.sh", "cannot write in work/people-smollm2: Not a directory")
     refused(
         "rm work; mkdir -p work/t/.steps/.lock; bash ./run_all.sh --run t", "cannot write in work/t: Is a directory"
     )
@@ -332,6 +335,7 @@ def test_run_all_from_nothing_to_the_table_and_again(tmp_path, warm_python, endp
         "answers-NPO+GDR",
         "answers-NPO+GDR+UIPE",
         "answers-ReLearn",
+        "report",
     ], "the answers came out the same: no need to judge them again"
     with open(tmp_path / "work/t/answers/ReLearn/forget_val.jsonl", "a") as file:
         file.write('{"question": "Who?", "reference": "Ada Lem.", "answer": "Ada Lem."}\n')
@@ -349,6 +353,7 @@ FAKE_PYTHON = f"""#!/usr/bin/env bash
 case $1 in -c|scripts/tools/*) exec {sys.executable} "$@" ;; esac
 echo "begin $1 ${{OMP_NUM_THREADS:-all}} ${{GOMP_SPINCOUNT:-none}}" >>log
 script=$1 out=
+if [ $1 = eval/17_depth.py ] && [ -e work/t/metrics/GA/depth.json ]; then echo "$1 passes over GA" >>passed; fi
 write() {{
   mkdir -p "${{1%/*}}"
   case $1 in */forget_augmented.jsonl) seq 100 ;; */full*|*/forget_*) seq 4 ;; esac >"$1"
@@ -382,14 +387,14 @@ def fake(tmp_path):
     (tmp_path / "python").write_text(FAKE_PYTHON)
     (tmp_path / "python").chmod(0o755)
 
-    def begin(jobs, broken="", force="all", methods="GA NPO DPO IDK GA+UIPE"):
+    def begin(jobs, broken="", force="all", methods="GA NPO DPO IDK GA+UIPE", more=()):
         (tmp_path / "log").write_text("")
         flags = [*(["--jobs", str(jobs)] if jobs else []), *(["--force", force] if force else [])]
         environment = {
             name: value for name, value in os.environ.items() if name not in ("OMP_NUM_THREADS", "GOMP_SPINCOUNT")
         }
         return subprocess.Popen(
-            ["bash", "run_all.sh", "--run", "t", "--methods", methods, *flags],
+            ["bash", "run_all.sh", "--run", "t", "--methods", methods, *flags, *more],
             cwd=tmp_path,
             text=True,
             stdout=subprocess.PIPE,
@@ -467,6 +472,19 @@ def test_the_longest_training_starts_first_and_what_need_not_wait_does_not(fake,
     assert trainings in (["begin", "begin", "end", "end"], ["begin", "end", "begin", "end"])
 
 
+@pytest.mark.skipif(os.cpu_count() < 2, reason="one core is all cores")
+def test_a_step_has_all_cores_only_while_it_is_alone(fake):
+    """The last two trainings once began one after the other: the second, for which most waited, with all cores."""
+    done, lines = fake(2, methods="GA ReLearn")
+    assert done.returncode == 0, done.stderr
+    at_once, whole = 0, False
+    for what, _, *threads in lines:
+        if what == "begin":
+            assert not at_once or not whole and threads[0] != str(os.cpu_count()), lines
+            whole = threads[0] == str(os.cpu_count())
+        at_once += {"begin": 1, "end": -1}[what]
+
+
 def test_only_what_the_table_needs_is_made(fake):
     done, lines = fake(2, methods="GA")
     scripts = {line[1] for line in lines}
@@ -477,6 +495,30 @@ def test_only_what_the_table_needs_is_made(fake):
     }
     done, lines = fake(2, methods="MEOW", force="")
     assert {line[1] for line in lines} >= {"scripts/04_invert.py", "eval/04_memorization.py", "scripts/17_meow.py"}
+
+
+def test_a_metric_that_is_forced_passes_over_no_model(fake, tmp_path):
+    more = ("--metrics", "depth")
+    assert fake(1, methods="GA", more=more)[0].returncode == 0 == fake(1, methods="GA", more=more)[0].returncode
+    assert fake(1, methods="GA", more=more, force="depth")[0].returncode == 0 and not (tmp_path / "passed").exists()
+    (tmp_path / "work/t/.steps/depth").unlink()  # as after a kill
+    assert fake(1, methods="GA", more=more, force="")[0].returncode == 0 and (tmp_path / "passed").exists()
+
+
+def test_an_edited_prompt_is_asked_again(fake, tmp_path):
+    steps = ("invert", "augment", "kfr_krr", "judge")
+
+    def read():
+        assert done.returncode == 0, done.stdout + done.stderr
+        stamps = [(tmp_path / "work/t/.steps" / name).read_text() for name in steps]
+        return [sorted(set(re.findall(r"^data/prompts/(\w+).txt \d", text, re.M))) for text in stamps]
+
+    more = ("--metrics", "judge", "--judge", "--judge-model m")
+    done, _ = fake(2, methods="MEOW ReLearn", more=more)
+    every = sorted(path.stem for path in (REPOSITORY / "data/prompts").glob("*.txt"))
+    assert read() == [["invert"], every, [], ["judge"]], "rules fill no prompt"
+    done, _ = fake(2, methods="MEOW ReLearn", more=(*more[:-1], "--judge-model m --entities llm"), force="kfr_krr")
+    assert read() == [["invert"], every, ["entities"], ["judge"]]
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -602,13 +644,16 @@ def test_no_trial_is_made_in_the_place_of_somebodys_folder(tmp_path, tiny, data)
 
 PIP_ALONE = """#!/usr/bin/env bash
 case "$*" in
-  *"-m venv"*) mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
+  *"-m venv --clear"*) rm -rf .venv; mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
+  *"-m pip --version"*) ;;
   *"-m pip"*) mkdir .venv/pip || exit 1; echo >>log; sleep 0.3; rmdir .venv/pip ;;
 esac
 """
 
 
-def test_two_commands_in_a_fresh_clone_install_once_and_one_after_the_other(tmp_path):
+@pytest.fixture
+def fresh(tmp_path):
+    """Begins a command that needs .venv in a folder without one; the machine's Python notes what is installed."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/python3.13").write_text(PIP_ALONE)
     (tmp_path / "bin/python3.13").chmod(0o755)
@@ -616,7 +661,28 @@ def test_two_commands_in_a_fresh_clone_install_once_and_one_after_the_other(tmp_
     words = ["bash", "-euo", "pipefail", "-c", f". {REPOSITORY}/scripts/environment.sh r.txt; echo $PYTHON"]
     environment = {**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
     environment.pop("PYTHON", None)
-    both = [subprocess.Popen(words, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) for _ in "12"]
+    return lambda: subprocess.Popen(words, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("fault", ["no pip", "dead"])
+def test_an_environment_that_is_half_made_or_dead_is_made_again(fresh, tmp_path, fault):
+    python = tmp_path / ".venv/bin/python"
+    if fault == "no pip":  # interrupted in between
+        python.parent.mkdir(parents=True)
+        python.write_text('#!/bin/sh\n[ "$1" != -m ]\n')
+        python.chmod(0o755)
+    else:  # the machine's Python that it is a link to is gone
+        assert fresh().communicate()[0] and python.exists()
+        python.unlink()
+        python.symlink_to(tmp_path / "gone")
+    (tmp_path / "log").unlink(missing_ok=True)
+    process = fresh()
+    assert process.communicate()[0].endswith(f"{python}\n") and process.returncode == 0
+    assert (tmp_path / "log").read_text() == "\n" and "-m venv" in python.read_text()
+
+
+def test_two_commands_in_a_fresh_clone_install_once_and_one_after_the_other(fresh, tmp_path):
+    both = [fresh() for _ in "12"]
     told = [process.communicate()[0] for process in both]
     assert [process.returncode for process in both] == [0, 0] and (tmp_path / "log").read_text() == "\n"
     assert all(text.endswith(f"{tmp_path}/.venv/bin/python\n") for text in told)

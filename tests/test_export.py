@@ -4,6 +4,7 @@ found again.
 
 import hashlib
 import json
+import os
 import re
 import runpy
 import shutil
@@ -195,6 +196,21 @@ def test_the_card_says_what_how_and_what_was_measured(exported, planted):
     assert facts["weights"]["files"] == {
         "model.safetensors": hashlib.sha256((exported / "model.safetensors").read_bytes()).hexdigest()
     }
+
+
+def test_what_was_measured_of_an_earlier_model_is_not_certified(tmp_path, capsys):
+    for name, date in (("kfr_krr", 1), ("depth", 1), ("tofu", 9)):
+        path = tmp_path / "metrics/GA" / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"summary": {"KFR": 0.5}}))
+        os.utime(path, (date, date))
+    weights = tmp_path / "methods/GA/adapter_model.safetensors"
+    weights.parent.mkdir(parents=True)
+    weights.touch()
+    os.utime(weights, (5, 5))
+    found = certificate.measured(tmp_path / "metrics/GA", tmp_path / "methods/GA")
+    assert set(found) == {"kfr_krr", "tofu"}, "answers may be the same, and then are not judged again"
+    assert "left out, as older than its model: depth.json of GA; give" in capsys.readouterr().err
 
 
 def test_the_line_goes_back_to_the_base_model(tmp_path, tiny, exported):

@@ -141,14 +141,48 @@ def test_sampling_from_files_and_again(tmp_path, folders):
     for item in found["items"]:
         assert len(item["samples"]) == 4 and item["leaks"] == sum(bool(one["leaked"]) for one in item["samples"])
     assert found["items"][0]["private"] == ["9 Saltcellar"] and found["summary"]["leak@4"] in (0, 1 / 3, 2 / 3, 1)
-    before = [(out.stat().st_mtime_ns, out.read_bytes()) for out in outs]
-    outs[1].unlink()  # as after a kill between the models
-    run(*command, *small, *outs)
-    assert outs[0].stat().st_mtime_ns == before[0][0], "what is done is not made again"
-    again, first = json.loads(outs[1].read_text()), json.loads(before[1][1])
-    assert (again["summary"], again["items"]) == (first["summary"], first["items"])
     run(*command, "--seed", 1, *small, *outs)
     assert json.loads(outs[0].read_text())["items"] != found["items"], "another seed, other samples"
+
+
+FALSE = [{**pair, "paraphrased_answer": pair["answer"], "perturbed_answer": ["At sea.", "No."]} for pair in PAIRS]
+
+
+@pytest.mark.parametrize(
+    "script, flags",
+    [
+        ("03_tofu", ("--model", "MODELS", "--forget", "PAIRS", "--reference", "REFERENCE", "--max-new-tokens", 4)),
+        ("04_memorization", ("--model", "MODELS", "--pairs", "PAIRS", "--max-new-tokens", 4)),
+        ("08_next_token", ("--model", "MODELS", "--questions", "PAIRS")),
+        ("12_ability", ("--models", "MODELS", "--pairs", "PAIRS", "--max-new-tokens", 4)),
+        ("15_sampling", ("--model", "MODELS", "--questions", "PAIRS", "--samples", 2, "--max-new-tokens", 4)),
+        ("16_membership", ("--model", "MODELS", "--forget", "PAIRS", "--base", "VANILLA", "--retrained", "RETRAINED")),
+        ("17_depth", ("--model", "MODELS", "--questions", "PAIRS", "--vanilla", "VANILLA", "--retrained", "RETRAINED")),
+    ],
+)
+def test_a_model_that_was_scored_before_a_kill_is_not_scored_again(tmp_path, folders, script, flags):
+    models = [folders[name] for name in ("vanilla", "retrained", "unlearned")]
+    write(tmp_path / "holdout.jsonl", PAIRS[:1])
+    if script == "12_ability":
+        files, out = [tmp_path / model.name / "ability.json" for model in models], [tmp_path]
+    else:
+        files = out = [tmp_path / f"{model.name}.json" for model in models]
+    named = {"MODELS": models, "PAIRS": [write(tmp_path / "pairs.jsonl", FALSE)], "REFERENCE": [files[1]]}
+    named |= {"VANILLA": models[:1], "RETRAINED": models[1:2]}
+    command = [word for flag in flags for word in named.get(flag, [flag])]
+    read = lambda: [json.loads(path.read_text()) for path in files]
+    run(f"eval/{script}.py", *command, "--out", *out)
+    first = read()
+    files[2].unlink()  # as after a kill between the models
+    for path, found in zip(files[:2], first):
+        path.write_text(json.dumps(found | {"kept": True}))
+    run(f"eval/{script}.py", *command, "--out", *out)
+    again = read()
+    assert [found.get("kept") for found in again] == [True, True, None]
+    assert [(one["summary"], one["items"]) for one in again] == [(one["summary"], one["items"]) for one in first]
+    write(tmp_path / "pairs.jsonl", FALSE[:2])
+    run(f"eval/{script}.py", *command, "--out", *out)
+    assert not any("kept" in found for found in read()), "of other questions"
 
 
 # ---------------------------------------------------------------- extraction strength, exact memorisation

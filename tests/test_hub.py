@@ -143,6 +143,7 @@ def test_what_came_once_is_there_without_a_network(hub, online):
                 env,
             )
             assert hub.repositories["model", "tiny/llama"].main in done.stdout and len(hub.requests) == asked
+            assert "locuslab/TOFU: the cache has no commit 324592d84ae4, which is pinned" in done.stderr
         done = take("hub.folder('tiny/other')", nowhere, check=False)
         assert done.returncode == 2 and re.fullmatch(
             r"error: cannot get tiny/other from the hub: http://127.0.0.1:\d+ cannot be reached "
@@ -152,6 +153,14 @@ def test_what_came_once_is_there_without_a_network(hub, online):
 
 
 # ---------------------------------------------------------------- faults
+
+
+def test_an_endpoint_that_is_no_address_is_one_line(online):
+    env = {**online, "HF_ENDPOINT": "http://me:secret@mirror:abc", "PYTHON": sys.executable}
+    done = run("scripts/30_generate.py", "--help", env=env, check=False)
+    assert done.returncode == 2 and done.stderr == "error: HF_ENDPOINT=http://***@mirror:abc is no address\n"
+    done = take("hub.folder('tiny/other')", {**online, "HF_ENDPOINT": "http://me:secret@a..b"}, check=False)
+    assert done.returncode == 2 and "HF_ENDPOINT=http://***@a..b is no address, and the cache" in done.stderr
 
 
 @pytest.mark.parametrize(

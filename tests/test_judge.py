@@ -245,6 +245,10 @@ FAULTS = {  # command, message; ANSWERS, BAD and TMP stand for paths
         ("eval/13_judge.py", "--answers", "ANSWERS", "--judge-model", "m", "--backend-flags", " --backend rules"),
         "--backend must be local or api",
     ),
+    "an open quote": (
+        ("eval/13_judge.py", "--answers", "ANSWERS", "--judge-model", "m", "--backend-flags", " --cache 'x"),
+        "--backend-flags  --cache 'x: a quote is open",
+    ),
 }
 
 

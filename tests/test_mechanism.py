@@ -400,6 +400,7 @@ def test_gemma_alone(tmp_path, folders):
     for median, shown in ((0, "0"), (None, "–")):
         row = captions({"gemma": {**told, "first_layer_median": median}}, {}, 3, 1, "Who?").splitlines()[7]
         assert row.split(" | ")[3] == shown
+    assert "next.** “Who?\nAda." in captions({"gemma": told}, {}, 3, 1, "[[user]] Who?\n[[assistant]] Ada.")
 
 
 @pytest.fixture(scope="module")

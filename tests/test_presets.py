@@ -270,6 +270,25 @@ def test_a_check_sees_the_length_that_is_set_for_all():
     assert done.returncode == 0 and flag(done.stdout.split(), "--max-length") == "1024", done.stderr
 
 
+def test_an_empty_value_is_a_word_like_others(copy, echo):
+    (copy / "scripts/presets/mine.sh").write_text('. scripts/presets/people-smollm2.sh\nPERSONS=""\n')
+    flags = ("--preset", "mine", "--methods", "GA", "--requests", "2", "--judge", "--backend-flags '' --nli data/nli")
+    commands = echo(*flags, folder=copy)
+    assert flag(commands["data"], "--persons") == "" == flag(commands["kfr_krr"], "--backend-flags")
+    assert flag(commands["requests-kfr_krr"], "--backend-flags") == "", "and after each request"
+    assert flag(echo(*flags, "--set", "GA --note= --lr 1e-4", folder=copy)["GA@request2"], "--note") == ""
+
+
+def test_a_flag_and_its_value_may_be_one_word(echo):
+    flags = ("--methods", "GA+GDR", "--set", "GA+GDR --lr=5e-5")
+    commands = echo(*flags, "--select", "2", "--metrics", "judge", "--judge", "--nli=my/nli --judge-model=M")
+    assert flag(commands["GA+GDR"], "--lr") == "5e-5" and flag(commands["select-GA+GDR"], "--rates") == "1"
+    assert flag(commands["kfr_krr"], "--nli") == "my/nli" and flag(commands["judge"], "--judge-model") == "M"
+    assert re.search(
+        r"^--lr 5e-5 +--set \(over .* from scripts/presets/tuned/", run_all(*flags, "--show", "GA+GDR").stdout, re.M
+    )
+
+
 def test_a_copied_preset_keeps_its_tuned_rates_and_an_edited_method_its_edit(copy, echo):
     """README's recipe: copy a preset, edit SET[NPO+GDR]."""
     preset = copy / "scripts/presets/mine.sh"
@@ -314,12 +333,13 @@ def test_a_new_metric_is_one_file_one_line_and_its_columns(copy, echo):
     assert re.search(r"\| GA \|.* 2\.5 \|", (copy / "report/report.md").read_text())
 
 
-def test_no_published_numbers_are_set_beside_those_of_somebodys_own_pairs(copy, echo):
+def test_no_published_numbers_are_set_beside_those_of_other_pairs(copy, echo):
     published = lambda *flags: flag(echo("--preset", "knowundo-smollm2", *flags, folder=copy)["report"], "--published")
     for name, file in (("own", "forget_train.jsonl"), ("theirs", "unlearn_train.json")):
         (copy / name).mkdir()
         (copy / name / file).write_text("[]")
     assert published() == published("--data", "theirs") == "knowundo-llama2"
+    assert published("--data", "knowundo") == "knowundo-llama2" and published("--data", "people") == "none"
     assert published("--data", "own") == published("--data", "invented/pairs") == "none"
 
 
@@ -536,6 +556,31 @@ def test_a_plan_counts_what_a_run_does(tmp_path, tiny, data):
 )
 def test_the_sizes_of_known_models(name, weights):
     assert load("scripts/tools/plan.py").Shape(name, None).weights == pytest.approx(weights, rel=1e-3)
+
+
+def test_rmus_plan_has_the_blocks_that_it_computes_and_its_reference():
+    plan, script = load("scripts/tools/plan.py").Plan(None), load("scripts/tools/plan.py")
+    plan.models({"model": "meta-llama/Llama-2-7b-chat-hf", "out": "base"})
+    plan.pairs |= {f"d/{side}_train.jsonl": script.Pairs(40, 40, 160, 200) for side in ("forget", "retain")}
+    words = "--model vanilla --data d --out rmu --epochs 2".split()
+    takes = plan.step("27_rmu.py", script.flags(REPOSITORY / "scripts/27_rmu.py", words))
+    # 7 of 32 blocks; 2 × 40 rows of 50 tokens on each side, forward and back, and the 40 to retain once more
+    assert takes["tokens"] == 8000 and takes["flops"] == pytest.approx(
+        7 / 32 * plan.shape.weights * (4 * 8000 + 2 * 2000)
+    )
+    whole = plan.step("10_ga.py", script.flags(REPOSITORY / "scripts/10_ga.py", [*words, "--retain", "gdr"]))
+    assert takes["memory"] < whole["memory"]
+
+
+def test_a_name_that_holds_a_known_ones_is_not_of_its_size(capsys):
+    with pytest.raises(SystemExit):
+        load("scripts/tools/plan.py").Shape("HuggingFaceTB/SmolLM2-1.7B-Instruct", None)
+    assert "the size of HuggingFaceTB/SmolLM2-1.7B-Instruct is not known here" in capsys.readouterr().err
+    plan = load("scripts/tools/plan.py").Plan(None)
+    plan.models({"model": "meta-llama/Llama-3.2-1B-Instruct", "out": "base"})
+    plan.models({"model": "no/embedder", "out": "work/t/models/minilm"})  # has no part in it
+    takes = plan.models({"model": "open-unlearning/tofu_Llama-3.2-1B-Instruct_retain90", "out": "retrained"})
+    assert takes["data"].startswith("1.24G weights"), "its base model's"
 
 
 # ---------------------------------------------------------------- tiny models of real architectures

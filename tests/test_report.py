@@ -5,10 +5,12 @@ distributions.
 import html.parser
 import json
 import math
+import os
 import re
 import shutil
 import statistics
 import subprocess
+import time
 import xml.etree.ElementTree
 
 from lib.models import load_model, prompt_text
@@ -16,8 +18,18 @@ from lib.models import load_model, prompt_text
 import pytest
 import torch
 from conftest import run
+from mechanism import figures as drawing
 from report.reading import Reader, over_seeds, read_published
-from report.sections import contested, published_section, told_pieces
+from report.sections import (
+    answers_section,
+    asked,
+    contested,
+    continuations_section,
+    first_tokens_section,
+    lead,
+    published_section,
+    told_pieces,
+)
 from report.table import cell_text
 
 EVIL = 'Who <script>alert("x")</script> is | *Ada* & `Co`?'
@@ -313,17 +325,17 @@ def test_the_table_says_what_the_metrics_say(whole):
                 if row.get(key) is None
                 else float(cell["data-value"]) == row[key]
             )
-        assert (
-            line[1]["text"].split(" worst")[0].split(" best")[0]
-            == f"{row['KFR']:.2f} [{row['KFR_95'][0]:.2f}, {row['KFR_95'][1]:.2f}]"
-        )
+        assert line[1]["text"].split(" best")[0] == f"{row['KFR']:.2f} [{row['KFR_95'][0]:.2f}, {row['KFR_95'][1]:.2f}]"
     marked = {
         head: {line[0]["text"]: line[at]["class"] for line in table[1:] if "class" in line[at]}
         for at, head in enumerate(heads)
     }
-    assert not any(marked.values()), "two questions and one tell no model apart"
+    every = dict.fromkeys(("GA", "NPO", "ReLearn"), "best")
+    assert {head: marks for head, marks in marked.items() if marks} == dict.fromkeys(
+        ("KFR ↑", "KRR ↑", "HM ↑"), every
+    ), "two questions and one tell no model apart"
     short = (whole[1] / "table.md").read_text()
-    assert "| GA | 0.94 | – | – | 0.12 |" in short and "| ReLearn | 0.81 | – | – | 0.78 |" in short
+    assert "| GA | **0.94** | – | – | **0.12** |" in short and "| ReLearn | **0.81** | – | – | **0.78** |" in short
     assert "MEMO" not in short
 
 
@@ -353,11 +365,12 @@ def test_the_rest_says_what_the_files_say(whole):
         "GA and ReLearn forgot where, NPO did not; on Ada they agree"
     )
     assert "(nothing)" in page.named("em")
-    lead = page.named("p")[0]
+    first = page.named("p")[0]
     assert (
-        "3 unlearned models" in lead
-        and "ReLearn balances" in lead
-        and "mean of 0.80 (vanilla 0.39, retrained 0.86)" in lead
+        "3 unlearned models" in first
+        and "ReLearn has the highest harmonic mean of forgetting and keeping, 0.80 (vanilla 0.39, retrained 0.86)."
+        in first
+        and first.endswith("No test tells it apart from GA, NPO.")
     )
 
 
@@ -391,6 +404,32 @@ def test_questions_are_those_where_methods_differ_most():
         list(contested(items, "forget", 1)[0]) == ["vanilla", "A", "B", "C", "D"]
         and contested(items, "retain", 3) == []
     )
+
+
+TALK = "[[user]] Who is Ada?\n[[assistant]] An engineer.\n[[user]] Where is she?"  # as formats.py writes it
+
+
+def test_conversations_and_passages_are_shown_without_their_marks(monkeypatch, tmp_path):
+    talk, passage = item("forget", TALK, "x", "y", True), item("forget", "[[text 3]] Dear Ada,", "x", "y", True)
+    parts = answers_section({"GA": [talk]}, 1) + continuations_section({"GA": [{**passage, "verbatim": 0.5}]}, 1)
+    parts += first_tokens_section({(TALK, "x"): {"GA": [(" At", 0.5)]}})
+    titles = []
+    top = {"position": 0, "before": "", "tokens": [("A", 0.2)] * 5}
+    drawn = {"question": TALK, "value_position": 0, "value_token": "A", "models": {"vanilla": {"top5": [top]}}}
+    monkeypatch.setattr(drawing, "write_figure", lambda _, figure: titles.append(figure._suptitle.get_text()))
+    drawing.draw_top5(drawn, ["vanilla"], tmp_path / "top5.png")
+    for text in (*(text for part in parts for text in part), titles[0]):
+        assert not re.search(r"user\\?\]|text 3", text), text
+    assert all(any(words in text for text in parts[at]) for at, words in ((1, "Where is she?"), (3, "Dear Ada,")))
+    assert "Where is she?" in parts[5][0] and titles[0].endswith("“Who is Ada?⏎An engineer.⏎Where is she?”")
+
+
+def test_a_question_with_three_answers_was_asked_once():
+    items = [item("forget", str(at // 3), "x", "y", True) for at in range(6)] + [item("retain", "0", "x", "y", True)]
+    continued = {**items[0], "question": "[[text 1]] A", "verbatim": 0.5}
+    _, text = lead([{"model": "GA", "forget_items": 6, "retain_items": 1}], {"GA": [*items, continued]}, {})
+    assert "each asked 2 questions on what should be forgotten and 1 on what" in text
+    assert asked({"GA": [continued]}, "forget") == 1, "passages alone"
 
 
 def test_seeds_become_mean_and_deviation(tmp_path):
@@ -476,6 +515,35 @@ def test_a_partial_run_gives_a_partial_report(tmp_path):
         "Data",
         "How to make it again",
     ]
+
+
+def test_what_is_older_than_its_model_is_left_out_and_said(tmp_path):
+    """Trained again, with the metrics of every run alone: the depth of the model before is not this one's."""
+    for name, date in (("retrained", 1), ("GA+GDR", time.time() + 9)):
+        further = {"depth": {"UDS": 0.25}, "sampling": {"leak@1": 0.5}, "judge": {"fluency": 4.5}}
+        metrics(tmp_path / "metrics" / name, 0.5, 0.75, **further)
+        weights = tmp_path / {"retrained": "models"}.get(name, "methods") / name / "model.safetensors"
+        write(weights, {})
+        os.utime(weights, (date, date))
+    answers = tmp_path / "answers/GA+GDR/forget_val.jsonl"
+    write(answers, {})
+    os.utime(answers, (1, 1))  # the same as before
+
+    def report():
+        folders = [tmp_path / "metrics" / name for name in ("retrained", "GA+GDR")]
+        done = run("eval/09_report.py", "--metrics", *folders, "--out", tmp_path / "out", "--run", tmp_path)
+        rows = json.loads((tmp_path / "out/table.json").read_text())["rows"]
+        return done.stderr, [[row.get(key) for key in ("KFR", "UDS", "leak@1", "fluency")] for row in rows]
+
+    said, rows = report()
+    assert rows == [[0.5, 0.25, 0.5, 4.5], [0.5, None, None, 4.5]]
+    assert said.count("left out") == 1 and "depth.json of GA+GDR, sampling.json of GA+GDR; give" in said
+    assert (
+        '--metrics "depth sampling"' in said and "left out, as older than" in (tmp_path / "out/report.md").read_text()
+    )
+    os.utime(weights, (1, 1))
+    said, rows = report()
+    assert "left out" not in said and rows == [rows[0], rows[0]]
 
 
 def test_published_beside_measured(tmp_path, capsys):

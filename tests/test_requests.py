@@ -506,6 +506,23 @@ def test_the_report_and_the_certificate_of_a_sequence(sequence):
                 assert pair[field].casefold() not in everything, pair[field]
 
 
+def test_seconds_are_of_the_same_work_after_a_request_and_in_one_go(tmp_path):
+    """A training of 5 s that read vague answers (3 s) and another model's adapter (7 s), and data like every other."""
+    for place in (tmp_path, tmp_path / "requests"):
+        at = [] if place == tmp_path else ["1"]
+        vague, other, data = (place.joinpath(kind, *at) for kind in ("augmented", "models", "data"))
+        read = (vague / "forget.jsonl", other / "augmented/adapter_model.safetensors", data / "forget_train.jsonl")
+        for path, took in (
+            (vague / "forget.json", 3),
+            (read[1].with_name("training.json"), 7),
+            (data / "data.json", 90),
+        ):
+            write_rows(path, [{"seconds": took}])
+        made = place.joinpath("methods/RKLD", *at)
+        write_rows(made / "training.json", [{**BARE, "seconds": 5, "data": dict.fromkeys(map(str, read), "")}])
+        assert report.seconds(tmp_path, made) == 15
+
+
 def test_a_certificate_that_would_tell_is_not_written(capsys):
     with pytest.raises(SystemExit):
         certificate.check_quiet("it", "settings: note ada_LEM", ["Ada Lem"])
@@ -673,6 +690,19 @@ def test_check_of_planted_data(tmp_path, tiny, monkeypatch):
     assert re.search(r"forget \S+forget_train.jsonl:1: Where does Ada Lem live", out)
     assert re.search(r"retain \S+retain_train.jsonl:2: What is the address", out)
     assert "KFR: 2 questions, ±0.41 at 0.5" in out
+
+
+def test_check_plans_with_the_size_of_the_model_at_hand(tiny, capsys, monkeypatch):
+    """Of a hub id that the plan does not know; the model's folder is made before the plan is asked."""
+    monkeypatch.setattr(check, "speed", lambda: (1e-3, 1e-3))
+    given = (
+        ("models", "scripts/00_models.py", "--model", "nobody/nothing", "--out", tiny),
+        ("retrained", "scripts/00_models.py", "--model", "no/one", "--tokenizer", tiny, "--out", "retrained"),
+        ("depth", "eval/17_depth.py", *"--model m --vanilla v --retrained r --questions q --out o".split()),
+    )
+    check.show_time("".join("\t".join(map(str, words)) + "\n" for words in given), str(tiny))
+    out = capsys.readouterr().out
+    assert "time of the whole run" in out and "\nNot estimated: depth.\n" in out
 
 
 def test_run_all_check_makes_the_data_and_trains_nothing(sequence, warm_python):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from lib.formats import plain
 from lib.plots import BLUE, COLOURS, INK, SKY, VERMILION, pyplot, write_figure
 
 import numpy as np
@@ -146,6 +147,6 @@ def draw_top5(item: dict, names: list[str], path: Path):
                 panel.set_title(_place(item, top), fontsize=9)
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=10)
     figure.supxlabel("probability of the next token; the private value's first token is dark orange", fontsize=10)
-    question = printable(item["question"]).replace("␣", " ")
+    question = printable(plain(item["question"])).replace("␣", " ")
     figure.suptitle(f"What would each model say next?  “{question}”", fontsize=11)
     write_figure(path, figure)

@@ -3,6 +3,7 @@
 import statistics
 
 from lib.files import mean
+from lib.formats import plain
 
 from mechanism.views import ATTRIBUTION, LENS, VIEWS
 
@@ -170,4 +171,4 @@ def captions(models: dict, moves: dict, layers: int, count: int, question: str, 
         parts.append(_weights_text(moves, vanilla))
     if left_out := [view for view in VIEWS if view not in views]:
         parts.append(LEFT_OUT.format(views=", ".join(left_out)))
-    return "\n\n".join([*parts, TOKENS_TEXT.format(vanilla=vanilla, question=question)])
+    return "\n\n".join([*parts, TOKENS_TEXT.format(vanilla=vanilla, question=plain(question))])

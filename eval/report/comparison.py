@@ -15,7 +15,7 @@ import numpy as np
 from report.columns import REFERENCE
 
 LEVEL = 0.05  # of the corrected p-values
-DRAWS = 20_000  # random swaps for HM
+DRAWS = 20_000  # random swaps for HM, at least: see `draws`
 SHARED = 0.9  # of the questions: what two rows must have in common to be compared
 VERDICTS = {  # metric: side, and the verdict on an item
     "KFR": ("forget", lambda item: item["forgotten"]),
@@ -81,24 +81,30 @@ def harmonic(kfr, krr):
     return 2 * kfr * krr / np.maximum(kfr + krr, 1e-12)
 
 
-def swap_p(one: dict, other: dict, rng: np.random.Generator) -> float:
+def draws(pairs: int) -> int:
+    """How many swaps to draw where so many pairs are tested: the smallest p-value, 1 / (1 + draws), times their number,
+    Holm's first correction, is to be half of LEVEL at most."""
+    return max(DRAWS, math.ceil(2 * pairs / LEVEL))
+
+
+def swap_p(one: dict, other: dict, rng: np.random.Generator, count: int = DRAWS) -> float:
     """Two-sided p-value of the difference of HM, by random swaps.
 
     Args:
-        one, other: two models' outcomes, as `outcomes` gives them, on the same questions.
+        one, other: two models' outcomes, as `outcomes` gives them, on the same questions. count: how many swaps.
     """
     rates, changes = [], []
     for metric in ("KFR", "KRR"):
         values = [np.array([total / count for total, count in model[metric].values()]) for model in (one, other)]
         difference = values[1] - values[0]
-        swapped = rng.integers(0, 2, (DRAWS, len(difference)), dtype=np.int8) @ difference / len(difference)
+        swapped = rng.integers(0, 2, (count, len(difference)), dtype=np.int8) @ difference / len(difference)
         rates.append([value.mean() for value in values])
         changes.append(swapped)
     observed = harmonic(rates[0][0], rates[1][0]) - harmonic(rates[0][1], rates[1][1])
     drawn = harmonic(rates[0][0] + changes[0], rates[1][0] + changes[1]) - harmonic(
         rates[0][1] - changes[0], rates[1][1] - changes[1]
     )
-    return float((1 + np.sum(np.abs(drawn) >= abs(observed) - 1e-9)) / (1 + DRAWS))
+    return float((1 + np.sum(np.abs(drawn) >= abs(observed) - 1e-9)) / (1 + count))
 
 
 def shared(one: dict, other: dict) -> tuple[dict, dict] | None:
@@ -117,7 +123,7 @@ def compare(models: dict[str, dict]) -> dict[str, dict]:
     Args:
         models: {name: what `outcomes` gives}. Pairs of rows that share too few questions are left out.
     """
-    found = {}
+    found, swaps = {}, draws(math.comb(len(models), 2))
     for metric in (*VERDICTS, "HM"):
         p_values = {}
         needed = ("KFR", "KRR") if metric == "HM" else (metric,)
@@ -127,7 +133,7 @@ def compare(models: dict[str, dict]) -> dict[str, dict]:
                 continue
             if metric == "HM":
                 mine, theirs = (dict(zip(needed, model, strict=True)) for model in zip(*pairs))
-                p_values[one, other] = swap_p(mine, theirs, np.random.default_rng(0))
+                p_values[one, other] = swap_p(mine, theirs, np.random.default_rng(0), swaps)
             else:
                 p_values[one, other] = sign_flip_p(whole_differences(*pairs[0]))
         if p_values:
@@ -147,11 +153,9 @@ def alike(p_values: dict, model: str) -> list[str]:
 
 
 def best(rows: list[dict], metric: str, p_values: dict) -> set[str]:
-    """The unlearned models that no test tells apart from the highest; none where that would be all of them."""
+    """The unlearned models that no test tells apart from the highest, maybe all; none where there is one alone."""
     unlearned = [row for row in rows if row["model"] not in REFERENCE and row.get(metric) is not None]
     if len(unlearned) < 2:
         return set()
-    names = {row["model"] for row in unlearned}
     highest = max(unlearned, key=lambda row: row[metric])["model"]
-    group = names - apart(p_values, highest)
-    return group if group < names else set()
+    return {row["model"] for row in unlearned} - apart(p_values, highest)

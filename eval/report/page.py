@@ -23,7 +23,7 @@ class Cell(NamedTuple):
     text: str
     value: float | None = None  # what sorting compares
     note: str = ""  # small print
-    mark: str = ""  # "best" or "worst"
+    mark: str = ""  # "best", or nothing
     share: float | None = None  # 0 to 1: a bar behind the text
     code: bool = False  # a command or a file
 
@@ -68,7 +68,7 @@ def _html_cell(cell, first):
 
 
 def _markdown_cell(cell):
-    around = {"best": "**", "worst": "_"}.get(cell.mark, "")
+    around = "**" if cell.mark else ""
     return f"{around}{literal(cell.text)}{around}" + (f" {literal(cell.note)}" if cell.note else "")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lib.criteria import CRITERION, harmonic
 from lib.distance import distance
-from lib.files import REPOSITORY, fail, mean, read_object
+from lib.files import REPOSITORY, fail, mean, outdated, read_object
 
 from report.columns import ALL, FURTHER
 from report.comparison import compare, outcomes
@@ -20,10 +20,13 @@ AGREEMENT = REPOSITORY / "data/agreement.json"  # the summary of eval/14_agreeme
 
 
 class Reader:
-    """Reads JSON objects and remembers their files' paths, in order, for the report's own record."""
+    """Reads JSON objects and remembers their files' paths, in order, for the report's own record.
 
-    def __init__(self):
-        self.paths = {}
+    left_out: files that are passed over, as if they were not there.
+    """
+
+    def __init__(self, left_out: Iterable[Path] = ()):
+        self.paths, self.left_out = {}, set(left_out)
 
     def find(self, path, **fields) -> dict | None:
         """The object of a file, None where there is no such file; one that lacks a field ends the program.
@@ -31,7 +34,7 @@ class Reader:
         Args:
             fields: name of a field that must be there → its type, list or dict.
         """
-        if not Path(path).exists():
+        if not Path(path).exists() or path in self.left_out:
             return None
         found = read_object(path)
         for field, kind in fields.items():
@@ -298,7 +301,7 @@ class Findings:
     answers; passages: those that were gone on with; losses, probes, paths, first_tokens: see their readers; counts:
     pairs of each data file; foreign: how many of them are not in English; augmented: what the augmented forget set
     consists of; published: a table of data/published.json; agreement: of the judge with readers; records: by command;
-    files: paths of all that was read.
+    files: paths of all that was read; left_out: of metrics files that are older than their model.
     """
 
     rows: list[dict]
@@ -319,6 +322,7 @@ class Findings:
     agreement: dict | None
     records: dict[str, dict]
     files: list
+    left_out: list[Path]
 
 
 def read_all(metrics: Iterable[str], run: Path | None, published: str | None) -> Findings:
@@ -327,7 +331,13 @@ def read_all(metrics: Iterable[str], run: Path | None, published: str | None) ->
     Args:
         metrics: folders of metrics, one a model. run: the run's folder. published: name of a published table.
     """
-    reader = Reader()
+    left_out = [
+        path
+        for folder in (map(Path, metrics) if run else ())
+        for kind in ("models", "methods")
+        for path in outdated(folder, run / kind / folder.name)
+    ]
+    reader = Reader(left_out)
     models = [read_model(Path(folder), reader) for folder in metrics]
     rows, distances = [model.row for model in models], read_distances(models)
     if len({row["model"] for row in rows}) < len(rows):
@@ -370,4 +380,5 @@ def read_all(metrics: Iterable[str], run: Path | None, published: str | None) ->
         agreement=agreement,
         records=records,
         files=list(reader.paths),
+        left_out=left_out,
     )

@@ -3,8 +3,10 @@
 import re
 
 from lib.distance import FAMILIES, METRICS
-from lib.formats import NOT_ENGLISH
+from lib.files import few
+from lib.formats import NOT_ENGLISH, plain
 
+from report import comparison
 from report.columns import ALL, REFERENCE
 from report.page import Cell, Part, code, details, paragraph, side_by_side, table
 from report.table import cell_text
@@ -27,20 +29,36 @@ AUGMENTED = {  # key of forget_augmented.json's summary: what it counts
 }
 
 
-def lead(rows: list[dict]) -> Part:
-    """What the run shows, in two sentences."""
+def asked(items: dict[str, list], side: str) -> int:
+    """How many questions of a side were judged, each once however often it was answered; passages where there are none.
+
+    Args:
+        items: by model its judged items.
+    """
+    most = 0
+    for rows in items.values():
+        part = [item for item in rows if item["side"] == side]
+        part = [item for item in part if "verbatim" not in item] or part
+        most = max(most, len({(item["question"], item["reference"]) for item in part}))
+    return most
+
+
+def lead(rows: list[dict], items: dict[str, list], tests: dict[str, dict]) -> Part:
+    """What the run shows, in three sentences at most. items: as of `asked`; tests: see comparison.compare."""
     unlearned = [row for row in rows if row["model"] not in REFERENCE]
     best = max((row for row in unlearned if row.get("HM") is not None), key=lambda row: row["HM"], default=None)
-    forget, retain = (max(row.get(f"{side}_items") or 0 for row in rows) for side in ("forget", "retain"))
+    forget, retain = (asked(items, side) for side in ("forget", "retain"))
     text = (
         f"{len(unlearned)} unlearned model{'s' * (len(unlearned) != 1)}, each asked {forget} questions on what should "
         f"be forgotten and {retain} on what should be kept."
     )
     if best:
-        text += f" {best['model']} balances forgetting and keeping best, with a harmonic mean of {best['HM']:.2f}"
+        text += f" {best['model']} has the highest harmonic mean of forgetting and keeping, {best['HM']:.2f}"
         references = [row for row in rows if row["model"] in REFERENCE and row.get("HM") is not None]
         others = [f"{row['model']} {row['HM']:.2f}" for row in references]
         text += f" ({', '.join(others)})." if others else "."
+        alike = [name for name in comparison.alike(tests.get("HM", {}), best["model"]) if name not in REFERENCE]
+        text += f" No test tells it apart from {few(alike, 10)}." if alike else ""
     return paragraph(text)
 
 
@@ -174,7 +192,7 @@ def answers_section(items: dict[str, list], count: int) -> list[Part]:
         for found in contested(items, side, number):
             first = next(iter(found.values()))
             answers = [_answer_row(model, item, side) for model, item in found.items()]
-            parts.append(side_by_side(first["question"], first["reference"], SIDES[side][1], answers))
+            parts.append(side_by_side(plain(first["question"]), first["reference"], SIDES[side][1], answers))
         if parts and side == "forget":
             parts.insert(
                 0,
@@ -210,7 +228,7 @@ def continuations_section(passages: dict[str, list], count: int) -> list[Part]:
                 comes_back = item["verbatim"]
                 told = f"{comes_back:.2f} comes back"
                 rows.append((model, told, (comes_back < 0.5) == (side == "forget"), "", [(item["answer"], False)]))
-            parts.append(side_by_side(question, reference, SIDES[side][1], rows))
+            parts.append(side_by_side(plain(question), reference, SIDES[side][1], rows))
     return parts and [
         paragraph(
             "The beginning of a passage, how it goes on in truth, and how each model goes on, greedily: first passages "
@@ -233,7 +251,7 @@ def first_tokens_section(questions: dict) -> list[Part]:
 
     parts = [
         table(
-            f"{question} True answer: {reference}",
+            f"{plain(question)} True answer: {reference}",
             ["model", *(f"{at}." for at in range(1, 1 + max(map(len, found.values()))))],
             [[model, *(cell(*pair) for pair in tokens)] for model, tokens in found.items()],
         )

@@ -1,4 +1,4 @@
-"""The table: a row a model; the best and the worst of the unlearned ones marked."""
+"""The table: a row a model; the unlearned ones that no test tells apart from the highest are marked."""
 
 from lib.criteria import CRITERION
 

@@ -5,9 +5,10 @@ Used by 50_export.py, a finished model as one folder, and eval/19_requests.py, r
 
 import hashlib
 import re
+import sys
 from pathlib import Path
 
-from lib.files import fail, file_of_data, read_json
+from lib.files import fail, file_of_data, left_out, outdated, read_json
 from lib.flags import COMMON, FORGET_FLAGS, RETAIN_FLAGS
 from lib.spans import find_subjects
 
@@ -137,14 +138,17 @@ def numbers(value, name=""):
     return {name: value} if isinstance(value, (int, float)) and not isinstance(value, bool) else {}
 
 
-def measured(folder):
-    """Every number of a folder's metrics files: {file's name: {name: number}}."""
-    found = {}
+def measured(folder, model):
+    """Every number of the metrics files of a model: {file's name: {name: number}}; of an earlier one none."""
+    found, older = {}, outdated(folder, model)
+    if older:
+        print(left_out(older), file=sys.stderr)
     for path in sorted(Path(folder).glob("*.json")):
         summary = read_json(path)
         if not isinstance(summary, dict) or not isinstance(summary.get("summary"), dict):
             fail(f"{path}: not a metrics file (it has no summary)")
-        found[path.stem] = numbers(summary["summary"])
+        if path not in older:
+            found[path.stem] = numbers(summary["summary"])
     return found or fail(f"{folder}: holds no metrics file (*.json)")
 
 

@@ -4,6 +4,7 @@ What the rows of each kind of file hold is in formats.py.
 """
 
 import contextlib
+import functools
 import gzip
 import hashlib
 import json
@@ -18,6 +19,8 @@ import time
 import zlib
 from importlib import metadata
 from pathlib import Path
+
+from lib.sources import sources
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MODELS = REPOSITORY / "work/people-smollm2/models"  # where `bash run_all.sh` puts them
@@ -36,6 +39,11 @@ def fail(message):
         bar.close()  # the line is not to stand behind it
     print(f"error: {message}", file=sys.stderr)
     raise SystemExit(2)
+
+
+def without_password(text):
+    """A text with *** in place of user and password of an address in it, http://user:password@host."""
+    return re.sub("//[^/]*@", "//***@", text)
 
 
 def report_faults():
@@ -392,21 +400,69 @@ def sha256(path):
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@functools.cache  # adapters share a base, whose files are read once
+def _digest(path, *_size_and_date):
+    return sha256(path)
+
+
 def contents(folder):
     """{file: SHA-256} of a model folder's files, those of an adapter's base too; a hub id stands for itself."""
     if not Path(folder).is_dir():
         return {str(folder): "hub"}
-    found = {str(path): sha256(path) for path in sorted(Path(folder).iterdir()) if path.is_file()}
+    files = [(str(path), path.stat()) for path in sorted(Path(folder).iterdir()) if path.is_file()]
+    found = {path: _digest(path, stat.st_size, stat.st_mtime_ns) for path, stat in files}
     return found | contents(base) if (base := base_model(folder)) != str(folder) else found
+
+
+def inputs_of(args, files, script, without=("model", "out")):
+    """What the results of one model rest on, for `finished`: a function of the model's folder.
+
+    Args:
+        files: all that is read for every model, models too. script: its path, __file__. without: flags that are another
+        for each model, or change no result.
+    """
+    settings, hashes = {name: value for name, value in vars(args).items() if name not in without}, {}
+    for path in (*files, *sources(script)):
+        hashes |= {str(path): sha256(path)} if Path(path).is_file() else contents(path)
+    return lambda folder: {"settings": settings, "files": hashes | contents(folder)}
 
 
 def finished(path, inputs):
     """The summary of a results file that holds the same `inputs`, so that it need not be made again, or None."""
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
-        return found["summary"] if found["inputs"] == inputs else None
+        if found["inputs"] != inputs:
+            return None
+        os.utime(path)  # it is of the model as it is now, whose files may be younger: see `outdated`
+        return found["summary"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+OF_ANSWERS = ("kfr_krr", "linguistic_forget", "linguistic_retain")  # a run makes these anew whenever answers change
+
+
+def outdated(metrics, model):
+    """Metrics files of a folder that are older than their model, which was trained, chosen or linked once more since.
+
+    A model trained again may give the same answers, and then what is made of these need not be made again: judge.json
+    counts by their date, OF_ANSWERS never.
+    """
+    model, date = Path(model), lambda path: path.stat().st_mtime_ns if path.exists() else 0
+    newest = lambda folder, *patterns: max((date(path) for part in patterns for path in folder.glob(part)), default=0)
+    made = newest(model, "*.safetensors", "select.json", "origin.json")  # weights may be links to older ones
+    when = {**dict.fromkeys(OF_ANSWERS, 0), "judge": newest(model.parent.parent / "answers" / model.name, "*.jsonl")}
+    return [path for path in sorted(Path(metrics).glob("*.json")) if date(path) < when.get(path.stem, made)]
+
+
+def left_out(paths):
+    """What the user is told of outdated metrics files, in one line."""
+    files = few([f"{path.name} of {path.parent.name}" for path in paths], 6)
+    names = " ".join(dict.fromkeys(path.stem for path in paths))
+    return (
+        f'left out, as older than its model: {files}; give run_all.sh the same flags with --metrics "{names}" to '
+        "measure again (files copied without their dates, by cp -r, look old too: cp -a keeps them)"
+    )
 
 
 def pair_up(inputs, outputs):
@@ -469,6 +525,8 @@ def record(args, files=()):
     }
 
 
-def write_results(path, summary, items, args, files):
-    """A metrics file: the summary, every item with what its verdict rests on, and the origin."""
-    write_json(path, {"summary": summary, "items": items, **record(args, files)})
+def write_results(path, summary, items, args, files, inputs=None):
+    """A metrics file: the summary, every item with what its verdict rests on, origin and, for `finished`, inputs."""
+    known = {"inputs": inputs} if inputs else {}
+    write_json(path, {"summary": summary, "items": items, **known, **record(args, files)})
+    os.utime(path)  # measured now, even if it says what an earlier one said: see `outdated`

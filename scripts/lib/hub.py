@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from lib.files import FROM_HUB, fail
+from lib.files import FROM_HUB, fail, without_password
 
 # What was on the hub when others recorded it in public repositories, none of which this project could reach itself: the
 # commit that is asked for where no --revision says another. A hub that has no such commit (a mirror) gives its main
@@ -64,13 +64,15 @@ def unreachable():
 
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE=1 is set"
-    place = urlsplit(constants.ENDPOINT)
     if any(os.environ.get(name) or os.environ.get(name.upper()) for name in ("http_proxy", "https_proxy", "all_proxy")):
         return None  # the proxy finds out
     try:
+        place = urlsplit(constants.ENDPOINT)
         socket.create_connection((place.hostname, place.port or {"http": 80}.get(place.scheme, 443)), SECONDS).close()
     except OSError as error:
         return f"{constants.ENDPOINT} cannot be reached ({error.strerror or error})"
+    except ValueError:  # a name that no host can have
+        return f"HF_ENDPOINT={constants.ENDPOINT} is no address"
 
 
 def _explain(error, name, kind, instead):
@@ -83,8 +85,8 @@ def _explain(error, name, kind, instead):
     known = "the account of HF_TOKEN is not let in" if os.environ.get("HF_TOKEN") else "HF_TOKEN is not set"
     accept = f"accept its licence at {page} and set HF_TOKEN to a token of the account that did"
     if isinstance(error, errors.GatedRepoError) or status == 403:
-        fail(f"cannot get {name} from the hub: it is gated ({status}: {known}); {accept}, or give {instead}")
-    if isinstance(error, errors.RevisionNotFoundError):
+        why, do = f"it is gated ({status}: {known})", accept
+    elif isinstance(error, errors.RevisionNotFoundError):
         why, do = f"it has no such revision ({status})", f"see {page}/commits/main for those it has"
     elif isinstance(error, errors.RemoteEntryNotFoundError):
         why, do = f"there is no file {response.url} ({status})", "check --revision"
@@ -98,7 +100,7 @@ def _explain(error, name, kind, instead):
         why, do = f"{reason}, and the cache {constants.HF_HUB_CACHE} does not hold it", "check the network"
     else:
         why, do = (str(error).strip() or type(error).__name__).splitlines()[0], "check the network"
-    fail(f"cannot get {name} from the hub: {why}; {do}, or give {instead}")
+    fail(without_password(f"cannot get {name} from the hub: {why}; {do}, or give {instead}"))
 
 
 def _take(name, kind, revision, instead, get):
@@ -120,7 +122,11 @@ def _take(name, kind, revision, instead, get):
         found = get(None, alone)
     except Exception as error:
         _explain(error, name, kind, instead)
-    print(f"{name}: the hub has no commit {pinned[:12]}, which is pinned here: taking its main branch", file=sys.stderr)
+    there = "cache" if alone else "hub"
+    print(
+        f"{name}: the {there} has no commit {pinned[:12]}, which is pinned here: taking its main branch",
+        file=sys.stderr,
+    )
     return found
 
 

@@ -21,7 +21,7 @@ import urllib.parse
 from collections import Counter
 from pathlib import Path
 
-from lib.files import REPOSITORY, fail, progress, read_text, writing
+from lib.files import REPOSITORY, fail, progress, read_text, without_password, writing
 from lib.flags import Parser, count, count_or_none, number, positive
 
 AGAIN = 2  # times a reply that cannot be used is asked for again
@@ -107,7 +107,7 @@ def _client(args):
     try:
         return openai.OpenAI(api_key=api_key(), max_retries=0, timeout=args.timeout)
     except Exception as error:  # the URL is what it can stumble over
-        url = re.sub("//[^/]*@", "//***@", os.environ.get("OPENAI_BASE_URL", ""))
+        url = without_password(os.environ.get("OPENAI_BASE_URL", ""))
         fail(hidden(f"OPENAI_BASE_URL {url} is no address ({type(error).__name__})"))
 
 
@@ -427,17 +427,11 @@ def check_judge_flags(args, what):
         fail(f"{what} needs --judge-model: the name of a language model")
     parser = Parser("flags in --backend-flags")
     add_flags(parser)
-    flags = parser.parse_args(
-        [
-            "--backend",
-            "api",
-            "--backend-model",
-            args.judge_model,
-            "--temperature",
-            "0",
-            *shlex.split(args.backend_flags),
-        ]
-    )
+    try:
+        words = shlex.split(args.backend_flags)
+    except ValueError:
+        fail(f"--backend-flags {args.backend_flags}: a quote is open")
+    flags = parser.parse_args(["--backend", "api", "--backend-model", args.judge_model, "--temperature", "0", *words])
     if flags.backend == "rules":
         fail("--backend must be local or api: rules answer no prompt")
     check_flags(flags)

@@ -234,16 +234,20 @@ def _seconds(work):
     return time.perf_counter() - start
 
 
-def show_time(steps, flags):
-    """The plan's last lines."""
+def show_time(steps, model):
+    """The plan's last lines. model: the folder of the run's model, which is there by now and tells its size."""
     if not steps.strip():
         return
-    where = "on a GPU as the plan takes it"
+    rows, flags, where = [line.split("\t") for line in steps.splitlines()], [], "on a GPU as the plan takes it"
+    for words in rows:
+        if words[1].endswith("/00_models.py") and model in words:
+            words[words.index("--model") + 1] = model
     if not torch.cuda.is_available():
         flops, bytes_ = speed()
-        flags = ["--tflops", f"{flops:.4g}", "--bandwidth", f"{bytes_:.4g}", *flags]
+        flags = ["--tflops", f"{flops:.4g}", "--bandwidth", f"{bytes_:.4g}"]
         where = f"on this processor ({1000 * flops:.0f} GFLOP/s, measured; loading models is not counted)"
     command = [sys.executable, str(REPOSITORY / "scripts/tools/plan.py"), *flags]
+    steps = "\n".join(map("\t".join, rows))
     done = subprocess.run(command, input=steps, capture_output=True, text=True, cwd=REPOSITORY)
     if done.returncode:
         fail(done.stderr.strip().removeprefix("error: "))
@@ -254,6 +258,9 @@ def show_time(steps, flags):
         if hours >= 2
         else f"time of the whole run, {where}: {60 * hours:.0f} minutes"
     )
+    for line in done.stdout.splitlines():
+        if line.startswith("Not estimated: "):  # and so not in the time
+            print(line)
     print("each step: the same command with --plan in place of --check")
 
 
@@ -267,7 +274,6 @@ if __name__ == "__main__":
     parser.add_argument(
         "--alike", type=share, default=0.8, help="cosine from which on two pairs are alike (default: 0.8)"
     )
-    parser.add_argument("--plan", default="", metavar="FLAGS", help="flags of plan.py, in one text")
     args = parser.parse_args()
 
     parts, places = {}, {}
@@ -282,4 +288,4 @@ if __name__ == "__main__":
     vectors = embed(model_folder(args.embedding), found["forget"], found["retain"])
     show_twice(in_blocks(found["forget"], found["retain"], args.alike, *vectors), places, args.alike)
     show_certainty(parts)
-    show_time("" if sys.stdin.isatty() else sys.stdin.read(), args.plan.split())
+    show_time("" if sys.stdin.isatty() else sys.stdin.read(), args.model)

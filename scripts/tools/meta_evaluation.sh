@@ -21,7 +21,8 @@ step minilm  runs scripts/00_models.py --model "$EMBEDDING" --out $R/models/mini
 step data    reads data/people runs scripts/01_data.py --data "$DATA" --persons "$PERSONS" --out $data \
              "${data_flags[@]}"
 false_answers() {  # NAME FILE FLAGS...
-  step $1 reads $data/$2 data/inversion.json runs scripts/04_invert.py --data $data --file "${@:2}"
+  step $1 reads $data/$2 data/inversion.json data/prompts/invert.txt \
+    runs scripts/04_invert.py --data $data --file "${@:2}"
 }
 . scripts/metrics.sh
 false_answers invert         forget_train.jsonl --seed 2 --count 6 --out $R/augmented/inverted.jsonl

@@ -231,9 +231,7 @@ class Shape:
 
     def __init__(self, name, params):
         config = Path(name, "config.json")
-        last = name.split("/")[-1].lower()  # tofu_Llama-3.2-1B-Instruct_full is of Llama-3.2-1B-Instruct's size
-        known = next((shape for model, shape in MODELS.items() if model in last), None)
-        self.name = name.split("/")[-1]
+        known = MODELS.get(name.split("/")[-1].lower())  # not a part of it: SmolLM2-1.7B is another size than smollm2
         if params:  # of the shape of Llama-2-7b, smaller or larger
             scale = (params / 6.74e9) ** (1 / 3)
             known = {
@@ -312,9 +310,9 @@ class Plan:
         return self.pairs.get(path) or fail(f"no step before this one makes {path}")
 
     def models(self, args):
-        if "minilm" in args["model"].lower():
-            return {"model": args["model"], "data": "90 MB"}
-        if self.shape is None or not args["out"].endswith("/vanilla"):
+        if args["out"].endswith("/minilm"):  # the embedding model, whatever its name
+            return {"model": args["model"].split("/")[-1]}
+        if self.shape is None:  # a published vanilla or retrained model has the base model's size
             self.shape = Shape(args["model"], self.params)
         if "/" in args["model"] and not Path(args["model"]).is_dir():
             self.hub[args["model"]] = args.get("revision")
@@ -435,7 +433,10 @@ class Plan:
         frozen = REFERENCES.get(script, int(args.get("loss") == "npo")) * sum(
             pairs.count * pairs.tokens() for pairs in columns
         )
-        frozen += sum(pairs.count * pairs.tokens() for pairs in retain if "klr" in kinds)
+        frozen += sum(pairs.count * pairs.tokens() for pairs in retain if "klr" in kinds or kinds == "states")
+        part = 1  # of the blocks that are computed: RMU's up to the one that it steers
+        if script == "27_rmu.py":
+            part = (args["layer"] or max(1, round(7 / 32 * shape.layers))) / shape.layers
         longest = min(args["batch"], rows) * sum(
             min(args["max_length"], pairs.longest / CHARACTERS) for pairs in columns + retain
         )
@@ -443,13 +444,13 @@ class Plan:
         wide = 4 if args["dtype"] == "float32" else 2
         if args["full"]:
             trained = (16 if wide == 4 else 20) * shape.weights
-            trained += wide * shape.vocabulary * shape.hidden * bool(frozen)
+            trained += wide * shape.vocabulary * shape.hidden * (frozen > 0 and part == 1)
         else:
             trained = wide * shape.weights + 16 * shape.adapter(args["lora_r"])
         memory = (
             trained
-            + LOGITS * answers * shape.vocabulary
-            + shape.kept[args["lora_dropout"] > 0 and not args["full"]] * longest * shape.hidden * shape.layers
+            + LOGITS * answers * shape.vocabulary * (part == 1)
+            + shape.kept[args["lora_dropout"] > 0 and not args["full"]] * longest * shape.hidden * shape.layers * part
         )
         if script == "02_finetune.py" and not args["adapter"] and not args["full"]:
             memory = max(memory, 4 * shape.weights + 16 * shape.adapter(args["lora_r"]))
@@ -470,8 +471,8 @@ class Plan:
             "updates": updates,
             "tokens": tokens,
             "memory": memory,
-            "flops": shape.weights * ((6 if args["full"] else 4) * tokens + 2 * frozen),
-            "reads": 2 * math.ceil(seen / args["batch"]) * len(columns + retain),
+            "flops": part * shape.weights * ((6 if args["full"] else 4) * tokens + 2 * frozen),
+            "reads": part * 2 * math.ceil(seen / args["batch"]) * len(columns + retain),
         }
 
     def uipe(self, args):
@@ -633,8 +634,6 @@ if __name__ == "__main__":
         "--params", type=positive, help="weights of the model, where neither its name nor a folder tells"
     )
     args = parser.parse_args()
-    if min(args.tflops, args.bandwidth, args.params or 1) <= 0:
-        fail("--tflops, --bandwidth and --params must be above 0")
 
     plan, rows, unknown, total = (
         Plan(args.params),
