@@ -458,11 +458,9 @@ def test_a_whole_run(tmp_path, capsys, tiny, learnt, forget, minilm):
     )
     capsys.readouterr()
 
-    dates = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/robustness.json")}
+    files = {path: path.stat().st_ino for path in tmp_path.glob("*/robustness.json")}
     run(*command)
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/robustness.json")} == dates, (
-        "nothing has changed"
-    )
+    assert {path: path.stat().st_ino for path in files} == files, "nothing has changed, and nothing is written again"
     (learnt / "origin.txt").write_text("touched")
     shutil.copy(forget / "forget_val.jsonl", tmp_path / "forget_tune.jsonl")  # the questions themselves: no paraphrases
     shutil.copy(forget / "forget_val.jsonl", tmp_path / "forget_val.jsonl")
