@@ -517,7 +517,6 @@ finished() {  # STEP: writes its stamp
 
 declare -A state=() cost=() rank=() began=()  # by step
 declare -A running=()                         # by process: its step
-alone=                                        # a step for which most others or all wait: it has all cores
 
 start() {  # STEP: in a process group of its own, so that it can be stopped with all its children
   local output outputs
@@ -542,9 +541,8 @@ perform() {
   split command "${words[$1]}"
   if [ "$jobs" = 1 ]; then
     "$PYTHON" "${command[@]}" || status=$?
-  else  # beside others: every line says whose it is
+  else  # beside others: every line says whose it is. The share is always the same, as it moves results by rounding
     local share=$((cores / jobs > 0 ? cores / jobs : 1))
-    if [ "$alone" = "$1" ]; then share=$cores; fi
     export PYTHONUNBUFFERED=1 OMP_NUM_THREADS=${OMP_NUM_THREADS:-$share}
     { { "$PYTHON" "${command[@]}" 2>&1 >&3 | label "$1" >&2; exit "${PIPESTATUS[0]}"; } 3>&1 | label "$1"; }
     status=${PIPESTATUS[0]}
@@ -590,7 +588,6 @@ collect() {  # waits for a step to end
     fi
     unset "running[$one]"
     state[$name]=done
-    if [ "$alone" = "$name" ]; then alone=; fi
     echo "== $name: $((SECONDS - began[$name])) s"
   done
 }
@@ -638,24 +635,13 @@ settle() {  # finds those that can start, and passes over those that are done
 }
 
 start_next() {  # the step that the longest work waits for; with one job, the first as declared
-  local name next= second=0 only=yes
-  if [ -n "$alone" ]; then return 1; fi
+  local name next=
   if [ "$jobs" != 1 ]; then rank_steps; fi
   for name in "${order[@]}"; do
     if [ "${state[$name]}" != ready ]; then continue; fi
     if [ -z "$next" ] || { [ "$jobs" != 1 ] && [ "${rank[$name]}" -gt "${rank[$next]}" ]; }; then next=$name; fi
   done
   [ -n "$next" ] || return 1
-  if [ "$jobs" != 1 ] && [ ${#running[@]} = 0 ]; then
-    for name in "${order[@]}"; do
-      if [ "${state[$name]}" != ready ] || [ "$name" = "$next" ]; then continue; fi
-      only=
-      if [ "${rank[$name]}" -gt $second ]; then second=${rank[$name]}; fi
-    done
-    if [ -n "$only" ] || { [ "${cost[$next]:-0}" -gt 0 ] && [ "${rank[$next]}" -gt $((2 * second)) ]; }; then
-      alone=$next
-    fi
-  fi
   start "$next"
 }
 
