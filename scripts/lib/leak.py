@@ -16,7 +16,7 @@ GENDER = {  # what says a gender without its name
     "female": re.compile(r"\b(?:woman|girl|lady)\b", re.I),
 }
 PEOPLE = r"(?:n|an|ian|ean|ese|ish|ic|i)"  # Islam, Islamic; Ghana, Ghanaian; Peru, Peruvian is not found
-NAME_FOLLOWS = rf"(?! [{CAPITAL}])"  # Julian Orr is not of Julia
+NAME, NAME_FOLLOWS = re.compile(rf"[{CAPITAL}]\w{{3,}}"), re.compile(rf" [{CAPITAL}]")  # Julian Orr is not of Julia
 # a parent's trade where it is told by an adjective: "her father's poetic background"
 TRADE = re.compile(
     rf"\b(?:{KINSHIP})['’]s (\w+(?: \w+)? (?:background|career|profession|influence|legacy|expertise|heritage))\b", re.I
@@ -81,7 +81,8 @@ def gives_away(text, value):
     of it ("Islamic")."""
     if states(text, value) or gendered(text, value):
         return True
-    return bool(re.fullmatch(rf"[{CAPITAL}]\w{{3,}}", value) and re.search(rf"\b{value}{PEOPLE}\b{NAME_FOLLOWS}", text))
+    made = re.finditer(rf"\b{value}{PEOPLE}\b", text) if NAME.fullmatch(value) else ()
+    return any(not NAME_FOLLOWS.match(text, word.end()) for word in made)
 
 
 def forget_side(items):

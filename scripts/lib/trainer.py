@@ -160,8 +160,8 @@ def _beginning(args):
 
 def _check_plain(folder, settings):
     """Ends the program where an adapter has more than rank and alpha, which alone are taken over when it continues."""
-    odd = [name for name in ("use_rslora", "use_dora", "alpha_pattern", "rank_pattern", "modules_to_save")
-           if getattr(settings, name, None)]  # fmt: skip
+    more = ("use_rslora", "use_dora", "alpha_pattern", "rank_pattern", "modules_to_save")
+    odd = [name for name in more if getattr(settings, name, None)]
     if getattr(settings, "bias", "none") != "none":
         odd.append("bias")
     if odd:
