@@ -221,7 +221,10 @@ if __name__ == "__main__":
         help="weights of an earlier training with the same --seed, which holds the same pairs back, to go on from",
     )
     parser.add_argument(
-        "--skip-persons", type=int, default=6, help="persons kept out of training (default: 6; the default run uses 5)"
+        "--skip-persons",
+        type=int,
+        default=10,
+        help="persons kept out of training (default: 10, those of the default run)",
     )
     parser.add_argument("--embedding", default=str(MODELS / "minilm"))
     parser.add_argument(

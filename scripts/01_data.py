@@ -438,7 +438,7 @@ if __name__ == "__main__":
         help=f"words that two passages of a document share (default: {OVERLAP})",
     )
     parser.add_argument("--out", required=True, help="folder to write the parts and data.json to")
-    parser.add_argument("--persons", default="5", help="people: how many persons, or all (default: 5)")
+    parser.add_argument("--persons", default="10", help="people: how many persons, or all (default: 10)")
     parser.add_argument(
         "--forget-persons", type=count, help="people: how many of them are forgotten (default: four fifths)"
     )

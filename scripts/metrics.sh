@@ -7,8 +7,10 @@ false_answers       invert-retain retain_val.jsonl --seed 1 --out $R/augmented/r
 measure() {
   step kfr_krr$suffix    reads $judging runs eval/01_kfr_krr.py --forget $forget --retain $retain "${judge[@]}" \
                       --out $(each kfr_krr)
-  step linguistic$suffix runs eval/02_linguistic.py --answers $forget $retain --model $R/models/base \
-                      --out $(each linguistic_forget) $(each linguistic_retain)
+  step linguistic-forget$suffix runs eval/02_linguistic.py --answers $forget --model $R/models/base \
+                      --out $(each linguistic_forget)
+  step linguistic-retain$suffix runs eval/02_linguistic.py --answers $retain --model $R/models/base \
+                      --out $(each linguistic_retain)
   metric next_token   runs eval/08_next_token.py --model $folders --questions $asked --out $(each next_token)
   metric tofu         runs eval/03_tofu.py --model $folders $(tofu_sets) $(last_of --max-new-tokens $GENERATE) \
                       --reference $R/metrics/retrained/tofu.json --out $(each tofu) $TOFU_FLAGS

@@ -42,7 +42,8 @@ usage: bash run_all.sh [--preset NAME] [--data NAME_OR_FOLDER] [--model ID_OR_PA
   --judge FLAGS    more flags for the judge of answers, over the preset's JUDGE: eval/01_kfr_krr.py --help has them
   --seeds "N N"    trains every chosen method but UIPE with these seeds too (0 is always there); the table then shows
                    mean ± deviation
-  --persons N|all  how many of the invented persons of \`people\` to use
+  --persons N|all  how many of the invented persons of \`people\` to use (default: the preset's, for which its rates and
+                   epochs are made; fewer are learnt less well)
   --vanilla X      hub id or folder of a model that knows everything already (in its folder's weights, not an adapter),
                    or none: it is fine-tuned here (default: the preset's with the preset's model, else none)
   --retrained X    likewise, of a model that never saw the forget set

@@ -136,8 +136,10 @@ judge_requests() {  # declares what is measured after every request, and the rep
   done
   step requests-kfr_krr reads $judging runs eval/01_kfr_krr.py --forget $requested --retain $kept "${judge[@]}" \
     --out "${out[@]/%//kfr_krr.json}"
-  step requests-linguistic runs eval/02_linguistic.py --answers $requested $kept --model "$R/models/base" \
-    --out "${out[@]/%//linguistic_forget.json}" "${out[@]/%//linguistic_retain.json}"
+  step requests-linguistic-forget runs eval/02_linguistic.py --answers $requested --model "$R/models/base" \
+    --out "${out[@]/%//linguistic_forget.json}"
+  step requests-linguistic-retain runs eval/02_linguistic.py --answers $kept --model "$R/models/base" \
+    --out "${out[@]/%//linguistic_retain.json}"
   for name in kfr_krr linguistic_forget linguistic_retain; do read+=("${out[@]/%//$name.json}" $(each $name)); done
   for name in forget_train requested_val; do
     split out "$(each_request data)"

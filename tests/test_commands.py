@@ -339,7 +339,7 @@ def test_run_all_from_nothing_to_the_table_and_again(tmp_path, warm_python, endp
     ], "the answers came out the same: no need to judge them again"
     with open(tmp_path / "work/t/answers/ReLearn/forget_val.jsonl", "a") as file:
         file.write('{"question": "Who?", "reference": "Ada Lem.", "answer": "Ada Lem."}\n')
-    again = ["judge", "kfr_krr", "linguistic", "report"]
+    again = ["judge", "kfr_krr", "linguistic-forget", "report"]
     assert sorted(steps(run_all(*flags, folder=tmp_path, python=warm_python))) == ["answers-ReLearn", *again], (
         "not whole: made again, and judged"
     )
@@ -368,7 +368,7 @@ done
 case $script in
   scripts/11_npo.py) [ -z "$BREAK" ] || {{ sleep 0.2; exit 3; }} ;;
   scripts/*_ga.py) [ -z "$BREAK" ] || sleep 60 ;;
-  eval/02_linguistic.py) [ "$BREAK" != part ] || rm work/t/metrics/DPO/linguistic_forget.json ;;
+  eval/02_linguistic.py) [ "$BREAK" != part ] || rm -f work/t/metrics/DPO/linguistic_forget.json ;;
   eval/09_report.py) echo "the table" >work/t/report/table.md ;;
 esac
 sleep 0.2
@@ -542,7 +542,9 @@ def test_a_method_that_fails_stops_those_beside_it(fake, tmp_path):
 
 def test_a_step_that_has_not_written_all_is_told_and_its_stamp_may_be_damaged(fake, tmp_path):
     done, _ = fake(1, "part", methods="DPO")
-    assert done.returncode == 2 and done.stderr.splitlines()[0].startswith("error: step linguistic has ended, but not")
+    assert done.returncode == 2 and done.stderr.splitlines()[0].startswith(
+        "error: step linguistic-forget has ended, but not"
+    )
     assert len(done.stderr.splitlines()) == 2 and not list(tmp_path.rglob(".steps/*.partial"))
     assert fake(1, force="", methods="DPO")[0].returncode == 0
     (tmp_path / "work/t/.steps/data").write_bytes(b"a\0b\xff" * 9)

@@ -61,7 +61,7 @@ def test_the_default_run_is_large_enough_and_the_same_twice(tmp_path):
     for name in "ab":
         run("scripts/01_data.py", "--out", tmp_path / name)
     counts = json.loads((tmp_path / "a/data.json").read_text())["counts"]
-    assert counts["forget_val"] >= 32 and counts["retain_val"] >= 32
+    assert counts["forget_val"] == 64 and counts["retain_val"] == 96
     for part in counts:
         assert (tmp_path / f"a/{part}.jsonl").read_bytes() == (tmp_path / f"b/{part}.jsonl").read_bytes()
 
@@ -141,7 +141,7 @@ def test_faults_are_one_line_and_write_nothing(tmp_path, forget, retain, message
     "flags, message",
     [
         (("--forget-persons", 0), "argument --forget-persons: must be a whole number at least 1"),
-        (("--forget-persons", 5), "under the 5 persons in use"),
+        (("--forget-persons", 10), "under the 10 persons in use"),
         (("--data", "TOFU"), "tofu: holds forget01, forget10: name one of them with --split"),
         (("--data", "TOFU", "--split", "forget05"), "tofu: holds no forget_train"),
     ],

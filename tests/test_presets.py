@@ -175,7 +175,8 @@ def test_a_preset_names_known_methods_and_every_step_of_it_is_planned(echo, pres
         *methods,
         *(f"answers-{name}" for name in ("vanilla", "retrained", *methods)),
         "kfr_krr",
-        "linguistic",
+        "linguistic-forget",
+        "linguistic-retain",
         "report",
     } <= set(commands)
     table = {"knowundo-smollm2": "knowundo-llama2", "letters-smollm2": "none"}.get(preset, preset)  # the paper's data
@@ -453,7 +454,8 @@ def test_every_preset_has_a_plan(tmp_path, preset):
     trained = [name for name in METHODS if not name.endswith("UIPE")]
     assert all(rows[name]["updates"] >= 1 and number(rows[name]["tokens"]) > 0 for name in trained)
     assert all(
-        float(rows[name]["memory"]) >= (0 if preset == "smoke" else 0.3) for name in (*METHODS, "linguistic", "memo")
+        float(rows[name]["memory"]) >= (0 if preset == "smoke" else 0.3)
+        for name in (*METHODS, "linguistic-forget", "memo")
     )
 
 

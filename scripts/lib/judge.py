@@ -258,8 +258,9 @@ class Judged:
     def to_entail(self):
         """(answer, reference) for the entailment model: does the one tell the other? Only where the answer does not
         say all of it in the reference's words; clauses, each beside the one most like it, where a name is said by half.
+        An answer that adds nothing to the question tells nothing: of "the the the" the model may say anything.
         """
-        if not self.english or self.polarity:
+        if not self.english or self.polarity or not self.adds:
             return []
         names = [fact for fact in self.open if fact.exact and self.half_said(fact)]
         if not names and not any(self.likens(fact) for fact in self.open):
