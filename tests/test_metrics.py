@@ -215,8 +215,8 @@ PLANTED = [  # answer, forgotten, retained
 
 
 def planted():
-    """(kind, question, reference, answer, forgotten, retained) over every fact of the default run's ten persons, whom the
-    entailment model never saw.
+    """(kind, question, reference, answer, forgotten, retained) over every fact of the default run's ten persons: the
+    entailment model never saw them.
     """
     parts, _ = load("scripts/01_data.py").people("10", None)
     vague = json.loads((REPOSITORY / "data/augmentation.json").read_text())["fallback"]["answers"]
