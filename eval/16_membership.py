@@ -57,22 +57,25 @@ def privleak(found: float, retrained: float) -> float | None:
 
 
 @contextlib.contextmanager
-def squared_gradients(model):
+def squared_gradients(model, shape):
     """Within it a backward pass of rows' losses, added up, leaves in the list that this yields the squared norm of each
     row's own gradient: (rows,) for every linear layer of the blocks.
 
     A row's gradient of a matrix is Gᵀ X, X (tokens, in) what goes in and G (tokens, out) the gradient of what comes
     out, so its squared norm is the sum of (G Gᵀ) ∘ (X Xᵀ), without the matrix (Goodfellow 2015, arXiv:1510.01799).
+
+    Args:
+        shape: (rows, positions) of the batch. Some models give a layer all tokens in a row; one that is given some of
+        them only (an expert) is left out.
     """
     found, hooks = [], []
 
     def seen(_, inputs, output):
+        if inputs[0].shape[:-1].numel() != shape.numel():
+            return
         states = inputs[0].detach()
-
-        def note(gradient):
-            products = (gradient.float() @ gradient.float().mT) * (states.float() @ states.float().mT)
-            found.append(products.sum((1, 2)))
-
+        inner = lambda values: (values := values.float().view(*shape, -1)) @ values.mT
+        note = lambda gradient: found.append((inner(gradient) * inner(states)).sum((1, 2)))
         output.register_hook(note)
 
     embedded = lambda _, __, output: output.requires_grad_()
@@ -99,7 +102,7 @@ def token_scores(pairs: list, model, tokenizer, batch: int) -> list[dict]:
     for at in progress(range(0, len(order), batch), desc="membership", unit="batch", leave=False):
         part = order[at : at + batch]
         rows = collate([encoded[row] for row in part], tokenizer.pad_token_id, device=model.device)
-        with squared_gradients(model) as squares:
+        with squared_gradients(model, rows.input_ids.shape) as squares:
             logprobs = answer_logits(model, rows).log_softmax(-1)
             own = logprobs.gather(1, answer_tokens(rows)[:, None])[:, 0]
             whose = rows.answer[:, 1:].nonzero()[:, 0]

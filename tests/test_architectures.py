@@ -41,10 +41,20 @@ FAMILIES = {  # name: what its configuration takes beside the vocabulary
     "Cohere": {**GROUPED, "logit_scale": 3.0},
     "Granite": {**GROUPED, "logits_scaling": 4.0, "embedding_multiplier": 3.0, "residual_multiplier": 0.5},
     "Mixtral": EXPERTS,
+    "Qwen2Moe": {**EXPERTS, "moe_intermediate_size": 32, "shared_expert_intermediate_size": 32, "num_experts": 2},
     "GPT2": OLDER,
+    "GPTBigCode": OLDER,
+    "CodeGen": {**OLDER, "rotary_dim": 4},
+    "GPTNeo": {
+        "hidden_size": 32, "intermediate_size": 64, "num_layers": 2, "num_heads": 4, "window_size": 8,
+        "attention_types": [[["global", "local"], 1]], "max_position_embeddings": 512
+    },
     "GPTJ": {**OLDER, "rotary_dim": 4},
     "GPTNeoX": {**SMALL, "max_position_embeddings": 512},
     "OPT": {**SMALL, "ffn_dim": 64, "word_embed_proj_dim": 32, "max_position_embeddings": 512, "dropout": 0.0},
+    "BioGpt": {
+        **SMALL, "max_position_embeddings": 512, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0
+    },
     "Falcon": {**SMALL, "new_decoder_architecture": False, "multi_query": True},
     "Bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 4},
     "Mpt": {"d_model": 32, "n_layers": 2, "n_heads": 4, "expansion_ratio": 2, "max_seq_len": 512},
@@ -130,3 +140,67 @@ def test_an_update_of_each_kind_of_loss(family, data, tmp_path):
     # nothing is learnt yet: the model is still its own reference, and KL to it 0
     assert losses["NPO+KLR"] == pytest.approx(2 / 0.1 * math.log(2), rel=1e-4)
     assert losses["DPO"] > 0
+
+
+@pytest.fixture(scope="module")
+def made(data, tmp_path_factory):
+    """Vague and false answers, to train on and to score: {name: file}."""
+    folder = tmp_path_factory.mktemp("made")
+    files = {name: folder / f"{name}.jsonl" for name in ("vague", "false", "asked")}
+    run("scripts/03_augment.py", "--data", data, "--out", files["vague"])
+    for name, part in (("false", "train"), ("asked", "val")):
+        run("scripts/04_invert.py", "--data", data, "--file", f"forget_{part}.jsonl", "--out", files[name])
+    return files
+
+
+FURTHER = {  # method: script, flags
+    "all weights": ("11_npo.py", "--retain", "klr", "--full"),
+    "ReLearn": ("12_relearn.py", "--forget", "{vague}"),
+    "IDK+GDR": ("14_idk.py", "--retain", "gdr"),
+    "SURE": ("15_sure.py", "--loss", "npo", "--retain", "klr"),
+    "MemFlex": ("16_memflex.py", "--loss", "npo", "--retain", "gdr"),
+    "MEOW": ("17_meow.py", "--forget", "{false}", "--memo", "{memo}"),
+    "TA": ("19_ta.py",),
+    "SimNPO": ("21_simnpo.py", "--retain", "gdr"),
+    "AltPO": ("22_altpo.py", "--alternatives", "{false}", "--retain", "gdr"),
+    "UNDIAL": ("23_undial.py",),
+    "WGA": ("24_wga.py", "--retain", "gdr"),
+    "CE-U": ("25_ceu.py",),
+    "PDU": ("26_pdu.py", "--retain", "gdr"),
+    "RMU": ("27_rmu.py", "--layer", "1"),
+    "ME": ("28_me.py", "--retain", "gdr"),
+    "IDK+AP": ("29_idk_ap.py",),
+}
+SHORT = ("--max-new-tokens", 4)
+
+
+def test_every_other_script_runs(family, data, made, minilm, tmp_path):
+    """Methods, answers and every metric that asks the model itself: one update, few tokens; of UIPE 20_uipe.py's own
+    tests, which is arithmetic with adapters."""
+    _, folder = family
+    asked, model = data / "forget_val.jsonl", tmp_path / "IDK+GDR"
+    out = lambda name: ("--out", tmp_path / name)
+    memo = ("--el", 0, "--window", 40, *SHORT)
+    run("eval/04_memorization.py", "--model", folder, "--pairs", made["false"], *memo, *out("memo.json"))
+    files = {**made, "memo": tmp_path / "memo.json"}
+    for method, (script, *flags) in FURTHER.items():
+        flags = [flag.format(**files) for flag in flags]
+        run(f"scripts/{script}", "--model", folder, "--data", data, "--dtype", "float32", *UPDATE, *flags, *out(method))
+    run("scripts/30_generate.py", "--model", model, "--questions", asked, *SHORT, *out("answers"))
+    run("scripts/50_export.py", "--model", model, "--check", asked, *out("export"))
+    answers = tmp_path / "answers/forget_val.jsonl"
+    truth = ("--forget", asked, "--paraphrased", asked, "--perturbed", made["asked"])
+    run("eval/02_linguistic.py", "--answers", answers, "--model", folder, *out("linguistic.json"))
+    run("eval/03_tofu.py", "--model", model, *truth, *SHORT, *out("tofu.json"))
+    exposed = ("--reference", folder, "--forget", asked, "--fresh", made["asked"])
+    run("eval/05_exposure.py", "--models", model, *exposed, *out("exposure.json"))
+    run("eval/08_next_token.py", "--model", model, "--questions", asked, *out("next_token.json"))
+    again = ("--relearn", 2, "--relearn-steps", 1, "--embedding", minilm)
+    run("eval/10_robustness.py", "--models", model, "--forget", asked, *again, *SHORT, *out("robustness"))
+    run("eval/11_mechanism.py", "--models", folder, model, "--questions", asked, *out("mechanism"))
+    run("eval/12_ability.py", "--models", model, *SHORT, *out("ability"))
+    run("eval/15_sampling.py", "--model", model, "--questions", asked, "--samples", 2, *SHORT, *out("sampling.json"))
+    others = ("--holdout", data / "retain_val.jsonl", "--base", folder, "--retrained", folder)
+    run("eval/16_membership.py", "--model", model, "--forget", asked, *others, *out("membership.json"))
+    others = ("--vanilla", folder, "--retrained", tmp_path / "TA")
+    run("eval/17_depth.py", "--model", model, "--questions", asked, *others, *out("depth.json"))
