@@ -41,21 +41,24 @@ def continuations(prompts, model, tokenizer, batch=64, max_new_tokens=128, desc=
         batches
     ):  # the others cannot compute without this one: a prompt once more
         mine.append(order[:1])
-    training, ends = model.training, _ends(model)
+    training = model.training
     model.eval()
     for rows in progress(mine, desc=desc, unit="batch", disable=not parallel.first or len(batches) < 2):
         ids, mask = _left_padded([prompt for _, prompt in rows], tokenizer, model.device)
         with torch.inference_mode():
             longest = max(wanted[row] for row in rows)
-            tokens = _generate(model, ids, mask, longest, synced_gpus=shared, **sampling)
-        for row, new in zip(rows, tokens[:, ids.shape[1] :].tolist(), strict=True):
-            result[row] = _ended(new, ends)
+            if shared:  # the processes pass through the model together
+                tokens = _generate(model, ids, mask, longest, synced_gpus=True, **sampling)
+                new = [_ended(row, _ends(model)) for row in tokens[:, ids.shape[1] :].tolist()]
+            else:
+                new = _until_ended(model, ids, mask, longest, **sampling)
+        result |= zip(rows, new, strict=True)
     model.train(training)
     result = parallel.gathered(result)
     return [result.get(key, [])[:limit] for key, limit in zip(keys, limits, strict=True)]
 
 
-STAGE = 8  # tokens after which `samples` lays aside what has ended
+STAGE = 8  # tokens after which what has ended is laid aside
 
 
 def samples(prompts, model, tokenizer, count, batch=64, max_new_tokens=128, desc="samples"):
@@ -85,16 +88,26 @@ def samples(prompts, model, tokenizer, count, batch=64, max_new_tokens=128, desc
 
 def _draw(model, ids, mask, count, limit):
     """`count` samples of each row of left-padded ids, one row's after another's: list of lists of token ids."""
-    sampling = {"do_sample": True, "temperature": 1.0, "top_p": 1.0, "top_k": 0, "return_dict_in_generate": True}
-    ends = _ends(model)
     cache = _generate(model, ids[:, :-1], mask[:, :-1], 1, return_dict_in_generate=True).past_key_values
     cache.batch_repeat_interleave(count)
     ids, mask = ids.repeat_interleave(count, 0), mask.repeat_interleave(count, 0)
-    new = [[] for _ in ids]
-    going = list(range(len(ids)))  # the samples that the rows of ids, mask and cache are
+    return _until_ended(model, ids, mask, limit, cache, do_sample=True, temperature=1.0, top_p=1.0, top_k=0)
+
+
+def _until_ended(model, ids, mask, limit, cache=None, **sampling):
+    """What `generate` continues left-padded ids with, `limit` tokens at most: list of lists of token ids, without the
+    end token. Rows that have ended are computed no further.
+
+    Args:
+        cache: keys and values of all tokens but the last.
+    """
+    ends, new = _ends(model), [[] for _ in ids]
+    going = list(range(len(ids)))  # the rows that those of ids, mask and cache are
     for done in range(0, limit, STAGE):
-        found = _generate(model, ids, mask, min(STAGE, limit - done), past_key_values=cache, **sampling)
-        ids, cache = found.sequences, found.past_key_values
+        found = _generate(
+            model, ids, mask, min(STAGE, limit - done), past_key_values=cache, return_dict_in_generate=True, **sampling
+        )
+        ids, cache = found.sequences, getattr(found, "past_key_values", None)
         made = ids[:, mask.shape[1] :]
         for at, tokens in zip(going, made.tolist(), strict=True):
             new[at] += tokens
@@ -105,7 +118,8 @@ def _draw(model, ids, mask, count, limit):
         if len(kept) < len(going):
             rows = torch.tensor(kept, device=ids.device)
             ids, mask, going = ids[rows], mask[rows], [going[row] for row in kept]
-            cache.batch_select_indices(rows)
+            if cache is not None:  # else the model keeps none, and reads all anew
+                cache.batch_select_indices(rows)
     return [_ended(tokens, ends) for tokens in new]
 
 
