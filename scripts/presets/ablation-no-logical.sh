@@ -2,4 +2,4 @@
 . scripts/presets/people-smollm2.sh
 METHODS="ReLearn"
 AUGMENT+=" --kinds simple contextual noise"
-SET[ReLearn]="--epochs 0.47"   # 4/3 of the default's
+SET[ReLearn]="--epochs 0.73"   # 4/3 of the default's
