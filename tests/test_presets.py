@@ -295,8 +295,8 @@ def test_a_copied_preset_keeps_its_tuned_rates_and_an_edited_method_its_edit(cop
     preset = copy / "scripts/presets/mine.sh"
     preset.write_text((copy / "scripts/presets/people-smollm2.sh").read_text() + 'SET[NPO+GDR]="--lr 1e-4"\n')
     before, after = echo("--preset", "people-smollm2"), echo("--preset", "mine", folder=copy)
-    assert flag(after["NPO+GDR"], "--lr") == "1e-4" and flag(after["NPO+GDR"], "--epochs") == "1.5"
-    assert flag(after["GA+GDR"], "--lr") == flag(before["GA+GDR"], "--lr") == "1.2e-3"
+    assert flag(after["NPO+GDR"], "--lr") == "1e-4" and flag(after["NPO+GDR"], "--epochs") == "1"
+    assert flag(after["GA+GDR"], "--lr") == flag(before["GA+GDR"], "--lr") == "9e-4"
     assert flag(echo("--preset", "mine", "--tuned", "none", folder=copy)["GA+GDR"], "--lr") == "5e-4"
 
 
@@ -430,10 +430,10 @@ def test_a_plan_by_hand(tmp_path):
     assert rows["ReLearn"]["updates"] == 3 * 6400 // 4  # 4 variants, as many completions, as many generic as both
     assert rows["answers-ReLearn"]["text"].endswith("110 forget_val + 108 retain_val, 3 answers each")
     assert 13.5 < float(rows["NPO+GDR"]["memory"]) < 20 and 27 < float(rows["vanilla"]["memory"]) < 45
-    total = rows["total: 29 steps"]
+    total = rows["total: 30 steps"]
     steps = [row for name, row in rows.items() if not name.startswith("total")]
     assert (
-        len(steps) == 29 and total["updates"] == sum(row["updates"] or 0 for row in steps) == 170 + 90 + 8 * 500 + 4800
+        len(steps) == 30 and total["updates"] == sum(row["updates"] or 0 for row in steps) == 170 + 90 + 8 * 500 + 4800
     )
     assert number(total["tokens"]) == pytest.approx(
         sum(number(row["tokens"]) for row in steps if "tokens" in row), rel=0.01
@@ -786,5 +786,7 @@ def test_a_plan_of_nothing_is_one_line():
 def test_a_plan_counts_alternatives_and_refusals_beside_the_retain_set():
     done = run_all("--plan", "--methods", "AltPO+GDR IDK+AP")
     planned = {line.split()[0]: line for line in done.stdout.splitlines() if line.startswith(("AltPO+GDR ", "IDK+AP "))}
-    assert re.search(r"256 forget \+ 96 retain +96 ", planned["AltPO+GDR"]), "four alternatives to each of 64 questions"
-    assert re.search(r"64 forget \+ 96 retain +24 ", planned["IDK+AP"]), planned
+    assert re.search(r"512 forget \+ 192 retain +128 ", planned["AltPO+GDR"]), (
+        "four alternatives to each of 128 questions"
+    )
+    assert re.search(r"128 forget \+ 192 retain +32 ", planned["IDK+AP"]), planned
