@@ -28,7 +28,7 @@ from lib.files import fail, new_folder, read_object, record, sha256, write_json,
 from lib.flags import Parser, count
 from lib.formats import read_pairs
 from lib.generation import continuations
-from lib.models import check_weights, load_model, prompt_text, stored_dtype
+from lib.models import check_weights, load_model, loading, prompt_text, stored_dtype
 
 import torch
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -285,10 +285,10 @@ if __name__ == "__main__":
         del model
         check = None
         if questions:  # as anyone would load it
-            loaded = AutoModelForCausalLM.from_pretrained(partial, trust_remote_code=False).to(device)
-            ours = greedy(
-                loaded, AutoTokenizer.from_pretrained(partial, trust_remote_code=False), questions, args.max_new_tokens
-            )
+            with loading(partial):  # which may have gone since, with its disk
+                loaded = AutoModelForCausalLM.from_pretrained(partial, trust_remote_code=False).to(device)
+                own = AutoTokenizer.from_pretrained(partial, trust_remote_code=False)
+            ours = greedy(loaded, own, questions, args.max_new_tokens)
             check = {
                 "questions": len(questions),
                 "max_new_tokens": args.max_new_tokens,

@@ -521,7 +521,7 @@ declare -A running=()                         # by process: its step
 
 start() {  # STEP: in a process group of its own, so that it can be stopped with all its children
   local output outputs
-  rm -f "$R/.steps/$1"  # interrupted, its output is half this command's and half an earlier one's
+  rm -rf "$R/.steps/$1"  # interrupted, its output is half this command's and half an earlier one's
   if [ "$force" = "$1" ] || [ "$force" = all ]; then
     split outputs "${writes[$1]}"
     for output in "${outputs[@]}"; do  # a metric passes over models whose file is there

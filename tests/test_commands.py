@@ -547,9 +547,15 @@ def test_a_step_that_has_not_written_all_is_told_and_its_stamp_may_be_damaged(fa
     )
     assert len(done.stderr.splitlines()) == 2 and not list(tmp_path.rglob(".steps/*.partial"))
     assert fake(1, force="", methods="DPO")[0].returncode == 0
-    (tmp_path / "work/t/.steps/data").write_bytes(b"a\0b\xff" * 9)
-    done, lines = fake(1, force="", methods="DPO")
-    assert done.returncode == 0 and not done.stderr and lines[0][1] == "scripts/01_data.py"
+    stamp = tmp_path / "work/t/.steps/data"
+    for damage in (
+        lambda: stamp.write_bytes(b"a\0b\xff" * 9),
+        lambda: (stamp.unlink(), (stamp / "x").mkdir(parents=True)),
+    ):
+        damage()
+        done, lines = fake(1, force="", methods="DPO")
+        assert done.returncode == 0 and not done.stderr and lines[0][1] == "scripts/01_data.py"
+        assert stamp.is_file()
 
 
 def test_an_interrupt_while_sources_are_read_is_one_line(tmp_path):
