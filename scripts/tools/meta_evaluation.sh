@@ -4,7 +4,7 @@
 # and source). Into work/meta-evaluation, 9 GB; a step that is done is skipped, an interrupted one continues.
 #
 #   bash scripts/tools/meta_evaluation.sh               # three persons: 16 facts to forget, 32 to keep
-#   bash scripts/tools/meta_evaluation.sh --persons 5   # as many as the default run has: 32 and 48
+#   bash scripts/tools/meta_evaluation.sh --persons 5   # more of them: 32 and 48
 #
 # --jobs, --force, --judge, --model, --preset and --run are those of run_all.sh --help.
 # A metric of scripts/metrics.sh enters by its name in `metric` below.
