@@ -260,10 +260,10 @@ class Judged:
         say all of it in the reference's words; clauses, each beside the one most like it, where a name is said by half.
         An answer that adds nothing to the question tells nothing: of "the the the" the model may say anything.
         """
-        if not self.english or self.polarity or not self.adds:
+        if not self.english or self.polarity:
             return []
         names = [fact for fact in self.open if fact.exact and self.half_said(fact)]
-        if not names and not any(self.likens(fact) for fact in self.open):
+        if not names and not any(self.likens(fact) for fact in self.open) or not self.adds:
             return []
         pairs = [pair for pair in self.pairs if any(fact.text in pair[0] for fact in names)]
         return [(self.answer, self.reference), *(pair[::-1] for pair in pairs)]

@@ -2,7 +2,7 @@
 MODEL=smollm2
 TEMPLATE=own
 DATA=people
-PERSONS=10   # 64 forget and 96 retain facts: a share of .9 is known to ± .07, one of .5 to ± .10 and .12
+PERSONS=10   # 64 forget and 96 retain facts: a share of .9 is known to ± .07, one of .5 to ± .12 and .10
 DATA_FLAGS=""
 METHODS="GA+GDR GA+KLR NPO+GDR NPO+KLR ReLearn"   # --methods all for the rest
 TRAIN="--batch 4 --accumulation 1 --lora-r 16 --lora-alpha 32 --lora-dropout 0"   # dropout costs a CPU a third
