@@ -54,47 +54,55 @@ def span_states(model, rows: list[dict], batch: int) -> list[torch.Tensor]:
     return [result[row] for row in range(len(rows))]
 
 
-def patched_logprobs(model, row: dict, states: torch.Tensor) -> torch.Tensor:
-    """log p of the value's tokens under the model with the states of another: (blocks, tokens); row l has them after
-    block l.
+def patched_logprobs(model, row: dict, states: torch.Tensor, blocks: list[int]) -> torch.Tensor:
+    """log p of the value's tokens under the model with the states of another after one block: (len(blocks), tokens), a
+    row for each of `blocks`.
 
-    What stands before the value is read once; then all blocks' replacements are one batch, a row each.
+    What stands before the value is read once; then all replacements are one batch.
 
     Args:
-        row: as `locate` gives it. states: (blocks, tokens, hidden), of `span_states`.
+        row: as `locate` gives it. states: (all blocks, tokens, hidden), of `span_states`. blocks: numbers, from 0.
     """
+    if not blocks:
+        return torch.empty(0, row["end"] - row["at"], dtype=torch.double)
     ids, first, states = torch.tensor(row["ids"], device=model.device), row["at"] - 1, states.to(model.device)
-    span = ids[first : row["end"] - 1].expand(len(states), -1)
+    span, row_of = ids[first : row["end"] - 1].expand(len(blocks), -1), {block: at for at, block in enumerate(blocks)}
 
     def replace(block, found):
-        found[block] = states[block].to(found.dtype)
+        if block in row_of:
+            found[row_of[block]] = states[block].to(found.dtype)
 
     with torch.inference_mode():
         cache = None
         if first:
             cache = model(input_ids=ids[None, :first], use_cache=True, logits_to_keep=1).past_key_values
-            cache.batch_repeat_interleave(len(states))
+            cache.batch_repeat_interleave(len(blocks))
         with at_every_block(model, replace):
             logits = model(input_ids=span, past_key_values=cache, use_cache=True).logits.float()
-        true = ids[row["at"] : row["end"]].expand(len(states), -1)
+        true = ids[row["at"] : row["end"]].expand(len(blocks), -1)
         return logits.log_softmax(-1).gather(2, true[..., None])[..., 0].double().cpu()
 
 
 def falls(own: torch.Tensor, other: torch.Tensor) -> list[float]:
-    """Δ of every block, the mean over tokens: `patched_logprobs` with vanilla's own states less that with another's."""
+    """Δ of blocks, the mean over tokens: `patched_logprobs` with vanilla's own states less that with another's."""
     return (own - other).mean(1).tolist()
 
 
-def depth(retrained: list[float], unlearned: list[float], least: float) -> float | None:
+def holding(retrained: list[float], least: float) -> list[int]:
+    """The blocks that hold the knowledge: the numbers, from 0, of those whose Δ¹ is above `least`."""
+    return [block for block, fall in enumerate(retrained) if fall > least]
+
+
+def depth(retrained: list[float], unlearned: list[float]) -> float | None:
     """UDS of one question, None where no block holds the knowledge.
 
     Args:
-        retrained, unlearned: Δ¹ and Δ² of every block. least: Δ¹ of a block that counts.
+        retrained, unlearned: Δ¹ and Δ² of the blocks that hold it.
     """
-    held = [(one, two) for one, two in zip(retrained, unlearned, strict=True) if one > least]
-    if not held:
+    if not retrained:
         return None
-    return sum(one * min(1.0, max(0.0, two / one)) for one, two in held) / sum(one for one, _ in held)
+    gone = (one * min(1.0, max(0.0, two / one)) for one, two in zip(retrained, unlearned, strict=True))
+    return sum(gone) / sum(retrained)
 
 
 def parser() -> Parser:
@@ -115,51 +123,65 @@ def parser() -> Parser:
     return made
 
 
-class Patched:
-    """Vanilla with other models' states in it, each model's computed once."""
+class Depths:
+    """The questions put to vanilla with the states of other models in it. Δ¹ of every block, which does not depend on
+    the unlearned model, is computed once; Δ² only for the blocks that hold the knowledge, all that UDS looks at.
+    """
 
-    def __init__(self, folder: str, pairs: list[dict], batch: int):
-        self.model, self.tokenizer, self.rows = self._read(folder, pairs)
-        self.pairs, self.batch, self.known = pairs, batch, {}
+    def __init__(self, vanilla: str, retrained: str, pairs: list[dict], least: float, batch: int):
+        self.pairs, self.batch = pairs, batch
+        self.model, self.tokenizer, self.rows = self._read(vanilla)
+        every = [list(range(len(blocks_of(self.model))))] * len(pairs)
+        self.own, found = self._patched(vanilla, every), self._patched(retrained, every)
+        self.retrained = [falls(own, other) for own, other in zip(self.own, found, strict=True)]
+        self.held = [holding(one, least) for one in self.retrained]
+        ends = {vanilla: self.own, retrained: found}
+        self.known = {
+            self._place(folder): [value[held] for value, held in zip(values, self.held, strict=True)]
+            for folder, values in ends.items()
+        }
 
-    def _read(self, folder, pairs):
+    def _place(self, folder):
+        return str(Path(folder).resolve())
+
+    def _read(self, folder):
         model, tokenizer = load_model(folder, exact_dtype())
-        return model, tokenizer, [locate(pair, private_value(pair), tokenizer) for pair in pairs]
+        return model, tokenizer, [locate(pair, private_value(pair), tokenizer) for pair in self.pairs]
 
-    def by(self, folder: str) -> list[torch.Tensor]:
-        """`patched_logprobs` of every question with the states of a folder's model."""
-        place = str(Path(folder).resolve())
-        if place not in self.known:
-            model, _, rows = self._read(folder, self.pairs)
-            alike = rows == self.rows and model.config.hidden_size == self.model.config.hidden_size
-            if not alike or len(blocks_of(model)) != len(blocks_of(self.model)):
-                fail(f"{folder}: not made from the vanilla model: its tokens or its blocks are others")
-            states = span_states(model, rows, self.batch)
-            del model
-            both = zip(rows, states, strict=True)
-            found = [patched_logprobs(self.model, row, own) for row, own in both]
-            if not all(torch.isfinite(values).all() for values in found):
-                fail(f"{folder}: its hidden states are not numbers; train it again at a lower rate")
-            self.known[place] = found
-        return self.known[place]
+    def _patched(self, folder, blocks):
+        """`patched_logprobs` of every question with the states of a folder's model. blocks: those of each question."""
+        model, _, rows = self._read(folder)
+        alike = rows == self.rows and model.config.hidden_size == self.model.config.hidden_size
+        if not alike or len(blocks_of(model)) != len(blocks_of(self.model)):
+            fail(f"{folder}: not made from the vanilla model: its tokens or its blocks are others")
+        states = span_states(model, rows, self.batch)
+        del model
+        found = [patched_logprobs(self.model, *three) for three in zip(rows, states, blocks, strict=True)]
+        if not all(torch.isfinite(values).all() for values in (*states, *found)):
+            fail(f"{folder}: its hidden states are not numbers; train it again at a lower rate")
+        return found
 
-
-def measured(pairs: list[dict], own: list, retrained: list, unlearned: list, least: float) -> list[dict]:
-    """Every question's UDS and what it rests on. own, retrained, unlearned: what `Patched.by` gives."""
-    items = []
-    for pair, *values in zip(pairs, own, retrained, unlearned, strict=True):
-        one, two = falls(values[0], values[1]), falls(values[0], values[2])
-        items.append(
-            {
-                "question": pair["question"],
-                "answer": pair["answer"],
-                "value": private_value(pair),
-                "UDS": depth(one, two, least),
-                "fall_retrained": [round(value, 5) for value in one],
-                "fall": [round(value, 5) for value in two],
-            }
-        )
-    return items
+    def items(self, folder: str) -> list[dict]:
+        """Every question's UDS of a folder's model, and what it rests on: the blocks, from 1, Δ¹ and Δ² of each."""
+        if self._place(folder) not in self.known:
+            self.known[self._place(folder)] = self._patched(folder, self.held)
+        items = []
+        for at, (pair, held, found) in enumerate(
+            zip(self.pairs, self.held, self.known[self._place(folder)], strict=True)
+        ):
+            one, two = [self.retrained[at][block] for block in held], falls(self.own[at][held], found)
+            items.append(
+                {
+                    "question": pair["question"],
+                    "answer": pair["answer"],
+                    "value": private_value(pair),
+                    "UDS": depth(one, two),
+                    "blocks": [block + 1 for block in held],
+                    "fall_retrained": [round(value, 5) for value in one],
+                    "fall": [round(value, 5) for value in two],
+                }
+            )
+        return items
 
 
 def main(args: Namespace):
@@ -167,12 +189,12 @@ def main(args: Namespace):
     runs = pair_up([model_folder(folder) for folder in args.model], args.out)
     vanilla, retrained = model_folder(args.vanilla), model_folder(args.retrained)
     inputs_for = inputs_of(args, [args.questions, vanilla, retrained], __file__)
-    patched = functools.cache(lambda: Patched(vanilla, pairs, args.batch))  # loaded when the first model needs it
+    depths = functools.cache(lambda: Depths(vanilla, retrained, pairs, args.least, args.batch))  # for the first model
     for folder, out in progress(runs, desc="depth", unit="model"):
         inputs = inputs_for(folder)
         summary = finished(out, inputs)
         if summary is None:
-            items = measured(pairs, *map(patched().by, (vanilla, retrained, folder)), args.least)
+            items = depths().items(folder)
             held = [item["UDS"] for item in items if item["UDS"] is not None]
             summary = {"UDS": mean(held) if held else None, "items": len(held), "left_out": len(items) - len(held)}
             settings = Namespace(**{**vars(args), "model": folder, "out": out})

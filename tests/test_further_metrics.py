@@ -349,8 +349,10 @@ def test_depth_by_hand():
     unlearned = own - torch.tensor([[0.5, 0.5], [1.0, 1.0]])
     none, one, two, less_than_none = (depth.falls(own, other) for other in (own, retrained, unlearned, own + 1))
     assert one == pytest.approx([2, 0.01]) and two == pytest.approx([0.5, 1])
-    assert depth.depth(one, two, 0.05) == pytest.approx(0.25)
-    assert depth.depth(one, less_than_none, 0.05) == 0 and depth.depth(none, two, 0.05) is None
+    assert depth.holding(one, 0.05) == [0] and depth.holding(none, 0.05) == [] and depth.holding(one, 0) == [0, 1]
+    assert depth.depth(one[:1], two[:1]) == pytest.approx(0.25) and depth.depth([], []) is None
+    assert depth.depth(one, two) == pytest.approx((0.5 + 0.01) / 2.01), "no block counts for more than all of it"
+    assert depth.depth(one, less_than_none) == 0
 
 
 def test_depth_of_another_architecture_and_of_a_model_with_other_blocks(tmp_path, folders, tiny):
