@@ -9,5 +9,5 @@ AUGMENTED="--lr 5e-4 --epochs 2.5"
 BASELINE="--lr 5e-4 --epochs 6 --batch 2"
 TUNED=
 SET=()
-SET[ReLearn]="--epochs 1.2 --batch 4"
+SET[ReLearn]="--epochs 3 --batch 4 --lr 1e-3"
 GENERATE="--max-new-tokens 128 --batch 96"   # the rest of a letter
