@@ -153,6 +153,17 @@ def test_answers_are_scored_as_one_token_at_a_time(model, batch):
         assert logprobs.tolist() == pytest.approx(slow, abs=1e-4) and hits.tolist() == slow_hits
 
 
+@pytest.mark.parametrize("batch", [1, 3, 16])
+def test_answers_to_one_question_are_scored_as_one_token_at_a_time(model, batch):
+    """The question and what they begin with is read once: answers that are alike, that begin alike, the beginning of
+    another, none at all, and nothing in common."""
+    texts = ["It is Ada Pym.", "It is Ada Low.", "It is", "It is Ada Pym.", "", "Nobody knows."]
+    pairs = [(PAIRS[0][0], text) for text in texts[:4]] + [(PAIRS[1][0], text) for text in texts] + PAIRS[2:]
+    for pair, (logprobs, hits) in zip(pairs, answer_logprobs(pairs, *model, batch), strict=True):
+        slow, slow_hits = slow_logprobs(pair, *model)
+        assert logprobs.tolist() == pytest.approx(slow, abs=1e-4) and hits.tolist() == slow_hits
+
+
 @pytest.mark.parametrize("batch", [1, 2, 16])
 def test_continuations_are_those_of_one_at_a_time(model, batch):
     prompts = [encode(model[1], *pair)[0][:cut] for pair in PAIRS for cut in (1, 9, -1)] * 2  # every prompt twice

@@ -2,6 +2,8 @@
 compared.
 """
 
+import itertools
+
 from lib.files import progress
 from lib.models import encode_pairs
 from lib.reference import FrozenModel, block_states
@@ -64,7 +66,8 @@ def answer_states(model, batch, block):
 
 
 def answer_logprobs(pairs, model, tokenizer, batch):
-    """Scores answers given their questions, right-padded in batches of like length.
+    """Scores answers given their questions, right-padded in batches of like length. On a CPU the answers to a question
+    are a batch, in which the question and what all of them begin with are read once.
 
     Args:
         pairs: list of (question, answer).
@@ -73,20 +76,58 @@ def answer_logprobs(pairs, model, tokenizer, batch):
         (answer tokens,), end of sequence included.
     """
     encoded, result = encode_pairs(tokenizer, pairs)[0], {}
-    order = sorted(range(len(pairs)), key=lambda at: len(encoded[at][0]))
-    for at in progress(range(0, len(order), batch), desc="answers scored", unit="batch"):
-        part = order[at : at + batch]
-        ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(encoded[row][0]) for row in part], batch_first=True).to(
-            model.device
-        )
-        first = min(encoded[row][1] for row in part)  # no logits for tokens that are prompt in every row
+    for group in progress(_groups(encoded, batch, model.device), desc="answers scored", unit="batch"):
+        rows = [encoded[row] for row in group]
         with torch.inference_mode():
-            logits = (
-                model(input_ids=ids, use_cache=False, logits_to_keep=ids.shape[1] - first + 1).logits[:, :-1].float()
-            )
-        logprobs = -F.cross_entropy(logits.transpose(1, 2), ids[:, first:], reduction="none").cpu()  # (rows, positions)
-        likeliest = (logits.argmax(-1) == ids[:, first:]).cpu()
-        for row, values, hits in zip(part, logprobs, likeliest, strict=True):
-            tokens, prompt = encoded[row]
+            first, logits = _logits(rows, model)
+        ids = _right_padded([ids for ids, _ in rows], model.device)[:, first:]
+        logprobs = -F.cross_entropy(logits.transpose(1, 2), ids, reduction="none").cpu()  # (rows, positions)
+        likeliest = (logits.argmax(-1) == ids).cpu()
+        for row, (tokens, prompt), values, hits in zip(group, rows, logprobs, likeliest, strict=True):
             result[row] = values[prompt - first : len(tokens) - first], hits[prompt - first : len(tokens) - first]
     return [result[row] for row in range(len(pairs))]
+
+
+def _groups(encoded, batch, device):
+    """Lists of at most `batch` row numbers. encoded: list of (ids, prompt tokens). A GPU gains more from full batches
+    than from reading a question once.
+    """
+    by_prompt = {}
+    for row, (ids, prompt) in enumerate(encoded):
+        by_prompt.setdefault(tuple(ids[:prompt]) if device.type == "cpu" else row, []).append(row)
+    several = [rows for rows in by_prompt.values() if len(rows) > 1]
+    alone = [row for rows in by_prompt.values() if len(rows) == 1 for row in rows]
+    alone.sort(key=lambda row: len(encoded[row][0]))
+    return [rows[at : at + batch] for rows in (*several, alone) for at in range(0, len(rows), batch)]
+
+
+def _right_padded(rows, device):
+    return torch.nn.utils.rnn.pad_sequence([torch.tensor(ids) for ids in rows], batch_first=True).to(device)
+
+
+def _logits(rows, model):
+    """(the first token that is an answer's in any row, logits that predict it and what follows: (rows, positions,
+    vocabulary), float32). rows: list of (ids, prompt tokens).
+    """
+    first = min(prompt for _, prompt in rows)  # no logits for tokens that are prompt in every row
+    shared = _shared([ids for ids, _ in rows])
+    if len(rows) > 1 and shared >= first == max(prompt for _, prompt in rows):
+        start = model(
+            input_ids=torch.tensor([rows[0][0][:shared]], device=model.device),
+            use_cache=True,
+            logits_to_keep=shared - first + 1,
+        )
+        if (cache := getattr(start, "past_key_values", None)) is not None:  # else the model keeps none
+            cache.batch_repeat_interleave(len(rows))
+            rest = _right_padded([ids[shared:] for ids, _ in rows], model.device)
+            logits = model(input_ids=rest, past_key_values=cache, use_cache=True).logits[:, :-1]
+            return first, torch.cat([start.logits.expand(len(rows), -1, -1), logits], 1).float()
+    ids = _right_padded([ids for ids, _ in rows], model.device)
+    logits = model(input_ids=ids, use_cache=False, logits_to_keep=ids.shape[1] - first + 1).logits
+    return first, logits[:, :-1].float()
+
+
+def _shared(rows):
+    """How many tokens all rows begin with, less the last one of the shortest."""
+    same = (len(set(tokens)) == 1 for tokens in zip(*(ids[:-1] for ids in rows)))
+    return sum(itertools.takewhile(bool, same))
