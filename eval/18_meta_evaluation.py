@@ -156,8 +156,8 @@ def evaluate(column: Column, know: dict, never: dict, changes: dict, draws: int)
 
 
 def order(found: dict) -> list[str]:
-    """The metrics from the most faithful on; of equal ones the least moved first."""
-    worst = lambda row: max((part["moved"] or 0 for part in row["robustness"].values()), default=0)
+    """The metrics from the most faithful on; of equal ones the least moved first, and last where that is not known."""
+    worst = lambda row: max((part["moved"] or 0 for part in row["robustness"].values()), default=math.inf)
     return sorted(found, key=lambda key: (-found[key]["AUC"], worst(found[key])))
 
 
