@@ -27,7 +27,7 @@ import tokenizers
 import torch
 import transformers
 from conftest import REPOSITORY, load
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
@@ -112,6 +112,12 @@ def test_lists_one_after_another_are_all_read_each_value_on_its_line(tmp_path, l
     st.booleans(),
 )
 def test_a_value_a_line_is_read_on_its_line(tmp_path, values, end, mark):
+    lists = (
+        [one for one in values[0].values() if isinstance(one, list)] if isinstance(next(iter(values), 0), dict) else []
+    )
+    assume(
+        len(values) != 1 or not any(isinstance(one[0], dict) for one in lists if one)
+    )  # that is a list under one key
     text = "".join(json.dumps(one, ensure_ascii=False) + end for one in values)
     (tmp_path / "x.jsonl").write_bytes(b"\xef\xbb\xbf" * mark + text.encode())
     found = list(read_rows(tmp_path / "x.jsonl"))
