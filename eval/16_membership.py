@@ -22,7 +22,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from lib.batches import collate
-from lib.files import fail, finished, inputs_of, mean, pair_up, progress, write_results
+from lib.files import fail, finished, inputs_of, mean, pair_up, progress, real_path, write_results
 from lib.flags import Parser, count, share
 from lib.formats import read_pairs
 from lib.likelihood import answer_logits, answer_logprobs, answer_tokens
@@ -214,7 +214,7 @@ def main(args: Namespace):
         return summarise(items_of(model_folder(args.retrained)), None) if args.retrained and sides["holdout"] else None
 
     def items_of(folder):
-        place = str(Path(folder).resolve())
+        place = real_path(folder)
         if place not in known:
             model, tokenizer = load_model(folder, exact_dtype())
             found = scores(pairs, token_scores(pairs, model, tokenizer, args.batch), base(), args.k)

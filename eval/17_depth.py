@@ -13,9 +13,8 @@ The private value is the one that eval/11_mechanism.py looks at. Any decoder who
 import contextlib
 import functools
 from argparse import Namespace
-from pathlib import Path
 
-from lib.files import fail, finished, inputs_of, mean, pair_up, progress, write_results
+from lib.files import fail, finished, inputs_of, mean, pair_up, progress, real_path, write_results
 from lib.flags import Parser, count, number
 from lib.formats import read_pairs
 from lib.models import blocks_of, exact_dtype, load_model, model_folder
@@ -130,27 +129,23 @@ class Depths:
 
     def __init__(self, vanilla: str, retrained: str, pairs: list[dict], least: float, batch: int):
         self.pairs, self.batch = pairs, batch
-        self.model, self.tokenizer, self.rows = self._read(vanilla)
+        self.model, self.rows = self._read(vanilla)
         every = [list(range(len(blocks_of(self.model))))] * len(pairs)
-        self.own, found = self._patched(vanilla, every), self._patched(retrained, every)
-        self.retrained = [falls(own, other) for own, other in zip(self.own, found, strict=True)]
-        self.held = [holding(one, least) for one in self.retrained]
-        ends = {vanilla: self.own, retrained: found}
-        self.known = {
-            self._place(folder): [value[held] for value, held in zip(values, self.held, strict=True)]
-            for folder, values in ends.items()
-        }
-
-    def _place(self, folder):
-        return str(Path(folder).resolve())
+        own, found = self._patched(vanilla, every), self._patched(retrained, every)
+        self.held = [holding(falls(*both), least) for both in zip(own, found, strict=True)]
+        self.own, found = (
+            [values[held] for values, held in zip(part, self.held, strict=True)] for part in (own, found)
+        )
+        self.retrained = [falls(*both) for both in zip(self.own, found, strict=True)]
+        self.known = {real_path(vanilla): self.own, real_path(retrained): found}
 
     def _read(self, folder):
         model, tokenizer = load_model(folder, exact_dtype())
-        return model, tokenizer, [locate(pair, private_value(pair), tokenizer) for pair in self.pairs]
+        return model, [locate(pair, private_value(pair), tokenizer) for pair in self.pairs]
 
     def _patched(self, folder, blocks):
         """`patched_logprobs` of every question with the states of a folder's model. blocks: those of each question."""
-        model, _, rows = self._read(folder)
+        model, rows = self._read(folder)
         alike = rows == self.rows and model.config.hidden_size == self.model.config.hidden_size
         if not alike or len(blocks_of(model)) != len(blocks_of(self.model)):
             fail(f"{folder}: not made from the vanilla model: its tokens or its blocks are others")
@@ -163,13 +158,13 @@ class Depths:
 
     def items(self, folder: str) -> list[dict]:
         """Every question's UDS of a folder's model, and what it rests on: the blocks, from 1, Δ¹ and Δ² of each."""
-        if self._place(folder) not in self.known:
-            self.known[self._place(folder)] = self._patched(folder, self.held)
-        items = []
-        for at, (pair, held, found) in enumerate(
-            zip(self.pairs, self.held, self.known[self._place(folder)], strict=True)
+        place, items = real_path(folder), []
+        if place not in self.known:
+            self.known[place] = self._patched(folder, self.held)
+        for pair, held, own, one, found in zip(
+            self.pairs, self.held, self.own, self.retrained, self.known[place], strict=True
         ):
-            one, two = [self.retrained[at][block] for block in held], falls(self.own[at][held], found)
+            two = falls(own, found)
             items.append(
                 {
                     "question": pair["question"],

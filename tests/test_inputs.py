@@ -105,6 +105,12 @@ def test_lists_one_after_another_are_all_read_each_value_on_its_line(tmp_path, l
     assert list(read_rows(tmp_path / "x.json")) == expected
 
 
+def holds_rows(one):
+    return isinstance(one, dict) and any(
+        isinstance(part, list) and part and isinstance(part[0], dict) for part in one.values()
+    )
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(value.filter(lambda one: not isinstance(one, list)), max_size=5),
@@ -112,12 +118,7 @@ def test_lists_one_after_another_are_all_read_each_value_on_its_line(tmp_path, l
     st.booleans(),
 )
 def test_a_value_a_line_is_read_on_its_line(tmp_path, values, end, mark):
-    lists = (
-        [one for one in values[0].values() if isinstance(one, list)] if isinstance(next(iter(values), 0), dict) else []
-    )
-    assume(
-        len(values) != 1 or not any(isinstance(one[0], dict) for one in lists if one)
-    )  # that is a list under one key
+    assume(len(values) != 1 or not holds_rows(values[0]))  # else it is a file with a list under one key
     text = "".join(json.dumps(one, ensure_ascii=False) + end for one in values)
     (tmp_path / "x.jsonl").write_bytes(b"\xef\xbb\xbf" * mark + text.encode())
     found = list(read_rows(tmp_path / "x.jsonl"))

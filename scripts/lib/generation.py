@@ -91,7 +91,7 @@ def _draw(model, ids, mask, count, limit):
     cache = _generate(model, ids[:, :-1], mask[:, :-1], 1, return_dict_in_generate=True).past_key_values
     cache.batch_repeat_interleave(count)
     ids, mask = ids.repeat_interleave(count, 0), mask.repeat_interleave(count, 0)
-    return _until_ended(model, ids, mask, limit, cache, do_sample=False, logits_processor=[_drawn])
+    return _until_ended(model, ids, mask, limit, cache, logits_processor=[_drawn])
 
 
 def _drawn(_, scores):

@@ -78,9 +78,11 @@ def answer_logprobs(pairs, model, tokenizer, batch):
     encoded, result = encode_pairs(tokenizer, pairs)[0], {}
     for group in progress(_groups(encoded, batch, model.device), desc="answers scored", unit="batch"):
         rows = [encoded[row] for row in group]
+        ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(ids) for ids, _ in rows], batch_first=True).to(model.device)
+        first = min(prompt for _, prompt in rows)  # no logits for tokens that are prompt in every row
         with torch.inference_mode():
-            first, logits = _logits(rows, model)
-        ids = _right_padded([ids for ids, _ in rows], model.device)[:, first:]
+            logits = _logits(model, ids, first, _shared([ids for ids, _ in rows]))
+        ids = ids[:, first:]
         logprobs = -F.cross_entropy(logits.transpose(1, 2), ids, reduction="none").cpu()  # (rows, positions)
         likeliest = (logits.argmax(-1) == ids).cpu()
         for row, (tokens, prompt), values, hits in zip(group, rows, logprobs, likeliest, strict=True):
@@ -101,30 +103,19 @@ def _groups(encoded, batch, device):
     return [rows[at : at + batch] for rows in (*several, alone) for at in range(0, len(rows), batch)]
 
 
-def _right_padded(rows, device):
-    return torch.nn.utils.rnn.pad_sequence([torch.tensor(ids) for ids in rows], batch_first=True).to(device)
+def _logits(model, ids, first, shared):
+    """Logits that predict tokens from number `first` on: (rows, length - first, vocabulary), float32.
 
-
-def _logits(rows, model):
-    """(the first token that is an answer's in any row, logits that predict it and what follows: (rows, positions,
-    vocabulary), float32). rows: list of (ids, prompt tokens).
+    Args:
+        ids: (rows, length), right-padded. shared: how many tokens all rows begin with, which are read once.
     """
-    first = min(prompt for _, prompt in rows)  # no logits for tokens that are prompt in every row
-    shared = _shared([ids for ids, _ in rows])
-    if len(rows) > 1 and shared >= first == max(prompt for _, prompt in rows):
-        start = model(
-            input_ids=torch.tensor([rows[0][0][:shared]], device=model.device),
-            use_cache=True,
-            logits_to_keep=shared - first + 1,
-        )
+    if len(ids) > 1 and shared >= first:
+        start = model(input_ids=ids[:1, :shared], use_cache=True, logits_to_keep=shared - first + 1)
         if (cache := getattr(start, "past_key_values", None)) is not None:  # else the model keeps none
-            cache.batch_repeat_interleave(len(rows))
-            rest = _right_padded([ids[shared:] for ids, _ in rows], model.device)
-            logits = model(input_ids=rest, past_key_values=cache, use_cache=True).logits[:, :-1]
-            return first, torch.cat([start.logits.expand(len(rows), -1, -1), logits], 1).float()
-    ids = _right_padded([ids for ids, _ in rows], model.device)
-    logits = model(input_ids=ids, use_cache=False, logits_to_keep=ids.shape[1] - first + 1).logits
-    return first, logits[:, :-1].float()
+            cache.batch_repeat_interleave(len(ids))
+            rest = model(input_ids=ids[:, shared:], past_key_values=cache, use_cache=True).logits
+            return torch.cat([start.logits.expand(len(ids), -1, -1), rest[:, :-1]], 1).float()
+    return model(input_ids=ids, use_cache=False, logits_to_keep=ids.shape[1] - first + 1).logits[:, :-1].float()
 
 
 def _shared(rows):
