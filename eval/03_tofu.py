@@ -22,7 +22,7 @@ from lib.flags import Parser, count
 from lib.formats import read_inverted, read_pairs, text_of, texts_of
 from lib.generation import answers
 from lib.likelihood import answer_logprobs
-from lib.models import exact_dtype, load_model, model_folder
+from lib.models import load_model, model_folder
 from lib.rouge import rouge_scorer
 from lib.wordings import other_wordings
 
@@ -245,6 +245,7 @@ def parser() -> Parser:
         "--geometric", action="store_true", help="average their losses on all sets, as open-unlearning does"
     )
     made.add_argument("--batch", type=count, default=32, help="answers in one forward pass (default: 32)")
+    made.add_argument("--dtype", default="auto", help="as in 30_generate.py (default: auto)")
     made.add_argument(
         "--max-new-tokens", type=count, default=200, help="length of the answers for ROUGE-L (default: 200)"
     )
@@ -284,7 +285,7 @@ def main(args: Namespace):
         summary = finished(out, inputs)
         if summary is None:
             items = score(
-                sets, *load_model(folder, exact_dtype()), args.batch, args.max_new_tokens, args.paper, args.geometric
+                sets, *load_model(folder, args.dtype), args.batch, args.max_new_tokens, args.paper, args.geometric
             )
             if out == args.reference:
                 reference = [item["truth_ratio"] for item in items if item["set"] == "forget"]

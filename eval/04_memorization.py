@@ -14,7 +14,7 @@ from lib.flags import Parser, count, count_or_none
 from lib.formats import read_items
 from lib.generation import continuations
 from lib.likelihood import answer_logprobs
-from lib.models import encode, encode_text, exact_dtype, load_model, model_folder, prompt_text
+from lib.models import encode, encode_text, load_model, model_folder, prompt_text
 from lib.rouge import rouge_scorer
 
 
@@ -139,6 +139,7 @@ def parser() -> Parser:
         help="n of EL_n, 0 for none (default: 3, as answers are short here; Jang et al.: 10, on texts of 200 tokens)",
     )
     made.add_argument("--batch", type=count, default=64, help="prompts continued together (default: 64)")
+    made.add_argument("--dtype", default="auto", help="as in 30_generate.py (default: auto)")
     return made
 
 
@@ -164,7 +165,7 @@ def main(args: Namespace):
         inputs = inputs_for(folder)
         summary = finished(out, inputs)
         if summary is None:
-            items = score(pairs, *load_model(folder, exact_dtype()), args)
+            items = score(pairs, *load_model(folder, args.dtype), args)
             values = {name: [item[name] for item in items if item[name] is not None] for name in names}
             summary = {**{name: mean(part) if part else None for name, part in values.items()}, "items": len(items)}
             settings = Namespace(**{**vars(args), "model": folder, "out": out})

@@ -15,12 +15,12 @@ from lib.files import fail, mean, progress, write_results
 from lib.flags import Parser, count
 from lib.formats import read_items
 from lib.likelihood import answer_logprobs
-from lib.models import exact_dtype, load_model, model_folder
+from lib.models import load_model, model_folder
 
 
-def logprobs(folder: str, pairs: list, batch: int) -> list[tuple[float, int]]:
+def logprobs(folder: str, pairs: list, dtype: str, batch: int) -> list[tuple[float, int]]:
     """log p(answer | question) under the model of a folder: list of (nats, tokens), end of sequence included."""
-    model, tokenizer = load_model(folder, exact_dtype())
+    model, tokenizer = load_model(folder, dtype)
     return [(values.sum().item(), len(values)) for values, _ in answer_logprobs(pairs, model, tokenizer, batch)]
 
 
@@ -76,6 +76,7 @@ def parser() -> Parser:
         help="JSON to write: summary, items, origin; one for all seeds, or one for each of --models",
     )
     made.add_argument("--batch", type=count, default=32, help="answers in one forward pass (default: 32)")
+    made.add_argument("--dtype", default="auto", help="as in 30_generate.py (default: auto)")
     return made
 
 
@@ -119,7 +120,7 @@ def main(args: Namespace):
         model_folder(folder)
     folders = dict.fromkeys(args.models + args.reference)  # one that is both, retrained say, is scored once
     scores = {
-        folder: logprobs(folder, pairs + (fresh if folder in args.models else []), args.batch)
+        folder: logprobs(folder, pairs + (fresh if folder in args.models else []), args.dtype, args.batch)
         for folder in progress(list(folders), desc="exposure", unit="model")
     }
     reference, seeds = [scores[folder] for folder in args.reference], len(args.models) // len(args.out)

@@ -10,7 +10,7 @@ from argparse import Namespace
 from lib.files import finished, inputs_of, pair_up, write_results
 from lib.flags import Parser, count
 from lib.formats import read_pairs
-from lib.models import encode, exact_dtype, load_model, model_folder
+from lib.models import encode, load_model, model_folder
 
 import torch
 
@@ -45,6 +45,7 @@ def parser() -> Parser:
     made.add_argument(
         "--out", required=True, nargs="+", metavar="FILE", help="a JSON file for each model: summary, items, origin"
     )
+    made.add_argument("--dtype", default="auto", help="as in 30_generate.py (default: auto)")
     return made
 
 
@@ -55,7 +56,7 @@ def main(args: Namespace):
         inputs, items = inputs_for(folder), []
         if finished(out, inputs):
             continue
-        for pair, best in zip(pairs, first_tokens(pairs, *load_model(folder, exact_dtype())), strict=True):
+        for pair, best in zip(pairs, first_tokens(pairs, *load_model(folder, args.dtype)), strict=True):
             top = [{"token": token, "p": p} for token, p in best]
             items.append({"question": pair["question"], "reference": pair["answer"], "top": top})
         write_results(out, {"items": len(items)}, items, args, [args.questions], inputs)

@@ -17,7 +17,7 @@ from argparse import Namespace
 from lib.files import fail, finished, inputs_of, mean, pair_up, progress, real_path, write_results
 from lib.flags import Parser, count, number
 from lib.formats import read_pairs
-from lib.models import blocks_of, exact_dtype, load_model, model_folder
+from lib.models import blocks_of, load_model, model_folder
 
 import torch
 from mechanism.places import locate, private_value
@@ -119,6 +119,7 @@ def parser() -> Parser:
         "--least", type=number(least=0), default=0.05, help="Δ¹, in nats, above which a block counts (default: 0.05)"
     )
     made.add_argument("--batch", type=count, default=16, help="answers in one forward pass (default: 16)")
+    made.add_argument("--dtype", default="auto", help="as in 30_generate.py (default: auto)")
     return made
 
 
@@ -127,8 +128,8 @@ class Depths:
     the unlearned model, is computed once; Δ² only for the blocks that hold the knowledge, all that UDS looks at.
     """
 
-    def __init__(self, vanilla: str, retrained: str, pairs: list[dict], least: float, batch: int):
-        self.pairs, self.batch = pairs, batch
+    def __init__(self, vanilla: str, retrained: str, pairs: list[dict], least: float, dtype: str, batch: int):
+        self.pairs, self.dtype, self.batch = pairs, dtype, batch
         self.model, self.rows = self._read(vanilla)
         every = [list(range(len(blocks_of(self.model))))] * len(pairs)
         own, found = self._patched(vanilla, every), self._patched(retrained, every)
@@ -140,7 +141,7 @@ class Depths:
         self.known = {real_path(vanilla): self.own, real_path(retrained): found}
 
     def _read(self, folder):
-        model, tokenizer = load_model(folder, exact_dtype())
+        model, tokenizer = load_model(folder, self.dtype)
         return model, [locate(pair, private_value(pair), tokenizer) for pair in self.pairs]
 
     def _patched(self, folder, blocks):
@@ -184,7 +185,8 @@ def main(args: Namespace):
     runs = pair_up([model_folder(folder) for folder in args.model], args.out)
     vanilla, retrained = model_folder(args.vanilla), model_folder(args.retrained)
     inputs_for = inputs_of(args, [args.questions, vanilla, retrained], __file__)
-    depths = functools.cache(lambda: Depths(vanilla, retrained, pairs, args.least, args.batch))  # for the first model
+    # read for the first model that needs them
+    depths = functools.cache(lambda: Depths(vanilla, retrained, pairs, args.least, args.dtype, args.batch))
     for folder, out in progress(runs, desc="depth", unit="model"):
         inputs = inputs_for(folder)
         summary = finished(out, inputs)

@@ -547,6 +547,8 @@ def test_exposure_of_models(tmp_path, tiny, learnt, model):
         fresh,
         "--out",
         tmp_path / "out.json",
+        "--dtype",
+        "float32",
     )
     result, base = json.loads((tmp_path / "out.json").read_text()), load_model(tiny, exact_dtype())
     z, _ = slow_logprobs(("Who lives there?", "Bo Pym lives there."), *model)

@@ -335,7 +335,7 @@ def test_depth_agrees_with_the_slow_reference_and_is_0_and_1_exactly(tmp_path, f
     models = [*copied.values(), folders["unlearned"], folders["halfway"]]
     questions, outs = write(tmp_path / "forget.jsonl", PAIRS), [tmp_path / f"{at}.json" for at in range(4)]
     ends = ("--vanilla", folders["vanilla"], "--retrained", folders["retrained"], "--least", 0.0001)
-    run("eval/17_depth.py", "--model", *models, *ends, "--questions", questions, "--out", *outs)
+    run("eval/17_depth.py", "--model", *models, *ends, "--questions", questions, "--out", *outs, "--dtype", "float32")
     vanilla, retrained, unlearned, halfway = (json.loads(out.read_text()) for out in outs)
     assert vanilla["summary"]["UDS"] == 0 and retrained["summary"]["UDS"] == 1
     assert 0 < halfway["summary"]["UDS"] < 1 and halfway["summary"]["items"] + halfway["summary"]["left_out"] == 3
