@@ -134,6 +134,7 @@ def embed(folder, forget, retain):
     """(the embeddings of all forget pairs, those of all retain pairs), question and answer as one text."""
     from sentence_transformers import SentenceTransformer
 
+    transformers.utils.logging.disable_progress_bar()
     embedder = SentenceTransformer(str(folder), trust_remote_code=False)
     return [
         embedder.encode(
