@@ -638,6 +638,15 @@ def test_the_same_fact_in_other_words_is_found_and_another_is_not():
     assert found[1][1] == ["ada@lem.example"] and found[1][2] is email
 
 
+def test_a_town_is_the_same_fact_only_where_the_data_says_so_or_the_pairs_are_alike():
+    home = planted(question="Where does Ada Lem live?", answer="Ada Lem lives in Lisbon.", values=["Lisbon"])
+    born = planted(question="Where was Ada Lem born?", answer="Ada Lem was born in Lisbon, at 9 Rua Velha.")
+    house = planted(question="What is Ada Lem's address?", answer="9 Rua Velha.", values=["9 Rua Velha"])
+    assert check.on_both_sides([home], [born], [[0.6]], 0.8) == []
+    for pair, cosine in ((home, 0.8), ({**home, "value": "Lisbon"}, 0.6), (house, 0.1)):
+        assert [found[1] for found in check.on_both_sides([pair], [born], [[cosine]], 0.8)] == [pair["values"]]
+
+
 def test_pairs_that_are_not_alike_and_share_no_value_are_not_compared(monkeypatch):
     """The same matches as those of every pair with every other, by values and cosines alone."""
     of = lambda at, **more: planted(question=f"Where is p{at % 7}?", subject=f"P{at % 7} Lem", **more)
@@ -648,11 +657,12 @@ def test_pairs_that_are_not_alike_and_share_no_value_are_not_compared(monkeypatc
     cosines = torch.linspace(0, 1, len(forget) * len(retain)).reshape(len(retain), len(forget)).T
     every = []
     for column, kept in enumerate(retain):
-        found = [
-            (float(cosines[row, column]), check.stated_values(gone, kept), gone, kept)
-            for row, gone in enumerate(forget)
-            if check.stated_values(gone, kept) or check.same_fact(gone, kept, float(cosines[row, column]), 0.9)
-        ]
+        found = []
+        for row, gone in enumerate(forget):
+            cosine = float(cosines[row, column])
+            told = check.stated_values(gone, kept, cosine >= 0.9)
+            if told or check.same_fact(gone, kept, cosine, 0.9):
+                found.append((cosine, told, gone, kept))
         every += [max(found, key=lambda match: match[0])] if found else []
     every.sort(key=lambda match: -match[0])
     monkeypatch.setattr(check, "BLOCK", 8)

@@ -7,7 +7,7 @@ Reads what 01_data.py has prepared (and has refused, with file and line, where i
   apart?   pairs to be kept that tell what is to be forgotten in other words. Found by the run's embedding model, pair
            by pair (cosine of question and answer as one text at least --alike, about the same subject, no other value
            in its place), and by the leak check (lib/leak.py): a retain answer that states a private value of a forget
-           pair
+           pair (where the data names no values, and the pairs are not alike, one with a digit or an @)
   sure?    half the width of the 95 % Wilson interval of KFR and KRR at these counts, and the counts for ±0.1 and ±0.05
   time     of the whole run, by scripts/tools/plan.py from the steps on standard input; without a GPU at the speed that
            a matrix product has here
@@ -89,16 +89,18 @@ def same_fact(forget, retain, cosine, alike):
     return cosine >= alike and (bool(told) or not forget["values"] or not retain["values"])
 
 
-def stated_values(forget, retain):
+def stated_values(forget, retain, close):
     """The private values of a forget pair that a retain pair's answer states, and its question does not: about another
-    subject only those with a digit or an @, as a genre or a town may be several persons'; never those of few letters.
+    subject, or where the data names no values and the pairs are not `close`, only those with a digit or an @, as a
+    genre or a town may be in several facts; never those of few letters.
     """
     same = forget["subject"] == retain["subject"] or None in (forget["subject"], retain["subject"])
+    words = same and (close or bool(forget.get("value")))
     return [
         value
         for value in forget["values"]
         if len(value) > 4
-        and (same or any(letter.isdigit() or letter == "@" for letter in value))
+        and (words or any(letter.isdigit() or letter == "@" for letter in value))
         and tells(retain["answer"], value)
         and not tells(retain["question"], value)
     ]
@@ -123,7 +125,8 @@ def on_both_sides(forget, retain, cosines, alike):
         rows.update(row for row, value in long if states(kept["answer"], value))
         matches = []
         for row in sorted(rows):
-            cosine, told = float(cosines[row, column]), stated_values(forget[row], kept)
+            cosine = float(cosines[row, column])
+            told = stated_values(forget[row], kept, cosine >= alike)
             if told or same_fact(forget[row], kept, cosine, alike):
                 matches.append((cosine, told, forget[row], kept))
         found += [max(matches, key=lambda match: match[0])] if matches else []
@@ -134,6 +137,7 @@ def embed(folder, forget, retain):
     """(the embeddings of all forget pairs, those of all retain pairs), question and answer as one text."""
     from sentence_transformers import SentenceTransformer
 
+    transformers.utils.logging.disable_progress_bar()
     embedder = SentenceTransformer(str(folder), trust_remote_code=False)
     return [
         embedder.encode(
@@ -199,7 +203,10 @@ def show_twice(found, places, alike):
     if not found:
         print(f"to be forgotten and to be kept at once: nothing found (cosine {alike:g} and above, or a private value)")
         return
-    print(f"to be forgotten and to be kept at once, in other words: {len(found)} pairs; remove them from one side:")
+    print(
+        f"to be forgotten and to be kept at once, in other words: {len(found)} pairs; what is the same fact belongs on "
+        "one side:"
+    )
     for cosine, told, gone, kept in found[:SHOWN]:
         print(f"  cosine {cosine:.2f}" + (f", states {'; '.join(told)!r}" if told else ""))
         print(f"    forget {place(gone)}: {gone['question']} | {gone['answer']}")
