@@ -127,6 +127,8 @@ def results(tmp_path_factory, parts, models):
             parts / f"fresh_{name}.jsonl",
             "--out",
             folder / f"{name}.json",
+            "--dtype",
+            "float32",
         )
     run(
         "eval/06_in_out.py",

@@ -761,6 +761,8 @@ def test_first_tokens_are_those_of_a_plain_forward_pass(tiny, tmp_path):
         tmp_path / "pairs.jsonl",
         "--out",
         tmp_path / "next_token.json",
+        "--dtype",
+        "float32",
     )
     items = json.loads((tmp_path / "next_token.json").read_text())["items"]
     assert [item["question"] for item in items] == [pair["question"] for pair in pairs[:3]]
