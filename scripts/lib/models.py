@@ -55,7 +55,7 @@ def stored_dtype(path):
 
 
 def exact_dtype():
-    """The --dtype in which log-probabilities are compared: float32, but on a GPU that multiplies in bfloat16 that."""
+    """The --dtype of what merges an adapter to measure it: float32, but on a GPU that multiplies in bfloat16 that."""
     return "auto" if torch.cuda.is_available() else "float32"
 
 

@@ -15,4 +15,4 @@ TUNED=people-smollm2   # learning rates: tuned/people-smollm2.sh
 SET[ReLearn]="--epochs 0.55"   # of 1,530 pairs
 SET[ReLearn-DPO]="--epochs 0.25"
 SET[GA+GDR+MemFlex]="--magnitude 2e-5"   # the published 6e-4 is above every gradient here: nothing would be trained
-GENERATE="--max-new-tokens 64 --batch 160"
+GENERATE="--max-new-tokens 64 --batch 96"
