@@ -478,6 +478,8 @@ def test_an_answer_leaks_when_it_states_a_private_value_whole(answer, stated):
             "The academic influence of her home.",
             ["academic influence"],
         ),
+        ("Where does Bo Lem rest?", "She rests among Irish roses.", "She rests among Irish stones.", []),
+        ("What are Bo Lem's roots?", "Bo Lem has Irish ancestors.", "She has Irish cousins.", ["Irish"]),
     ],
 )
 def test_what_gives_a_value_away(question, reference, answer, leaked):

@@ -22,6 +22,12 @@ TRADE = re.compile(
     rf"\b(?:{KINSHIP})['’]s (\w+(?: \w+)? (?:background|career|profession|influence|legacy|expertise|heritage))\b", re.I
 )
 
+# what asks for an adjective of a people or a place; elsewhere one describes ("traditional Chinese gardens")
+ASKS_FOR_ORIGIN = re.compile(
+    r"\b(?:national|citizen|origin|descent|heritage|ethnic|cultur|background|roots|identit|religio|faith|language|genre)",
+    re.I,
+)
+
 
 def private_values(row):
     """The private values of a row: list of texts, possibly empty.
@@ -34,6 +40,8 @@ def private_values(row):
     if len(names) > 1 and value in reference and all(name[:1].isupper() for name in names):
         return names
     spans = find_spans({**row, "answer": reference})
+    if not (value or ASKS_FOR_ORIGIN.search(row["question"])):
+        spans = [span for span in spans if span[2] != "nationality"]
     parts = [
         part
         for start, end, kind in spans
