@@ -18,8 +18,8 @@ from lib.models import encode, encode_text, load_model, model_folder, prompt_tex
 from lib.rouge import rouge_scorer
 
 
-def memo_prompts(question: str, answer: str, tokenizer, mode: str, window: int) -> list[tuple[list[int], str]]:
-    """The prompts of one pair's MEMO and what should follow each: list of (token ids, rest).
+def memo_prompts(question: str, answer: str, tokenizer, mode: str, window: int) -> list[tuple[list[int], str, list]]:
+    """The prompts of one pair's MEMO: list of (token ids, what should follow, token ids of the whole text).
 
     suffix: question and the answer's first k characters, followed by the answer's rest. prefix: the question's first k
     characters alone, followed by the question's rest. Both stand where the model's own prompt format puts question and
@@ -27,12 +27,12 @@ def memo_prompts(question: str, answer: str, tokenizer, mode: str, window: int) 
     """
     if mode == "prefix":
         opening, text = prompt_text(tokenizer, "\N{SECTION SIGN}").split("\N{SECTION SIGN}")[0], question.strip()
-        return [
-            (tokenizer(opening + text[:k], add_special_tokens=False)["input_ids"], text[k:])
-            for k in range(1, len(text), window)
-        ]
-    prompt = prompt_text(tokenizer, question)
-    return [(encode_text(tokenizer, prompt, answer[:k])[0], answer[k:]) for k in range(1, len(answer), window)]
+        tokens = lambda end: tokenizer(opening + text[:end], add_special_tokens=False)["input_ids"]
+    else:
+        prompt, text = prompt_text(tokenizer, question), answer
+        tokens = lambda end: encode_text(tokenizer, prompt, text[:end])[0]
+    whole = tokens(len(text))
+    return [(tokens(k), text[k:], whole) for k in range(1, len(text), window)]
 
 
 def memo(pairs, model, tokenizer, mode="suffix", window=5, max_new_tokens=200, batch=64) -> list[float]:
@@ -43,11 +43,10 @@ def memo(pairs, model, tokenizer, mode="suffix", window=5, max_new_tokens=200, b
     """
     rouge = rouge_scorer("rouge1")
     parts = [memo_prompts(*pair, tokenizer, mode, window) for pair in pairs]
-    tokens = continuations(
-        [prompt for part in parts for prompt, _ in part], model, tokenizer, batch, max_new_tokens, "continuations"
-    )
+    prompts, _, whole = zip(*(row for part in parts for row in part)) if any(parts) else ((), (), ())
+    tokens = continuations(prompts, model, tokenizer, batch, max_new_tokens, "continuations", along=whole)
     texts = iter(tokenizer.batch_decode(tokens, skip_special_tokens=True))
-    scores = [[rouge.score(rest, next(texts))["rouge1"].precision for _, rest in part] for part in parts]
+    scores = [[rouge.score(rest, next(texts))["rouge1"].precision for _, rest, _ in part] for part in parts]
     return [mean(part) if part else 0.0 for part in scores]
 
 
@@ -72,8 +71,13 @@ def extraction(pairs, hits, model, tokenizer, n=3, batch=64) -> list[float | Non
         for t in range(len(answer)):
             if not hits[row][t]:
                 jobs[row, t] = ids[: prompt + t], len(answer) - t
-    prompts, limits = [ids for ids, _ in jobs.values()], [limit for _, limit in jobs.values()]
-    found = dict(zip(jobs, continuations(prompts, model, tokenizer, batch, limits, "continuations"), strict=True))
+    prompts, limits, along = (
+        [ids for ids, _ in jobs.values()],
+        [limit for _, limit in jobs.values()],
+        [encoded[row][0] for row, _ in jobs],
+    )
+    new = continuations(prompts, model, tokenizer, batch, limits, "continuations", along)
+    found = dict(zip(jobs, new, strict=True))
     scores = []
     for row, (ids, prompt) in enumerate(encoded):
         answer, continued = ids[prompt:-1], {len(ids) - 1 - prompt: []}

@@ -26,8 +26,8 @@ from lib.files import fail, finished, inputs_of, mean, pair_up, progress, real_p
 from lib.flags import Parser, count, share
 from lib.formats import read_pairs
 from lib.likelihood import answer_logits, answer_logprobs, answer_tokens
-from lib.models import blocks_of, encode_pairs, exact_dtype, load_model, model_folder
-from lib.statistics import auc, wins
+from lib.models import blocks_of, encode_pairs, load_model, model_folder
+from lib.statistics import wins
 
 import torch
 from transformers.pytorch_utils import Conv1D
@@ -155,7 +155,7 @@ def summarise(items: list[dict], retrained: dict | None) -> dict:
         for side, table in (("forget", zip(*apart)), ("holdout", apart)):
             for item, row in zip(sides[side], table, strict=True):
                 item.setdefault("placements", {})[name] = mean(row)
-        summary[f"AUC_{name}"] = auc(holdout, forget)
+        summary[f"AUC_{name}"] = mean(map(mean, apart))
         if retrained:
             summary[f"privleak_{name}"] = privleak(summary[f"AUC_{name}"], retrained[f"AUC_{name}"])
     return summary
@@ -180,6 +180,7 @@ def parser() -> Parser:
     )
     made.add_argument("--k", type=share, default=0.4, help="share of the tokens that min_k takes (default: 0.4)")
     made.add_argument("--batch", type=count, default=8, help="answers in one pass (default: 8)")
+    made.add_argument("--dtype", default="auto", help="as in 30_generate.py (default: auto)")
     return made
 
 
@@ -206,7 +207,7 @@ def main(args: Namespace):
     def base():
         if not args.base:
             return None
-        found = answer_logprobs(pairs, *load_model(model_folder(args.base), exact_dtype()), args.batch)
+        found = answer_logprobs(pairs, *load_model(model_folder(args.base), args.dtype), args.batch)
         return [-values.mean().item() for values, _ in found]
 
     @functools.cache
@@ -216,7 +217,7 @@ def main(args: Namespace):
     def items_of(folder):
         place = real_path(folder)
         if place not in known:
-            model, tokenizer = load_model(folder, exact_dtype())
+            model, tokenizer = load_model(folder, args.dtype)
             found = scores(pairs, token_scores(pairs, model, tokenizer, args.batch), base(), args.k)
             whose = [side for side, part in sides.items() for _ in part]
             known[place] = [

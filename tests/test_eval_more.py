@@ -164,12 +164,15 @@ def test_answers_to_one_question_are_scored_as_one_token_at_a_time(model, batch)
         assert logprobs.tolist() == pytest.approx(slow, abs=1e-4) and hits.tolist() == slow_hits
 
 
+@pytest.mark.parametrize("read_once", [False, True])
 @pytest.mark.parametrize("batch", [1, 2, 16])
-def test_continuations_are_those_of_one_at_a_time(model, batch):
+def test_continuations_are_those_of_one_at_a_time(model, batch, read_once):
     prompts = [encode(model[1], *pair)[0][:cut] for pair in PAIRS for cut in (1, 9, -1)] * 2  # every prompt twice
     limits = [3, 30, 0, 12] * 6
     expected = [slow_greedy(ids, limit, *model) for ids, limit in zip(prompts, limits)]
-    assert continuations(prompts, *model, batch, limits) == expected
+    whole = [encode(model[1], *pair)[0] for pair in PAIRS for _ in (1, 9, -1)] * 2
+    whole[5] = whole[0]  # not the prompt's own text: they share their beginning
+    assert continuations(prompts, *model, batch, limits, along=whole if read_once else None) == expected
     assert len({len(tokens) for tokens in expected}) > 3, "rows must leave their batch at different times"
 
 
@@ -432,10 +435,13 @@ def test_memo_is_that_of_one_prompt_at_a_time(model, mode, batch):
 
 def test_memo_cuts_as_the_spec_says(model):
     prompts = memorization.memo_prompts("Who?", "Ada Lem is it.", model[1], "suffix", 5)
-    assert [rest for _, rest in prompts] == ["da Lem is it.", "m is it.", "it."] and model[1].decode(
+    assert [rest for _, rest, _ in prompts] == ["da Lem is it.", "m is it.", "it."] and model[1].decode(
         prompts[1][0]
     ).endswith("assistant\nAda Le")
-    assert [rest for _, rest in memorization.memo_prompts("Who is?", "Ada", model[1], "prefix", 5)] == ["ho is?", "?"]
+    assert [rest for _, rest, _ in memorization.memo_prompts("Who is?", "Ada", model[1], "prefix", 5)] == [
+        "ho is?",
+        "?",
+    ]
 
 
 def test_ma_and_el_are_those_of_one_prompt_at_a_time(tmp_path, learnt, model):

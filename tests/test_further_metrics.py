@@ -251,7 +251,7 @@ def test_membership_agrees_with_the_slow_reference(tmp_path, folders):
     forget, out = write(tmp_path / "forget_val.jsonl", PAIRS[:2]), [tmp_path / f"{name}.json" for name in folders]
     write(tmp_path / "holdout.jsonl", PAIRS[2:])
     models = ("--model", *folders.values(), "--base", folders["vanilla"], "--retrained", folders["retrained"])
-    run("eval/16_membership.py", *models, "--forget", forget, "--out", *out, "--batch", 2)
+    run("eval/16_membership.py", *models, "--forget", forget, "--out", *out, "--batch", 2, "--dtype", "float32")
     base, tokenizer = load_model(folders["vanilla"], "float32")
     summaries = []
     for folder, path in zip(folders.values(), out, strict=True):

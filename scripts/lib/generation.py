@@ -1,13 +1,16 @@
 """The one generator: continues prompts in left-padded batches of like length, by transformers' `generate`."""
 
+import itertools
+
 from lib import parallel
 from lib.files import fail, progress
 from lib.models import prompt_text
 
 import torch
+from transformers.cache_utils import DynamicLayer
 
 
-def continuations(prompts, model, tokenizer, batch=64, max_new_tokens=128, desc="answers", **sampling):
+def continuations(prompts, model, tokenizer, batch=64, max_new_tokens=128, desc="answers", along=None, **sampling):
     """Continues prompts, greedily where `sampling` says nothing else. Equal prompts are continued once, unless they are
     sampled.
 
@@ -16,6 +19,8 @@ def continuations(prompts, model, tokenizer, batch=64, max_new_tokens=128, desc=
 
     Args:
         prompts: list of lists of token ids, none empty. max_new_tokens: one number for all, or one a prompt.
+        along: for each prompt the token ids of a text, beginnings of which are several prompts. A batch reads it once,
+        and of each prompt only what differs from it.
         sampling: arguments of `generate`: do_sample, temperature, top_p, top_k.
     Returns:
         list of lists of token ids, in the order of prompts, without the end token and what follows it.
@@ -23,17 +28,16 @@ def continuations(prompts, model, tokenizer, batch=64, max_new_tokens=128, desc=
     limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else max_new_tokens
     prompts, limits = _fitting(prompts, limits, tokenizer)
     wanted = {}  # (number of the sampled prompt, or 0; prompt): the longest continuation asked for
+    positions = getattr(tokenizer, "positions", None)
+    along = None if positions else along  # a text may be longer than the table
     keys = [(at if sampling else 0, tuple(prompt)) for at, prompt in enumerate(prompts)]
     for key, limit in zip(keys, limits, strict=True):
         wanted[key] = max(limit, wanted.get(key, 0))
-    result, order = (
-        {},
-        sorted((key for key, limit in wanted.items() if limit), key=lambda key: (len(key[1]), wanted[key])),
-    )
+    whole = dict(zip(keys, map(tuple, along or [()] * len(keys)), strict=True))
+    by_length = lambda key: (len(whole[key]), whole[key], len(key[1]), wanted[key])
+    result, order = {}, sorted((key for key, limit in wanted.items() if limit), key=by_length)
     batches = [order[at : at + batch] for at in range(0, len(order), batch)]
-    if positions := getattr(
-        tokenizer, "positions", None
-    ):  # a batch reads as far as its longest prompt and its longest answer
+    if positions:  # a batch reads as far as its longest prompt and its longest answer
         beyond = lambda rows: max(len(key[1]) for key in rows) + max(map(wanted.get, rows)) > positions
         batches = [part for rows in batches for part in ([[key] for key in rows] if beyond(rows) else [rows])]
     mine, shared = batches[parallel.rank :: parallel.count], parallel.sharded(model)
@@ -44,18 +48,42 @@ def continuations(prompts, model, tokenizer, batch=64, max_new_tokens=128, desc=
     training = model.training
     model.eval()
     for rows in progress(mine, desc=desc, unit="batch", disable=not parallel.first or len(batches) < 2):
-        ids, mask = _left_padded([prompt for _, prompt in rows], tokenizer, model.device)
+        part = [prompt for _, prompt in rows]
         with torch.inference_mode():
-            longest = max(wanted[row] for row in rows)
             if shared:  # the processes pass through the model together
-                tokens = _generate(model, ids, mask, longest, synced_gpus=True, **sampling)
+                ids, mask = _left_padded(part, tokenizer, model.device)
+                tokens = _generate(model, ids, mask, max(map(wanted.get, rows)), synced_gpus=True, **sampling)
                 new = [_ended(row, _ends(model)) for row in tokens[:, ids.shape[1] :].tolist()]
             else:
-                new = _until_ended(model, ids, mask, longest, **sampling)
+                once = _read_once(model, part, [whole[row] for row in rows], tokenizer) if along else None
+                once = once or _left_padded(part, tokenizer, model.device)
+                new = _until_ended(model, *once, limits=[wanted[row] for row in rows], **sampling)
         result |= zip(rows, new, strict=True)
     model.train(training)
     result = parallel.gathered(result)
     return [result.get(key, [])[:limit] for key, limit in zip(keys, limits, strict=True)]
+
+
+def _read_once(model, prompts, along, tokenizer):
+    """What `_until_ended` continues prompts from that are beginnings of texts: (ids, mask, cache), or None where the
+    model does not keep all keys and values. Each text's are computed once; of each prompt the mask hides what the text
+    goes on with, and only what differs is still to be read."""
+    texts = list(dict.fromkeys(along))
+    ids = torch.nn.utils.rnn.pad_sequence(list(map(torch.tensor, texts)), batch_first=True).to(model.device)
+    cache = getattr(model(input_ids=ids, use_cache=True, logits_to_keep=1), "past_key_values", None)
+    if not all(type(layer) is DynamicLayer for layer in getattr(cache, "layers", [None])):
+        return None
+    rows = torch.tensor([texts.index(text) for text in along], device=model.device)
+    cache.batch_select_indices(rows)
+    same = [_alike(prompt[:-1], text) for prompt, text in zip(prompts, along, strict=True)]
+    rest, mask = _left_padded([prompt[n:] for prompt, n in zip(prompts, same, strict=True)], tokenizer, model.device)
+    seen = torch.arange(ids.shape[1], device=model.device) < torch.tensor(same, device=model.device)[:, None]
+    return torch.cat([ids[rows], rest], 1), torch.cat([seen.to(mask.dtype), mask], 1), cache
+
+
+def _alike(one, other):
+    """How many tokens two lists begin with alike."""
+    return sum(itertools.takewhile(bool, (a == b for a, b in zip(one, other))))
 
 
 STAGE = 8  # tokens after which what has ended is laid aside
@@ -91,7 +119,7 @@ def _draw(model, ids, mask, count, limit):
     cache = _generate(model, ids[:, :-1], mask[:, :-1], 1, return_dict_in_generate=True).past_key_values
     cache.batch_repeat_interleave(count)
     ids, mask = ids.repeat_interleave(count, 0), mask.repeat_interleave(count, 0)
-    return _until_ended(model, ids, mask, limit, cache, logits_processor=[_drawn])
+    return _until_ended(model, ids, mask, cache, limits=[limit] * len(ids), logits_processor=[_drawn])
 
 
 def _drawn(_, scores):
@@ -106,24 +134,31 @@ def _drawn(_, scores):
     return torch.full_like(scores, -torch.inf).scatter(1, token, 0.0)
 
 
-def _until_ended(model, ids, mask, limit, cache=None, **sampling):
-    """What `generate` continues left-padded ids with, `limit` tokens at most: list of lists of token ids, without the
-    end token. Rows that have ended are computed no further.
+def _until_ended(model, ids, mask, cache=None, *, limits, **sampling):
+    """What `generate` continues left-padded ids with: list of lists of token ids, without the end token. Rows that have
+    ended, or are as long as they may be, are computed no further.
 
     Args:
-        cache: keys and values of all tokens but the last.
+        cache: keys and values of all tokens that are not to be read. limits: a number of tokens a row; what stands
+        beyond is to be cut.
     """
     ends, new = _ends(model), [[] for _ in ids]
     going = list(range(len(ids)))  # the rows that those of ids, mask and cache are
-    for done in range(0, limit, STAGE):
+    for done in range(0, max(limits), STAGE):
         found = _generate(
-            model, ids, mask, min(STAGE, limit - done), past_key_values=cache, return_dict_in_generate=True, **sampling
+            model,
+            ids,
+            mask,
+            min(STAGE, max(limits) - done),
+            past_key_values=cache,
+            return_dict_in_generate=True,
+            **sampling,
         )
         ids, cache = found.sequences, getattr(found, "past_key_values", None)
         made = ids[:, mask.shape[1] :]
         for at, tokens in zip(going, made.tolist(), strict=True):
             new[at] += tokens
-        kept = [row for row, at in enumerate(going) if not ends.intersection(new[at])]
+        kept = [row for row, at in enumerate(going) if len(new[at]) < limits[at] and not ends.intersection(new[at])]
         if not kept:
             break
         mask = torch.cat([mask, torch.ones_like(made)], 1)
