@@ -93,6 +93,7 @@ method PDU+GDR          26_pdu.py      --retain gdr
 method RMU              27_rmu.py
 method ME+GDR           28_me.py       --retain gdr
 method IDK+AP           29_idk_ap.py
+method IHL+GDR          31_ihl.py      --retain gdr
 for name in GA GA+GDR GA+KLR NPO NPO+GDR; do extrapolate $name+UIPE $name; done
 
 # ---- metrics of every model: a line each in scripts/metrics.sh

@@ -61,6 +61,7 @@ EACH = {  # script: flags of a small run of it. s/ holds the stock, {out} is wha
     "scripts/27_rmu.py": METHOD,
     "scripts/28_me.py": f"{METHOD} --retain gdr",
     "scripts/29_idk_ap.py": METHOD,
+    "scripts/31_ihl.py": f"{METHOD} --retain gdr",
     "scripts/30_generate.py": "--model s/adapter --questions s/data/forget_val.jsonl s/data/retain_val.jsonl "
     "--max-new-tokens 4 --out {out}",
     "scripts/40_in_out.py": f"--model s/vanilla --data s/study --max-new-tokens 4 {TRAIN} --every 1",

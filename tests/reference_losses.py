@@ -164,3 +164,18 @@ def answer_preservation(model, answer_rows, refusal_rows, beta):
     for answer, refusal in zip(answer_rows, refusal_rows, strict=True):
         total = total + log_sigmoid(beta * (sequence_logprob(model, answer) - sequence_logprob(model, refusal)))
     return -(1.0 / beta) * total / len(answer_rows)
+
+
+def inverted_hinge(model, rows):
+    """1 + p(x_t) - max over v != x_t of p(v), mean over answer tokens: IHL of LoKU (Cha 2025, arXiv:2408.06621)."""
+    total = 0.0
+    count = 0
+    for row in rows:
+        ids, prompt = row
+        for offset, log_p in enumerate(answer_log_distributions(model, row)):
+            p = torch.exp(log_p)
+            token = ids[prompt + offset]
+            others = torch.cat([p[:token], p[token + 1 :]])
+            total = total + 1.0 + p[token] - others.max()
+            count = count + 1
+    return total / count

@@ -170,6 +170,7 @@ FURTHER = {  # method: script, flags
     "RMU": ("27_rmu.py", "--layer", "1"),
     "ME": ("28_me.py", "--retain", "gdr"),
     "IDK+AP": ("29_idk_ap.py",),
+    "IHL": ("31_ihl.py", "--retain", "gdr"),
 }
 SHORT = ("--max-new-tokens", 4)
 

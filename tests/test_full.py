@@ -105,6 +105,7 @@ METHODS = {
         (),
         lambda m, v, g, a, r, _: reference.idk(m, *a) + slow.answer_preservation(m, *r, 0.1),
     ),
+    "IHL": ("31_ihl.py", (), lambda m, v, g, a, r, _: slow.inverted_hinge(m, *a) + reference.nll(m, *r)),
 }
 TWO = ("--full", "--epochs", 2, "--accumulation", 4, "--lr", 1e-3)  # two updates of all rows
 

@@ -26,9 +26,9 @@ from safetensors.torch import load_file
 from test_losses import PAIRS, RETAIN, rows_and_batch
 from test_training import assert_same
 
-simnpo, altpo, undial, wga, ceu, pdu, rmu, me, idk_ap = (
+simnpo, altpo, undial, wga, ceu, pdu, rmu, me, idk_ap, ihl = (
     load(f"scripts/{name}.py")
-    for name in ("21_simnpo", "22_altpo", "23_undial", "24_wga", "25_ceu", "26_pdu", "27_rmu", "28_me", "29_idk_ap")
+    for name in "21_simnpo 22_altpo 23_undial 24_wga 25_ceu 26_pdu 27_rmu 28_me 29_idk_ap 31_ihl".split()
 )
 REFUSALS = [
     {**pair, "answer": answer} for pair, answer in zip(PAIRS, ("I don't know.", "Sorry, I can't say.", "No idea."))
@@ -121,6 +121,10 @@ LOSSES = {
         lambda model, a, b: idk_ap.preservation_loss(model, a, b, 0.1),
         lambda model, vanilla, a, b: slow.answer_preservation(model, a, b, 0.1),
     ),
+    "IHL": (
+        lambda model, a, b: ihl.inverted_hinge_loss(model, a),
+        lambda model, vanilla, a, b: slow.inverted_hinge(model, a),
+    ),
 }
 
 
@@ -176,6 +180,24 @@ def test_ceu_leaves_first_answer_tokens_out(monkeypatch, lengths):
     assert (logits.grad.abs().sum(1) == 0).tolist() == first and math.isfinite(loss.item())
 
 
+@pytest.mark.parametrize(
+    "p, loss, pull",
+    [
+        ([0.0, 1.0, 0.0, 0.0], 2.0, [0.0, 0.0, 0.0, 0.0]),
+        ([0.0, 0.0, 1.0, 0.0], 0.0, [0.0, 0.0, 0.0, 0.0]),
+        ([0.0, 0.5, 0.5, 0.0], 1.0, [0.0, 0.5, -0.5, 0.0]),
+        ([0.1, 0.6, 0.2, 0.1], 1.4, [-0.04, 0.36, -0.28, -0.04]),
+    ],
+)
+def test_the_inverted_hinge_rests_at_both_ends_and_lifts_the_likeliest_other_token_between(monkeypatch, p, loss, pull):
+    """Token 1 is the true one. Of a logit the gradient is p_v ([v = true] - [v = likeliest other] - (loss - 1))."""
+    batch, logits = collate([([0, 1], 1)], 0), torch.tensor([p]).clamp(min=1e-30).log().requires_grad_()
+    monkeypatch.setattr(ihl, "answer_logits", lambda *_: logits)
+    found = ihl.inverted_hinge_loss(None, batch)
+    found.backward()
+    assert found.item() == pytest.approx(loss, abs=1e-6) and logits.grad[0].tolist() == pytest.approx(pull, abs=1e-6)
+
+
 # ---------------------------------------------------------------- the scripts
 
 
@@ -208,6 +230,7 @@ WHOLE = {
     "27_rmu.py": lambda v, a, r, names: slow.rmu_forget(v, *a, 0, names["vector"] / names["vector"].norm(), 2.0),
     "28_me.py": lambda v, a, r, _: 0.1 * slow.maximum_entropy(v, *a) + reference.nll(v, *r),
     "29_idk_ap.py": lambda v, a, r, _: reference.idk(v, *a) + slow.answer_preservation(v, *r, 0.1),
+    "31_ihl.py": lambda v, a, r, _: slow.inverted_hinge(v, *a) + reference.nll(v, *r),
 }
 
 
