@@ -13,13 +13,14 @@ measure() {
                       --out $(each linguistic_retain)
   metric next_token   runs eval/08_next_token.py --model $folders --questions $asked --out $(each next_token)
   metric tofu         runs eval/03_tofu.py --model $folders $(tofu_sets) $(last_of --max-new-tokens $GENERATE) \
-                      --reference $R/metrics/retrained/tofu.json --out $(each tofu) $TOFU_FLAGS
+                      $(last_of --batch $GENERATE) --reference $R/metrics/retrained/tofu.json --out $(each tofu) \
+                      $TOFU_FLAGS
   metric exposure     runs eval/05_exposure.py --models $folders --reference $R/models/retrained --forget $asked \
                       --fresh $R/augmented/forget_inverted.jsonl --out $(each exposure)
   metric memorization runs eval/04_memorization.py --model $folders --pairs $asked --out $(each memorization) $MEMO \
                       --el 3
   metric sampling     runs eval/15_sampling.py --model $folders --questions $asked --out $(each sampling) \
-                      $(last_of --max-new-tokens $GENERATE) $(last_of --batch $GENERATE)
+                      $(last_of --max-new-tokens $GENERATE)
   metric membership   reads $data/holdout.jsonl runs eval/16_membership.py --model $folders --forget $asked \
                       --base $R/models/base --retrained $R/models/retrained --out $(each membership)
   metric depth        runs eval/17_depth.py --model $folders --vanilla $R/models/vanilla --questions $asked \

@@ -12,8 +12,8 @@ from lib import files
 from lib.entailment import Entailment
 from lib.exposure import generalized_exposure, relative_exposure
 from lib.generation import continuations
-from lib.likelihood import answer_logprobs
-from lib.models import encode, exact_dtype, load_model, prompt_text
+from lib.likelihood import _groups, answer_logprobs
+from lib.models import encode, encode_pairs, exact_dtype, load_model, prompt_text
 from lib.rouge import rouge_scorer
 
 import pytest
@@ -156,9 +156,14 @@ def test_answers_are_scored_as_one_token_at_a_time(model, batch):
 @pytest.mark.parametrize("batch", [1, 3, 16])
 def test_answers_to_one_question_are_scored_as_one_token_at_a_time(model, batch):
     """The question and what they begin with is read once: answers that are alike, that begin alike, the beginning of
-    another, none at all, and nothing in common."""
+    another, none at all, and nothing in common; and questions as long as each other, which are a batch."""
     texts = ["It is Ada Pym.", "It is Ada Low.", "It is", "It is Ada Pym.", "", "Nobody knows."]
     pairs = [(PAIRS[0][0], text) for text in texts[:4]] + [(PAIRS[1][0], text) for text in texts] + PAIRS[2:]
+    pairs += [(PAIRS[0][0].replace("?", mark), text) for mark in ("!", ".") for text in texts[:3]]
+    groups = _groups(encode_pairs(model[1], pairs)[0], batch, torch.device("cpu"))
+    assert sorted(row for rows, _, _ in groups for row in rows) == list(range(len(pairs)))
+    assert max(len(rows) for rows, _, _ in groups) <= batch
+    assert any(owner and owner[-1] == 2 for _, owner, _ in groups) == (batch == 16)
     for pair, (logprobs, hits) in zip(pairs, answer_logprobs(pairs, *model, batch), strict=True):
         slow, slow_hits = slow_logprobs(pair, *model)
         assert logprobs.tolist() == pytest.approx(slow, abs=1e-4) and hits.tolist() == slow_hits

@@ -106,40 +106,48 @@ def test_samples_follow_the_models_own_distribution(folders):
 
 
 def test_a_token_is_drawn_with_its_probability():
-    """By hand: 0.5, 0.3, 0, 0.2 of 4,000 draws each, the standard deviation at most 0.008."""
+    """By hand: 0.5, 0.3, 0, 0.2 of 4,000 draws for each of two rows, the standard deviation at most 0.008."""
     torch.manual_seed(0)
-    chances = torch.tensor([0.5, 0.3, 0.0, 0.2])
-    drawn = generation._drawn(None, chances.log().expand(4000, -1))
-    assert (drawn.isfinite().sum(1) == 1).all() and (drawn.softmax(-1).mean(0) - chances).abs().max() < 0.04
-    assert not drawn[:, 2].isfinite().any(), "never one of no chance"
+    chances = torch.tensor([[0.5, 0.3, 0.0, 0.2], [0.0, 0.0, 1.0, 0.0]])
+    drawn = generation._drawn(chances.log(), 4000)
+    assert drawn.shape == (2, 4000) and (drawn[1] == 2).all()
+    assert (drawn[0].bincount(minlength=4) / 4000 - chances[0]).abs().max() < 0.04
+    assert not (drawn[0] == 2).any(), "never one of no chance"
     with pytest.raises(SystemExit):
-        generation._drawn(None, torch.tensor([[math.nan, 0.0]]))
+        generation._drawn(torch.tensor([[math.nan, 0.0]]), 1)
 
 
 def test_samples_are_those_of_a_plain_loop(folders, monkeypatch):
-    """With the draw replaced by the likeliest token, the staged and cached samples are greedy answers to the letter,
-    longer than one stage, and some end before others."""
+    """In place of draws the n-th of the samples that are alike so far takes the n-th likeliest token, so that samples
+    part at every token, and some end before others: as one prompt, one token at a time."""
     model, tokenizer = load_model(folders["vanilla"], "float32")
     prompts = [tokenizer(prompt_text(tokenizer, q), add_special_tokens=False)["input_ids"] for q, _ in TEXTS]
-    monkeypatch.setattr("lib.generation._drawn", lambda _, scores: scores)
+    monkeypatch.setattr("lib.generation._drawn", lambda logits, count: logits.topk(count).indices)
 
-    def greedy(prompt, ends):
-        ids = list(prompt)
-        for _ in range(20):
-            with torch.no_grad():
-                ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
-            if ids[-1] in ends:
-                return ids[len(prompt) : -1]
-        return ids[len(prompt) :]
+    def plain(prompt, ends, count):
+        new, ended = [[] for _ in range(count)], set()
+        for _ in range(12):
+            before, turns = [tuple(ids) for ids in new], {}
+            for sample in range(count):
+                if sample not in ended:
+                    with torch.no_grad():
+                        logits = model(torch.tensor([[*prompt, *before[sample]]])).logits[0, -1]
+                    turn = turns[before[sample]] = turns.get(before[sample], -1) + 1
+                    token = int(logits.topk(turn + 1).indices[turn])
+                    if token in ends:
+                        ended.add(sample)
+                    else:
+                        new[sample].append(token)
+        return new
 
-    plain = [greedy(prompt, {tokenizer.eos_token_id}) for prompt in prompts]
-    ends = [tokenizer.eos_token_id, plain[0][3]]  # the first answer ends after three tokens, others go on
-    for own in ([tokenizer.eos_token_id], ends):
-        model.generation_config.eos_token_id = own
-        for batch in (2, 6, 100):
-            found = samples(prompts, model, tokenizer, 2, batch, 20)
-            assert found == [[greedy(prompt, set(own))] * 2 for prompt in prompts]
-    assert len(greedy(prompts[0], set(ends))) <= 3 and max(map(len, plain)) == 20
+    often = plain(prompts[0], {tokenizer.eos_token_id}, 5)[0][3]  # as an end: some samples stop early, others go on
+    for ends in ([tokenizer.eos_token_id], [tokenizer.eos_token_id, often]):
+        model.generation_config.eos_token_id = ends
+        wanted = [plain(prompt, set(ends), 5) for prompt in prompts]
+        for batch in (5, 10, 100):
+            assert samples(prompts, model, tokenizer, 5, batch, 12) == wanted
+    lengths = {len(one) for part in wanted for one in part}
+    assert min(lengths) <= 3 and max(lengths) == 12 and len({tuple(one) for one in wanted[0]}) == 5
 
 
 def test_sampling_from_files_and_again(tmp_path, folders):

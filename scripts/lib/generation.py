@@ -92,8 +92,7 @@ STAGE = 8  # tokens after which what has ended is laid aside
 def samples(prompts, model, tokenizer, count, batch=64, max_new_tokens=128, desc="samples"):
     """`count` continuations of each prompt, drawn from the model's own distribution: temperature 1, top-p 1, no top-k.
 
-    A prompt is read once for all its samples, and what has ended is computed no further: on a CPU a third of the time
-    of drawing them as prompts of their own. The draws follow torch's seed and the batches.
+    What several samples of a prompt begin with is computed once. The draws follow torch's seed and the batches.
 
     Args:
         prompts: list of lists of token ids, of two at least. batch: samples computed together; at least one prompt's.
@@ -115,23 +114,37 @@ def samples(prompts, model, tokenizer, count, batch=64, max_new_tokens=128, desc
 
 
 def _draw(model, ids, mask, count, limit):
-    """`count` samples of each row of left-padded ids, one row's after another's: list of lists of token ids."""
-    cache = _generate(model, ids[:, :-1], mask[:, :-1], 1, return_dict_in_generate=True).past_key_values
-    cache.batch_repeat_interleave(count)
-    ids, mask = ids.repeat_interleave(count, 0), mask.repeat_interleave(count, 0)
-    return _until_ended(model, ids, mask, cache, limits=[limit] * len(ids), logits_processor=[_drawn])
+    """`count` samples of each row of left-padded ids, one row's after another's: list of lists of token ids. Samples
+    that are the same so far are one row of the model's batch."""
+    ends, new, cache = _ends(model), [[] for _ in range(len(ids) * count)], None
+    row_of = {sample: sample // count for sample in range(len(new))}  # of those that have not ended
+    for _ in range(limit):
+        found = _generate(model, ids, mask, 1, past_key_values=cache, return_dict_in_generate=True, output_logits=True)
+        drawn, children = [iter(row) for row in _drawn(found.logits[0], count).tolist()], {}
+        for sample, row in list(row_of.items()):
+            if (token := next(drawn[row])) in ends:
+                del row_of[sample]
+            else:
+                new[sample].append(token)
+                row_of[sample] = children.setdefault((row, token), len(children))
+        if not children:
+            break
+        rows, tokens = torch.tensor(list(children), device=ids.device).unbind(1)
+        ids = torch.cat([ids[rows], tokens[:, None]], 1)
+        mask = torch.cat([mask[rows], mask.new_ones(len(rows), 1)], 1)
+        cache = getattr(found, "past_key_values", None)  # some models keep none
+        if cache is not None and rows.tolist() != list(range(len(found.sequences))):
+            cache.batch_select_indices(rows)
+    return new
 
 
-def _drawn(_, scores):
-    """Of logits (rows, vocabulary) those of a token drawn from them are 0, all others minus infinity: greedy decoding
-    takes it. One random number a row: `generate` draws one for every token of the vocabulary, a quarter of its time.
-    """
-    sums = scores.float().softmax(-1).cumsum(-1)
+def _drawn(logits, count):
+    """`count` tokens from each row of logits (rows, vocabulary): (rows, count)."""
+    sums = logits.float().softmax(-1).cumsum(-1)
     if not sums[:, -1].isfinite().all():
         fail("the model's probabilities are no numbers: its weights are none")
-    at = torch.rand(len(sums), 1, device=sums.device) * sums[:, -1:]
-    token = torch.searchsorted(sums, at, right=True).clamp_max(sums.shape[1] - 1)
-    return torch.full_like(scores, -torch.inf).scatter(1, token, 0.0)
+    at = torch.rand(len(sums), count, device=sums.device) * sums[:, -1:]
+    return torch.searchsorted(sums, at, right=True).clamp_max(sums.shape[1] - 1)
 
 
 def _until_ended(model, ids, mask, cache=None, *, limits, **sampling):

@@ -66,8 +66,8 @@ def answer_states(model, batch, block):
 
 
 def answer_logprobs(pairs, model, tokenizer, batch):
-    """Scores answers given their questions, right-padded in batches of like length. On a CPU the answers to a question
-    are a batch, in which the question and what all of them begin with are read once.
+    """Scores answers given their questions, right-padded in batches of like length. On a CPU the question and what all
+    answers to it begin with are read once, and questions as long as each other are a batch.
 
     Args:
         pairs: list of (question, answer).
@@ -76,12 +76,12 @@ def answer_logprobs(pairs, model, tokenizer, batch):
         (answer tokens,), end of sequence included.
     """
     encoded, result = encode_pairs(tokenizer, pairs)[0], {}
-    for group in progress(_groups(encoded, batch, model.device), desc="answers scored", unit="batch"):
+    for group, owner, shared in progress(_groups(encoded, batch, model.device), desc="answers scored", unit="batch"):
         rows = [encoded[row] for row in group]
         ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(ids) for ids, _ in rows], batch_first=True).to(model.device)
         first = min(prompt for _, prompt in rows)  # no logits for tokens that are prompt in every row
         with torch.inference_mode():
-            logits = _logits(model, ids, first, _shared([ids for ids, _ in rows]))
+            logits = _logits(model, ids, first, owner, shared)
         ids = ids[:, first:]
         own = logits.gather(-1, ids[..., None])[..., 0]  # (rows, positions)
         logprobs = (own - logits.logsumexp(-1)).cpu()  # on a CPU in half the time of cross_entropy
@@ -92,30 +92,49 @@ def answer_logprobs(pairs, model, tokenizer, batch):
 
 
 def _groups(encoded, batch, device):
-    """Lists of at most `batch` row numbers. encoded: list of (ids, prompt tokens). A GPU gains more from full batches
-    than from reading a question once.
+    """List of (at most `batch` row numbers, for each the number of its question in the group, how many tokens rows of a
+    question begin with: 0 where each is read whole). A GPU gains more from full batches than from reading a question
+    once.
+
+    Args:
+        encoded: list of (ids, prompt tokens).
     """
-    by_prompt = {}
+    by_prompt, by_length = {}, {}
     for row, (ids, prompt) in enumerate(encoded):
         by_prompt.setdefault(tuple(ids[:prompt]) if device.type == "cpu" else row, []).append(row)
-    several = [rows for rows in by_prompt.values() if len(rows) > 1]
-    alone = [row for rows in by_prompt.values() if len(rows) == 1 for row in rows]
+    for rows in by_prompt.values():
+        for part in (rows[at : at + batch] for at in range(0, len(rows), batch)):
+            shared = _shared([encoded[row][0] for row in part])
+            once = len(part) > 1 and shared >= encoded[part[0]][1]
+            by_length.setdefault(shared if once else 0, []).append(part)
+    alone = [row for part in by_length.pop(0, []) for row in part]
     alone.sort(key=lambda row: len(encoded[row][0]))
-    return [rows[at : at + batch] for rows in (*several, alone) for at in range(0, len(rows), batch)]
+    groups = [(rows, None, 0) for rows in (alone[at : at + batch] for at in range(0, len(alone), batch))]
+    for shared, parts in by_length.items():
+        while parts:
+            rows, owner = [], []
+            while parts and len(rows) + len(parts[0]) <= batch:
+                owner += [owner[-1] + 1 if owner else 0] * len(parts[0])
+                rows += parts.pop(0)
+            groups.append((rows, owner, shared))
+    return groups
 
 
-def _logits(model, ids, first, shared):
+def _logits(model, ids, first, owner, shared):
     """Logits that predict tokens from number `first` on: (rows, length - first, vocabulary), float32.
 
     Args:
-        ids: (rows, length), right-padded. shared: how many tokens all rows begin with, which are read once.
+        ids: (rows, length), right-padded. owner: for each row the number of its question. shared: how many tokens the
+        rows of a question begin with, which are read once, or 0.
     """
-    if len(ids) > 1 and shared >= first:
-        start = model(input_ids=ids[:1, :shared], use_cache=True, logits_to_keep=shared - first + 1)
+    if shared:
+        owner = torch.tensor(owner, device=ids.device)
+        heads = ids[torch.searchsorted(owner, torch.arange(int(owner[-1]) + 1, device=ids.device)), :shared]
+        start = model(input_ids=heads, use_cache=True, logits_to_keep=shared - first + 1)
         if (cache := getattr(start, "past_key_values", None)) is not None:  # else the model keeps none
-            cache.batch_repeat_interleave(len(ids))
+            cache.batch_select_indices(owner)
             rest = model(input_ids=ids[:, shared:], past_key_values=cache, use_cache=True).logits
-            return torch.cat([start.logits.expand(len(ids), -1, -1), rest[:, :-1]], 1).float()
+            return torch.cat([start.logits[owner], rest[:, :-1]], 1).float()
     return model(input_ids=ids, use_cache=False, logits_to_keep=ids.shape[1] - first + 1).logits[:, :-1].float()
 
 
