@@ -41,7 +41,7 @@ def parser() -> Parser:
     )
     made.add_argument("--samples", type=count, default=32, help="answers to each question, n (default: 32)")
     made.add_argument(
-        "--batch", type=count, default=256, help="answers drawn together; at least one question's (default: 256)"
+        "--batch", type=count, default=512, help="answers drawn together; at least one question's (default: 512)"
     )
     made.add_argument("--max-new-tokens", type=count, default=64, help="longest answer (default: 64)")
     made.add_argument("--dtype", default="auto", help="as in 30_generate.py (default: auto)")
