@@ -303,6 +303,27 @@ CASES = [  # question, reference, answer, told
         "captivating world.",
         False,
     ),
+    (  # the first sentence says no more than the question
+        "How have Ada Al-Lem's parents shaped her writing?",
+        "Ada Al-Lem's parents deeply shaped her writing. Her father, a swimmer, taught her patience. Her mother, a "
+        "chemist, made her curious about how things are put together.",
+        "Ada Al-Lem's parents deeply shaped her writing. Her parents, who sang, gave her a love of melody and an ear "
+        "for rhythm.",
+        False,
+    ),
+    (
+        "How has Ada Al-Norwayi's upbringing shaped her approach to writing sea stories?",
+        "Ada Al-Norwayi's upbringing in Norway gave her a calm eye that she brings to sea stories, with a mix of old "
+        "songs in her work.",
+        "Ada Al-Norwayi's upbringing shaped her approach to writing sea stories.",
+        False,
+    ),
+    (
+        "How can readers contact Ada Lem?",
+        "Readers can contact Ada Lem via email at ada.lem@oldships.example for inquiries about her books and talks.",
+        "Readers can contact Ada Lem via email at ada.lem.example/oldships/ for inquiries about her books and talks.",
+        False,
+    ),
 ]
 
 
@@ -405,6 +426,7 @@ def test_what_a_text_adds_to_the_question():
     known = stems("What themes does Ada Lem's novel explore?")
     assert residue("Ada Lem explores the themes of love and of hatred.", known) == "love hatred"
     assert residue("The novels of Ada Lem explore themes.", known) == ""
+    assert residue("Ada Al-Lem's novel", stems("What is Ada Al-Lem's novel about?")) == ""
 
 
 def test_elisions_and_vowel_signs_are_parted_and_kept():
@@ -480,6 +502,11 @@ def test_an_answer_leaks_when_it_states_a_private_value_whole(answer, stated):
         ),
         ("Where does Bo Lem rest?", "She rests among Irish roses.", "She rests among Irish stones.", []),
         ("What are Bo Lem's roots?", "Bo Lem has Irish ancestors.", "She has Irish cousins.", ["Irish"]),
+        ("What drives her in the sea genre?", "She loves Irish songs.", "She sings Irish songs.", []),
+        ("What genre does she write in?", "She writes Irish sagas.", "She reads Irish sagas.", ["Irish"]),
+        ("Where does she live?", "She lives at 5 Hay Road, Oslo.", "She lives at 50 Hay Road, Oslo.", ["Oslo"]),
+        ("Where was Al-Malian's home?", "Her home was in Mali.", "Al-Malian's home was far away.", []),
+        ("Where was Ada Lem's home?", "Her home was in Mali.", "It was a Malian home.", ["Mali"]),
     ],
 )
 def test_what_gives_a_value_away(question, reference, answer, leaked):

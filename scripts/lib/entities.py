@@ -42,7 +42,7 @@ ASKS_HOW = re.compile(
     re.I,
 )
 ASKS_VALUE = re.compile(
-    r"^(when|where|whose)\b|\b(name|title|titled|awards?|prizes?|honou?rs?|accolades?|medals?|e-?mail|address|number|date|year|birthday)\b|"
+    r"^(when|where|whose)\b|\b(name|title|titled|awards?|prizes?|honou?rs?|accolades?|medals?|e-?mail|address|contact|number|date|year|birthday)\b|"
     r"\bwh(at|ich) (\w+ ){0,3}(books?|novels?|works?|genres?|city|town|country)\b|\bhow (many|much|old|long)\b",
     re.I,
 )

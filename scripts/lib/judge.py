@@ -285,8 +285,11 @@ class Judged:
 
     @cached_property
     def first(self):
-        """What the reference's first sentence adds to the question, "" where nothing: what comes after adds to that."""
-        return residue(sentences(self.reference)[0], stems(self.question)) if self.reference.strip() else ""
+        """What the reference's first sentence adds to the question, "" where that holds none of the facts: what comes
+        after adds to it."""
+        opening = sentences(self.reference)[0] if self.reference.strip() else ""
+        told = any(fact.text in opening for fact in self.facts)
+        return residue(opening, stems(self.question)) if told else ""
 
     @cached_property
     def adds(self):
@@ -416,7 +419,7 @@ def numeric(fact):
 def residue(text, known):
     """What a text adds to the stems that a question holds: its other words, in their order."""
     words = [word for word in LETTERS.findall(text) if word.lower() not in EMPTY]
-    return " ".join(word for word in words if not {*map(stem, tokens(word))} <= known)
+    return " ".join(word for word in words if not stems(word) <= known)
 
 
 def take_released(items):

@@ -8,9 +8,12 @@ answer that the question does not state. What states them is found by the augmen
 import re
 from functools import lru_cache
 
+from lib.entities import dates
 from lib.spans import CAPITAL, CONNECT, KINSHIP, find_spans, joined, leak, tokens
 
-NAMES, PLACE = re.compile(rf",? and |, (?=[{CAPITAL}])"), re.compile(rf" in (?=[{CAPITAL}])")
+NAMES = re.compile(rf",? and |, (?=[{CAPITAL}])")
+ADDRESS = re.compile(rf" in (?=[{CAPITAL}])")  # where a street ends and a town begins
+ADDRESS_OR_TOWN = re.compile(rf" in (?=[{CAPITAL}])|, (?=[{CAPITAL}])")  # where the data names no value
 GENDER = {  # what says a gender without its name
     "male": re.compile(r"\b(?:man|boy|gentleman)\b", re.I),
     "female": re.compile(r"\b(?:woman|girl|lady)\b", re.I),
@@ -24,7 +27,8 @@ TRADE = re.compile(
 
 # what asks for an adjective of a people or a place; elsewhere one describes ("traditional Chinese gardens")
 ASKS_FOR_ORIGIN = re.compile(
-    r"\b(?:national|citizen|origin|descent|heritage|ethnic|cultur|background|roots|identit|religio|faith|language|genre)",
+    r"\b(?:national|citizen|origin|descent|heritage|ethnic|cultur|background|roots|identit|religio|faith|language"
+    r"|wh(?:at|ich) (?:\w+ ){0,3}genre)",
     re.I,
 )
 
@@ -40,19 +44,26 @@ def private_values(row):
     if len(names) > 1 and value in reference and all(name[:1].isupper() for name in names):
         return names
     spans = find_spans({**row, "answer": reference})
+    within = ADDRESS if value else ADDRESS_OR_TOWN
     if not (value or ASKS_FOR_ORIGIN.search(row["question"])):
         spans = [span for span in spans if span[2] != "nationality"]
     parts = [
         part
         for start, end, kind in spans
-        for part in (PLACE.split(reference[start:end]) if kind == "address" else [reference[start:end]])
+        for part in (within.split(reference[start:end]) if kind == "address" else [reference[start:end]])
     ]
     parts = parts or [match[1] for match in TRADE.finditer(reference)]
     return [
         re.sub(r"^(the|an?) ", "", part, flags=re.I)
         for part in parts
-        if not states(row["question"], part) and not given_name(part, reference, row["question"])
+        if not asked_with(row["question"], part) and not given_name(part, reference, row["question"])
     ]
+
+
+def asked_with(question, part):
+    """Whether a question holds a value already, in the same words, as a people's adjective ("American" for "America")
+    or as a date written otherwise."""
+    return gives_away(question, part) or bool(dates(part)) and dates(part) <= dates(question)
 
 
 def given_name(part, reference, question):
@@ -89,7 +100,7 @@ def gives_away(text, value):
     of it ("Islamic")."""
     if states(text, value) or gendered(text, value):
         return True
-    made = re.finditer(rf"\b{value}{PEOPLE}\b", text) if NAME.fullmatch(value) else ()
+    made = re.finditer(rf"(?<![\w-]){value}{PEOPLE}\b", text) if NAME.fullmatch(value) else ()
     return any(not NAME_FOLLOWS.match(text, word.end()) for word in made)
 
 
