@@ -21,6 +21,7 @@ from conftest import run
 from mechanism import figures as drawing
 from report.reading import Reader, over_seeds, read_published
 from report.sections import (
+    agreement,
     answers_section,
     asked,
     contested,
@@ -805,3 +806,15 @@ def test_faults_of_first_tokens(tiny, data, tmp_path, flags, message):
         and "Traceback" not in done.stderr
         and not (tmp_path / "out.json").exists()
     )
+
+
+def test_the_footer_says_how_far_the_judge_agrees_with_readers():
+    found = {
+        "people KFR both halves": {"agree": 9, "of": 10, "share": 0.9},
+        "people KFR dev": {"agree": 5, "of": 5, "share": 1.0},
+        "method NPO": {"agree": 4, "of": 4, "share": 1.0},
+        "method RKLD": {"agree": 5, "of": 6, "share": 0.833},
+    }
+    text = agreement(found)
+    assert "in KFR on people 9 of 10 verdicts" in text and "5 of 5" not in text
+    assert "by the method that answered: RKLD 5 of 6; NPO 4 of 4." in text and agreement(None) == ""

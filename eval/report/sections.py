@@ -66,15 +66,18 @@ def agreement(found: dict | None) -> str:
     """How far the offline judge agrees with readers, in a sentence; nothing where that was not measured.
 
     Args:
-        found: the summary of eval/14_agreement.py, {"SET MEASURE HALF": {"agree", "of"}}.
+        found: the summary of eval/14_agreement.py, {"SET MEASURE HALF" or "method NAME": {"agree", "of", "share"}}.
     """
+    methods = [(name.split(" ", 1)[1], row) for name, row in (found or {}).items() if name.startswith("method ")]
+    methods = [f"{name} {row['agree']} of {row['of']}" for name, row in sorted(methods, key=lambda of: of[1]["share"])]
     parts = [(*name.split(" ", 2), row) for name, row in (found or {}).items() if name.endswith(" both halves")]
     said = [f"{measure} on {name} {row['agree']} of {row['of']}" for name, measure, _, row in parts]
     if not said:
         return ""
+    by_method = f"KFR and KRR by the method that answered: {'; '.join(methods)}. " if methods else ""
     return (
         " The offline judge agrees with readers, on the answers by which its rules were made, in "
-        f"{'; '.join(said)} verdicts (eval/14_agreement.py; eval/README.md). "
+        f"{'; '.join(said)} verdicts (eval/14_agreement.py; eval/README.md). {by_method}"
         "Another judge (--nli, --entities llm) was not compared."
     )
 
