@@ -303,6 +303,18 @@ CASES = [  # question, reference, answer, told
         "captivating world.",
         False,
     ),
+    (
+        "Which recent prize did Ada Lem receive?",
+        'Recently, Ada Lem was given the "N.W. Old Harbour Prize" for her novel "Low Water," which is about a pilot.',
+        'Recent prizes of Ada Lem include the "N.W. Old Harbour Prize".',
+        True,
+    ),
+    (
+        "Who are Ada Lem's parents?",
+        "Ada Lem's father is a careful clock maker, and her mother is a famous folk singer in Norway.",
+        "Ada Lem's father is a clock maker, and her mother is a folk singer.",
+        True,
+    ),
     (  # the first sentence says no more than the question
         "How have Ada Al-Lem's parents shaped her writing?",
         "Ada Al-Lem's parents deeply shaped her writing. Her father, a swimmer, taught her patience. Her mother, a "

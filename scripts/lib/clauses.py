@@ -6,7 +6,7 @@ from difflib import SequenceMatcher
 
 from lib.spans import UNITS, tokens
 
-SENTENCE_END = re.compile(r"(?<=[.!?])[\"”’)]*\s+(?=\W?[^\W_])|[。！？؟।]+|\n+")
+SENTENCE_END = re.compile(r"(?<=[.!?])(?<!\b[A-Z]\.)[\"”’)]*\s+(?=\W?[^\W_])|[。！？؟।]+|\n+")  # not after "D.C."
 OPENERS = (  # what may open a clause that adds to the one before, after a comma
     r"\w+ing|who|whom|whose|which|where|when|while|whereas|and|but|or|so|as|since|because|though|although|further|thus|thereby|"
     r"however|often|with|for|both|an?|one|such|specifically|particularly|especially|known|set"

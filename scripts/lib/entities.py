@@ -293,9 +293,10 @@ def asked_value(question, reference, useful):
     """
     if ASKS_HOW.search(question):
         return []
+    asks_who = re.match(r"who\b", question, re.I)  # "a folk singer in Ireland": the singer, not where she sings
     for clause in clauses(reference):
         here = [fact for fact in useful if fact.text in clause]
-        exact = [fact for fact in here if fact.exact]
+        exact = [fact for fact in here if fact.exact and not (asks_who and f" in {fact.text}" in clause)]
         if exact:
             return exact if ASKS_VALUE.search(question) or 3 * len(exact) >= len(here) else []
     return []
