@@ -43,8 +43,8 @@ def memo(pairs, model, tokenizer, mode="suffix", window=5, max_new_tokens=200, b
     """
     rouge = rouge_scorer("rouge1")
     parts = [memo_prompts(*pair, tokenizer, mode, window) for pair in pairs]
-    prompts, _, whole = zip(*(row for part in parts for row in part)) if any(parts) else ((), (), ())
-    tokens = continuations(prompts, model, tokenizer, batch, max_new_tokens, "continuations", along=whole)
+    prompts, along = ([row[at] for part in parts for row in part] for at in (0, 2))
+    tokens = continuations(prompts, model, tokenizer, batch, max_new_tokens, "continuations", along)
     texts = iter(tokenizer.batch_decode(tokens, skip_special_tokens=True))
     scores = [[rouge.score(rest, next(texts))["rouge1"].precision for _, rest, _ in part] for part in parts]
     return [mean(part) if part else 0.0 for part in scores]
@@ -70,12 +70,8 @@ def extraction(pairs, hits, model, tokenizer, n=3, batch=64) -> list[float | Non
         answer = ids[prompt:-1]
         for t in range(len(answer)):
             if not hits[row][t]:
-                jobs[row, t] = ids[: prompt + t], len(answer) - t
-    prompts, limits, along = (
-        [ids for ids, _ in jobs.values()],
-        [limit for _, limit in jobs.values()],
-        [encoded[row][0] for row, _ in jobs],
-    )
+                jobs[row, t] = ids[: prompt + t], len(answer) - t, ids
+    prompts, limits, along = ([job[at] for job in jobs.values()] for at in range(3))
     new = continuations(prompts, model, tokenizer, batch, limits, "continuations", along)
     found = dict(zip(jobs, new, strict=True))
     scores = []

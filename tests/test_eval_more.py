@@ -161,9 +161,9 @@ def test_answers_to_one_question_are_scored_as_one_token_at_a_time(model, batch)
     pairs = [(PAIRS[0][0], text) for text in texts[:4]] + [(PAIRS[1][0], text) for text in texts] + PAIRS[2:]
     pairs += [(PAIRS[0][0].replace("?", mark), text) for mark in ("!", ".") for text in texts[:3]]
     groups = _groups(encode_pairs(model[1], pairs)[0], batch, torch.device("cpu"))
-    assert sorted(row for rows, _, _ in groups for row in rows) == list(range(len(pairs)))
-    assert max(len(rows) for rows, _, _ in groups) <= batch
-    assert any(owner and owner[-1] == 2 for _, owner, _ in groups) == (batch == 16)
+    assert sorted(row for parts, _ in groups for part in parts for row in part) == list(range(len(pairs)))
+    assert max(sum(map(len, parts)) for parts, _ in groups) <= batch
+    assert any(shared and len(parts) == 3 for parts, shared in groups) == (batch == 16)
     for pair, (logprobs, hits) in zip(pairs, answer_logprobs(pairs, *model, batch), strict=True):
         slow, slow_hits = slow_logprobs(pair, *model)
         assert logprobs.tolist() == pytest.approx(slow, abs=1e-4) and hits.tolist() == slow_hits

@@ -35,6 +35,11 @@ class Batch:
         return values.sum() / self.step_rows
 
 
+def alike(rows):
+    """How many tokens all rows begin with. rows: lists of token ids, one at least."""
+    return sum(itertools.takewhile(bool, (len(set(tokens)) == 1 for tokens in zip(*rows))))
+
+
 def whole_row(row):
     """An encoded pair (ids, prompt tokens) of which every token but the first is predicted, and one after the last."""
     return [*row[0], 0], 1

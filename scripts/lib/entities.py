@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from lib import llm
 from lib.clauses import SENTENCE_END, clauses
-from lib.spans import CAPITAL, SIGNS, UNSPACED, tokens
+from lib.spans import CAPITAL, MONTH, SIGNS, UNSPACED, days_of, tokens
 
 from nltk.stem.snowball import EnglishStemmer
 
@@ -87,8 +87,6 @@ FOREIGN = set(
     को और क्या कौन कहाँ कब नहीं था थी
     """.split()
 )
-MONTH = "January|February|March|April|May|June|July|August|September|October|November|December"
-MONTHS = MONTH.lower().split("|")
 EXACT = re.compile(
     rf"""
     (?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+                                       # e-mail
@@ -230,28 +228,10 @@ def facts(question, reference, find):
         fact if "@" in fact.text and not fact.words <= asked else fact._replace(words=fact.words - asked)
         for fact in every
     ]
-    told = [
-        fact
-        for fact in beyond_question
-        if fact.words and not (dates(fact.text) and dates(fact.text) <= dates(question))
-    ]
+    told = [fact for fact in beyond_question if fact.words and not days_of(fact.text, question)]
     useful = [fact for fact in told if fact.words - FURNITURE_STEMS] or told or [fact for fact in every if fact.words]
     useful = first_sentence(reference, useful)
     return asked_value(question, reference, useful) or useful or [Fact(reference, frozenset(tokens(reference)), True)]
-
-
-def dates(text):
-    """The days that a text names, {(day, month, year)}, however they are written."""
-    found = set()
-    for day, month, year in re.findall(rf"(\d{{1,2}})(?:st|nd|rd|th)? (?:of )?({MONTH}),? (\d{{4}})", text, re.I):
-        found.add((int(day), MONTHS.index(month.lower()) + 1, int(year)))
-    for month, day, year in re.findall(rf"({MONTH}) (\d{{1,2}})(?:st|nd|rd|th)?,? (\d{{4}})", text, re.I):
-        found.add((int(day), MONTHS.index(month.lower()) + 1, int(year)))
-    found |= {(int(day), int(month), int(year)) for year, month, day in re.findall(r"\b(\d{4})-(\d\d)-(\d\d)\b", text)}
-    found |= {
-        (int(day), int(month), int(year)) for day, month, year in re.findall(r"\b(\d\d?)[/.](\d\d?)[/.](\d{4})\b", text)
-    }
-    return found
 
 
 def merged(facts, text):

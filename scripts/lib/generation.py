@@ -1,8 +1,7 @@
 """The one generator: continues prompts in left-padded batches of like length, by transformers' `generate`."""
 
-import itertools
-
 from lib import parallel
+from lib.batches import alike
 from lib.files import fail, progress
 from lib.models import prompt_text
 
@@ -56,6 +55,7 @@ def continuations(prompts, model, tokenizer, batch=64, max_new_tokens=128, desc=
                 new = [_ended(row, _ends(model)) for row in tokens[:, ids.shape[1] :].tolist()]
             else:
                 once = _read_once(model, part, [whole[row] for row in rows], tokenizer) if along else None
+                along = along if once else None  # a model that keeps none is not asked again
                 once = once or _left_padded(part, tokenizer, model.device)
                 new = _until_ended(model, *once, limits=[wanted[row] for row in rows], **sampling)
         result |= zip(rows, new, strict=True)
@@ -75,15 +75,10 @@ def _read_once(model, prompts, along, tokenizer):
         return None
     rows = torch.tensor([texts.index(text) for text in along], device=model.device)
     cache.batch_select_indices(rows)
-    same = [_alike(prompt[:-1], text) for prompt, text in zip(prompts, along, strict=True)]
+    same = [alike([prompt[:-1], text]) for prompt, text in zip(prompts, along, strict=True)]
     rest, mask = _left_padded([prompt[n:] for prompt, n in zip(prompts, same, strict=True)], tokenizer, model.device)
     seen = torch.arange(ids.shape[1], device=model.device) < torch.tensor(same, device=model.device)[:, None]
     return torch.cat([ids[rows], rest], 1), torch.cat([seen.to(mask.dtype), mask], 1), cache
-
-
-def _alike(one, other):
-    """How many tokens two lists begin with alike."""
-    return sum(itertools.takewhile(bool, (a == b for a, b in zip(one, other))))
 
 
 STAGE = 8  # tokens after which what has ended is laid aside
@@ -157,16 +152,10 @@ def _until_ended(model, ids, mask, cache=None, *, limits, **sampling):
     """
     ends, new = _ends(model), [[] for _ in ids]
     going = list(range(len(ids)))  # the rows that those of ids, mask and cache are
-    for done in range(0, max(limits), STAGE):
-        found = _generate(
-            model,
-            ids,
-            mask,
-            min(STAGE, max(limits) - done),
-            past_key_values=cache,
-            return_dict_in_generate=True,
-            **sampling,
-        )
+    longest = max(limits)
+    for done in range(0, longest, STAGE):
+        more = min(STAGE, longest - done)
+        found = _generate(model, ids, mask, more, past_key_values=cache, return_dict_in_generate=True, **sampling)
         ids, cache = found.sequences, getattr(found, "past_key_values", None)
         made = ids[:, mask.shape[1] :]
         for at, tokens in zip(going, made.tolist(), strict=True):

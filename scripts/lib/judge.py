@@ -32,7 +32,6 @@ from lib.entities import (
     Fact,
     answer_entities,
     beyond,
-    dates,
     english,
     entities,
     facts,
@@ -44,7 +43,7 @@ from lib.files import fail, mean
 from lib.formats import given_of
 from lib.leak import states
 from lib.rouge import rouge_scorer
-from lib.spans import tokens
+from lib.spans import dates, tokens
 from lib.statistics import interval
 
 import numpy as np

@@ -8,12 +8,11 @@ answer that the question does not state. What states them is found by the augmen
 import re
 from functools import lru_cache
 
-from lib.entities import dates
-from lib.spans import CAPITAL, CONNECT, KINSHIP, find_spans, joined, leak, tokens
+from lib.spans import CAPITAL, CONNECT, KINSHIP, days_of, find_spans, joined, leak, tokens
 
 NAMES = re.compile(rf",? and |, (?=[{CAPITAL}])")
 ADDRESS = re.compile(rf" in (?=[{CAPITAL}])")  # where a street ends and a town begins
-ADDRESS_OR_TOWN = re.compile(rf" in (?=[{CAPITAL}])|, (?=[{CAPITAL}])")  # where the data names no value
+ADDRESS_OR_TOWN = re.compile(rf"(?: in|,) (?=[{CAPITAL}])")  # where the data names no value
 GENDER = {  # what says a gender without its name
     "male": re.compile(r"\b(?:man|boy|gentleman)\b", re.I),
     "female": re.compile(r"\b(?:woman|girl|lady)\b", re.I),
@@ -63,7 +62,7 @@ def private_values(row):
 def asked_with(question, part):
     """Whether a question holds a value already, in the same words, as a people's adjective ("American" for "America")
     or as a date written otherwise."""
-    return gives_away(question, part) or bool(dates(part)) and dates(part) <= dates(question)
+    return gives_away(question, part) or days_of(part, question)
 
 
 def given_name(part, reference, question):

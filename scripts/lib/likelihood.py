@@ -2,8 +2,7 @@
 compared.
 """
 
-import itertools
-
+from lib.batches import alike
 from lib.files import progress
 from lib.models import encode_pairs
 from lib.reference import FrozenModel, block_states
@@ -76,12 +75,13 @@ def answer_logprobs(pairs, model, tokenizer, batch):
         (answer tokens,), end of sequence included.
     """
     encoded, result = encode_pairs(tokenizer, pairs)[0], {}
-    for group, owner, shared in progress(_groups(encoded, batch, model.device), desc="answers scored", unit="batch"):
+    for parts, shared in progress(_groups(encoded, batch, model.device), desc="answers scored", unit="batch"):
+        group = [row for part in parts for row in part]
         rows = [encoded[row] for row in group]
         ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(ids) for ids, _ in rows], batch_first=True).to(model.device)
         first = min(prompt for _, prompt in rows)  # no logits for tokens that are prompt in every row
         with torch.inference_mode():
-            logits = _logits(model, ids, first, owner, shared)
+            logits = _logits(model, ids, first, shared, [len(part) for part in parts])
         ids = ids[:, first:]
         own = logits.gather(-1, ids[..., None])[..., 0]  # (rows, positions)
         logprobs = (own - logits.logsumexp(-1)).cpu()  # on a CPU in half the time of cross_entropy
@@ -92,53 +92,49 @@ def answer_logprobs(pairs, model, tokenizer, batch):
 
 
 def _groups(encoded, batch, device):
-    """List of (at most `batch` row numbers, for each the number of its question in the group, how many tokens rows of a
-    question begin with: 0 where each is read whole). A GPU gains more from full batches than from reading a question
+    """Batches: list of (lists of row numbers, a list a question; how many tokens the rows of each question begin with,
+    which are read once, or 0: each row is read whole). A GPU gains more from full batches than from reading a question
     once.
 
     Args:
-        encoded: list of (ids, prompt tokens).
+        encoded: list of (ids, prompt tokens). batch: rows in a batch at most.
     """
-    by_prompt, by_length = {}, {}
+    by_prompt, by_shared = {}, {}
     for row, (ids, prompt) in enumerate(encoded):
         by_prompt.setdefault(tuple(ids[:prompt]) if device.type == "cpu" else row, []).append(row)
     for rows in by_prompt.values():
         for part in (rows[at : at + batch] for at in range(0, len(rows), batch)):
-            shared = _shared([encoded[row][0] for row in part])
+            shared = alike([encoded[row][0][:-1] for row in part])
             once = len(part) > 1 and shared >= encoded[part[0]][1]
-            by_length.setdefault(shared if once else 0, []).append(part)
-    alone = [row for part in by_length.pop(0, []) for row in part]
-    alone.sort(key=lambda row: len(encoded[row][0]))
-    groups = [(rows, None, 0) for rows in (alone[at : at + batch] for at in range(0, len(alone), batch))]
-    for shared, parts in by_length.items():
-        while parts:
-            rows, owner = [], []
-            while parts and len(rows) + len(parts[0]) <= batch:
-                owner += [owner[-1] + 1 if owner else 0] * len(parts[0])
-                rows += parts.pop(0)
-            groups.append((rows, owner, shared))
+            by_shared.setdefault(shared if once else 0, []).append(part)
+    alone = [[row] for part in by_shared.get(0, []) for row in part]
+    by_shared[0] = sorted(alone, key=lambda part: len(encoded[part[0]][0]))
+    groups = []
+    for shared, parts in by_shared.items():
+        group = []
+        for part in parts:
+            if sum(map(len, group)) + len(part) > batch:
+                groups.append((group, shared))
+                group = []
+            group.append(part)
+        groups += [(group, shared)] if group else []
     return groups
 
 
-def _logits(model, ids, first, owner, shared):
+def _logits(model, ids, first, shared, sizes):
     """Logits that predict tokens from number `first` on: (rows, length - first, vocabulary), float32.
 
     Args:
-        ids: (rows, length), right-padded. owner: for each row the number of its question. shared: how many tokens the
-        rows of a question begin with, which are read once, or 0.
+        ids: (rows, length), right-padded. shared: how many tokens the rows of a question begin with, which are read
+        once, or 0. sizes: how many rows each question has, one question's after another's.
     """
     if shared:
-        owner = torch.tensor(owner, device=ids.device)
-        heads = ids[torch.searchsorted(owner, torch.arange(int(owner[-1]) + 1, device=ids.device)), :shared]
+        sizes = torch.tensor(sizes, device=ids.device)
+        owner = torch.arange(len(sizes), device=ids.device).repeat_interleave(sizes)
+        heads = ids[sizes.cumsum(0) - sizes, :shared]
         start = model(input_ids=heads, use_cache=True, logits_to_keep=shared - first + 1)
         if (cache := getattr(start, "past_key_values", None)) is not None:  # else the model keeps none
             cache.batch_select_indices(owner)
             rest = model(input_ids=ids[:, shared:], past_key_values=cache, use_cache=True).logits
             return torch.cat([start.logits[owner], rest[:, :-1]], 1).float()
     return model(input_ids=ids, use_cache=False, logits_to_keep=ids.shape[1] - first + 1).logits[:, :-1].float()
-
-
-def _shared(rows):
-    """How many tokens all rows begin with, less the last one of the shortest."""
-    same = (len(set(tokens)) == 1 for tokens in zip(*(ids[:-1] for ids in rows)))
-    return sum(itertools.takewhile(bool, same))

@@ -203,6 +203,7 @@ def joined(words, longest):
 # ---------------------------------------------------------------- spans
 
 MONTH = "January|February|March|April|May|June|July|August|September|October|November|December"
+MONTHS = MONTH.lower().split("|")
 KINSHIP = r"father|mother|parent|dad|mum|mom|brother|sister|wife|husband|son|daughter|spouse|guardian"
 MONEY = (
     r"euros?|dollars?|pounds?|yen|yuan|rand|rupees?|pesos?|francs?|kronor|kroner|krona|cedis?|naira|shillings?|lira|"
@@ -351,6 +352,25 @@ def _name_kind(pair, start, end):
     if re.search(person, pair["question"], re.I) or re.search(person + r"[^.]{0,20}$", before, re.I):
         return "person"
     return "place" if before.endswith("of ") else "name"
+
+
+def dates(text):
+    """The days that a text names, {(day, month, year)}, however they are written."""
+    found = set()
+    for day, month, year in re.findall(rf"(\d{{1,2}})(?:st|nd|rd|th)? (?:of )?({MONTH}),? (\d{{4}})", text, re.I):
+        found.add((int(day), MONTHS.index(month.lower()) + 1, int(year)))
+    for month, day, year in re.findall(rf"({MONTH}) (\d{{1,2}})(?:st|nd|rd|th)?,? (\d{{4}})", text, re.I):
+        found.add((int(day), MONTHS.index(month.lower()) + 1, int(year)))
+    found |= {(int(day), int(month), int(year)) for year, month, day in re.findall(r"\b(\d{4})-(\d\d)-(\d\d)\b", text)}
+    found |= {
+        (int(day), int(month), int(year)) for day, month, year in re.findall(r"\b(\d\d?)[/.](\d\d?)[/.](\d{4})\b", text)
+    }
+    return found
+
+
+def days_of(text, other):
+    """Whether a text names days, all of which another text names too, however either writes them."""
+    return bool(dates(text)) and dates(text) <= dates(other)
 
 
 # ---------------------------------------------------------------- the exact check
