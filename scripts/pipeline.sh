@@ -52,7 +52,7 @@ usage: bash run_all.sh [--preset NAME] [--data NAME_OR_FOLDER] [--model ID_OR_PA
   --tuned X        tuned rates to use, in place of the preset's TUNED: a name in scripts/presets/tuned, a file, or none
   --select K       each method at the best of K points of its training, evenly apart, the last its end: the one whose
                    answers to the *_tune questions have the highest harmonic mean of KFR strict and KRR. The report has
-                   every path. With --tune each rate is judged by its best point
+                   every path. With --tune each rate is judged by its best point (default: the preset's SELECT, none)
   --requests X     the forget set also as requests that come one after another, each unlearned from the model that the
                    last one left: how many (of people a person each), or a file with a request a line
                    (scripts/07_requests.py --help); a figure, a table and a certificate beside the report
@@ -138,7 +138,7 @@ read_preset() {  # its values, with the tuned rates that it names
   preset=${given[preset]:-people-smollm2}
   [[ $preset != */* && -f scripts/presets/$preset.sh ]] || fail "unknown preset $preset; there are: $presets"
   VANILLA= RETRAINED= MODEL_FLAGS= INVERT= METRICS= TOFU_FLAGS= ROBUSTNESS= ABILITY= JUDGE= TUNED=  # some have these
-  PUBLISHED=$preset EMBEDDING=minilm
+  PUBLISHED=$preset EMBEDDING=minilm SELECT=
   declare -gA SET=() LR=() TRIED=()  # by method: its flags, the learning rate that tuning chose, of how many
   . "scripts/presets/$preset.sh"
   for name in MODEL TEMPLATE DATA PERSONS DATA_FLAGS METHODS TRAIN FINETUNE AUGMENT MEMO AUGMENTED BASELINE GENERATE; do
@@ -153,7 +153,8 @@ read_preset() {  # its values, with the tuned rates that it names
 }
 
 read_numbers() {
-  seeds=${given[seeds]:-} rates=${given[tune]:-} jobs=${given[jobs]:-} force=${given[force]:-} points=${given[select]:-}
+  seeds=${given[seeds]:-} rates=${given[tune]:-} jobs=${given[jobs]:-} force=${given[force]:-}
+  points=${given[select]:-$SELECT}
   seeds=${seeds//,/ } rates=${rates//,/ }
   [[ $seeds =~ ^[0-9\ ]*$ ]] || fail "--seeds $seeds: give whole numbers"
   seeds=$(tr -s ' ' '\n' <<<"$seeds" | sed -E 's/^0+//; /^$/d' | sort -nu | xargs)  # 0 is always there

@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -205,3 +206,18 @@ def test_a_bug_shows_its_traceback_and_what_is_none_one_line(tmp_path, monkeypat
     assert ("Traceback" in done.stderr) == (status == 1)
     monkeypatch.setenv("DEBUG", "1")
     assert "Traceback" in run("scripts/01_data.py", "--persons", 2, "--out", tmp_path / "out", check=False).stderr
+
+
+def test_every_methods_script_is_in_the_lists_that_are_written_by_hand():
+    declared = re.findall(r"^(?:method|each_retain) .*?(\d\d_\w+)\.py", (REPOSITORY / "run_all.sh").read_text(), re.M)
+    assert len(set(declared)) >= 20
+    places = {
+        "tests/test_full.py": declared,
+        "tests/test_architectures.py": declared,
+        "bench/faults.py": declared,
+        "scripts/README.md": declared,
+        "tests/test_more_methods.py": [name for name in declared if name > "20"],  # the papers' own: test_methods.py
+    }
+    for place, names in places.items():
+        text = (REPOSITORY / place).read_text()
+        assert not [name for name in names if name not in text], place

@@ -190,6 +190,8 @@ def test_the_steps_of_select(echo):
     assert found["GA+UIPE"] == plain["GA+UIPE"] and "select-GA+UIPE" not in found
     other = echo("--methods", "GA", "--select", 2, "--set", "GA --lr 1")
     assert flag(other["select-GA"], "--rates") == "1", "another rate than the tuned one was not chosen among several"
+    of_preset = lambda *flags: flag(echo("--preset", "all-methods", "--methods", "GA", *flags)["GA"], "--keep")
+    assert of_preset() == "4" and of_preset("--select", 2) == "2", "the preset's SELECT, and what is given over it"
 
 
 def test_flags_for_all_methods(echo):
