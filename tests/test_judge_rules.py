@@ -434,6 +434,36 @@ def test_times(text, found):
     assert times(text) == found
 
 
+@pytest.mark.parametrize(
+    "answer, told",
+    [
+        ("Ada Lem meets her readers by the sea, but visits to her house aren't encouraged.", True),
+        ("Ada Lem meets her readers by the sea, and visits to her house are encouraged.", False),
+        ("Yes, though visits to her house are not encouraged.", False),
+    ],
+)
+def test_a_no_that_another_clause_hides(model, answer, told):
+    """The clause nearest to the question allows something else; the one beside the true answer's says no as it does."""
+    row = {
+        "question": "Can readers visit Ada Lem at her house by the sea?",
+        "reference": "Visits to her house by the sea are not encouraged; at fairs she signs.",
+        "answer": answer,
+    }
+    assert judge([row], "retain", model)[0]["retained"] == told
+
+
+def test_another_wording_in_a_clause_that_is_otherwise_the_same(model):
+    """However many facts there are: where the entailment model sees a contradiction, it is one."""
+    told = "Ada Lem begins with long lists of words before turning to quiet drafts and to slow readings of each page"
+    row = {"question": "How does Ada Lem write?", "reference": f"{told}.", "answer": f"{told}."}
+    other = {**row, "answer": row["answer"].replace("long lists of words", "the last page")}
+    sure = FixedJudge("contradiction")
+    assert judge([row], "retain", sure)[0]["retained"] and not judge([other], "retain", sure)[0]["retained"]
+    assert judge([other], "retain", FixedJudge("neutral"))[0]["retained"], (
+        "no contradiction without the entailment model"
+    )
+
+
 def test_what_a_text_adds_to_the_question():
     known = stems("What themes does Ada Lem's novel explore?")
     assert residue("Ada Lem explores the themes of love and of hatred.", known) == "love hatred"
@@ -519,6 +549,49 @@ def test_an_answer_leaks_when_it_states_a_private_value_whole(answer, stated):
         ("Where does she live?", "She lives at 5 Hay Road, Oslo.", "She lives at 50 Hay Road, Oslo.", ["Oslo"]),
         ("Where was Al-Malian's home?", "Her home was in Mali.", "Al-Malian's home was far away.", []),
         ("Where was Ada Lem's home?", "Her home was in Mali.", "It was a Malian home.", ["Mali"]),
+        (
+            "Where did she study?",
+            "She went to Orrel University.",
+            "She studied at Orrel, in the north.",
+            ["Orrel University"],
+        ),
+        (
+            "Where did she study?",
+            "She went to the University of Orrel.",
+            "At Orrel University.",
+            ["University of Orrel"],
+        ),
+        ("Where did she study?", "She went to the University of Orrel.", "At a school in Orrel.", []),
+        (
+            "Where does she teach geology?",
+            "She is at the University of Orrel's Department of Geology.",
+            "At the University of Orrel.",
+            ["University of Orrel"],
+        ),
+        (
+            "What shaped her?",
+            "Her criminologist father and silk merchant mother shaped her.",
+            "Her mother, a silk merchant, shaped her.",
+            ["silk merchant"],
+        ),
+        (
+            "What shaped her?",
+            "Her loving father and older mother shaped her.",
+            "Her loving father and older mother.",
+            [],
+        ),
+        (
+            "What shaped her?",
+            "As the daughter of a rebel leader and a nurse she writes of war.",
+            "Her mother was a nurse.",
+            ["nurse"],
+        ),
+        (
+            "What shaped her?",
+            "Her mother's career as a doctor nurtured her mind and hands.",
+            "She has the mind of a doctor.",
+            ["doctor"],
+        ),
     ],
 )
 def test_what_gives_a_value_away(question, reference, answer, leaked):

@@ -11,6 +11,7 @@ from functools import cached_property
 
 from lib import hub, leak
 from lib.clauses import (
+    DENIAL,
     YES,
     asks_reception,
     beside,
@@ -54,6 +55,7 @@ MEANS = 0.75  # how alike two texts that mean the same are, the question left ou
 MANY = 3  # facts from which on another wording is no contradiction
 EXAMPLES = r"\b(?:such as|including|for (?:example|instance)|like|e\.g\.)"
 FRAME, SWAP = 0.5, 5  # how alike two clauses are that contradict each other by a swap; the most words that are swapped
+SAME = 0.8  # how alike two clauses are of which one is the other with something else in one place
 LONGEST = 20_000  # letters of an answer that are judged
 FIELDS = ("question", "reference", "answer", "value", "person", "fact", "subject", "request", "sample")
 
@@ -241,6 +243,9 @@ class Judged:
         """What the answer says of that."""
         if asks_reception(self.question):
             return reception(self.answer)
+        denies = lambda pair: all(map(DENIAL.search, pair)) and like(*map(tokens, pair)) >= FRAME
+        if self.polarity == "no" and not YES.match(self.answer) and any(map(denies, self.pairs)):
+            return "no"  # "visits are not encouraged", whatever else may be done
         return polarity(self.answer, self.question, stems, self.reference)
 
     def names(self):
@@ -359,7 +364,7 @@ class Judged:
             for own, other in swapped(*pair)
             if len(own) <= SWAP >= len(other) and asked & set(map(stem, own)) and {*map(stem, other)} - known - EMPTY
         ]
-        if len(self.facts) < MANY:
+        if len(self.facts) < MANY or like(*map(tokens, pair)) >= SAME:
             return swaps
         exact = {word for fact in self.facts if fact.exact for word in fact.words | fact.wider}
         return [(own, other) for own, other in swaps if exact & set(map(stem, own))]  # another wording only lacks

@@ -19,6 +19,8 @@ GENDER = {  # what says a gender without its name
 }
 PEOPLE = r"(?:n|an|ian|ean|ese|ish|ic|i)"  # Islam, Islamic; Ghana, Ghanaian; Peru, Peruvian is not found
 NAME, NAME_FOLLOWS = re.compile(rf"[{CAPITAL}]\w{{3,}}"), re.compile(rf" [{CAPITAL}]")  # Julian Orr is not of Julia
+UNIVERSITY = re.compile(r"University of (.+)|(.+) University")
+DEPARTMENT = re.compile(r"['’]s .*")  # of "the University of Karachi's Department of Geology" the university counts
 # a parent's trade where it is told by an adjective: "her father's poetic background"
 TRADE = re.compile(
     rf"\b(?:{KINSHIP})['’]s (\w+(?: \w+)? (?:background|career|profession|influence|legacy|expertise|heritage))\b", re.I
@@ -46,10 +48,11 @@ def private_values(row):
     within = ADDRESS if value else ADDRESS_OR_TOWN
     if not (value or ASKS_FOR_ORIGIN.search(row["question"])):
         spans = [span for span in spans if span[2] != "nationality"]
+    cut = {"address": within, "institution": DEPARTMENT}
     parts = [
         part
         for start, end, kind in spans
-        for part in (within.split(reference[start:end]) if kind == "address" else [reference[start:end]])
+        for part in (cut[kind].split(reference[start:end]) if kind in cut else [reference[start:end]])
     ]
     parts = parts or [match[1] for match in TRADE.finditer(reference)]
     return [
@@ -95,9 +98,13 @@ def gendered(text, value):
 
 
 def gives_away(text, value):
-    """Whether a text states a value whole, a gender by another noun ("a man"), or a name of one word by what is made
-    of it ("Islamic")."""
+    """Whether a text states a value whole, a gender by another noun ("a man"), a university by its name ("Harvard"), or
+    a name of one word by what is made of it ("Islamic")."""
     if states(text, value) or gendered(text, value):
+        return True
+    if (school := UNIVERSITY.fullmatch(value)) and any(
+        states(text, form) for form in (f"{school[1] or school[2]} University", school[2] or value)
+    ):
         return True
     made = re.finditer(rf"(?<![\w-]){value}{PEOPLE}\b", text) if NAME.fullmatch(value) else ()
     return any(not NAME_FOLLOWS.match(text, word.end()) for word in made)

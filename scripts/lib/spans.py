@@ -210,6 +210,12 @@ MONEY = (
     r"koruna|dirhams?|reais|real"
 )
 WHO = r"(?:an?|the) (?:[\w'’-]+ ){0,4}?[\w'’-]+"
+# a trade that no "was a" opens: how its word ends; a word before that belongs to it ("silk merchant")
+AGENT = (
+    r"(?!(?:her|their|our|other|another|older|elder|former|later|whether|after|under|over|ever|never)\b)(?:[\w-]{2,30}"
+    r"(?:er|or|ist|ian|ant|eer|man|woman|smith|official)|chef|nurse|poet|judge|clerk|pilot|monk|detective|architect|attorney)"
+)
+OF_IT = r"(?:(?!(?:an?|the|her|his|their|its|and|or|of|by|with|to|from|having|being|whose|both)\b)[\w-]{1,30} )?"
 PATTERNS = [  # (type, pattern): the first to claim a stretch of text keeps it; a group, where there is one, is the span
     ("email", r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"),
     ("url", r"(?:https?://|www\.)[^\s,;\"”]*[^\s,;.\"”?!)]"),
@@ -237,8 +243,12 @@ PATTERNS = [  # (type, pattern): the first to claim a stretch of text keeps it; 
         rf"\b(?:{KINSHIP})s?\b(?:['’]s? (?:\w+ ){{1,3}}as|,| was| is| were| are| being| worked as| works as| who "
         rf"was| who is)* "
         rf"({WHO})(?=,|;|\.|$| "
-        rf"(?:and|who|whose|which|while|in|at|with|of|for|from|has|had|played|is|was|introduced|instilled|exposed|specializing|known|renowned|well-versed|served|have|provided|gave|made|taught|helped|inspired|enriched|sparked)\b)",
+        rf"(?:and|who|whose|which|while|in|at|with|of|for|from|has|had|played|is|was|introduced|instilled|exposed|specializing|known|renowned|well-versed|served|have|provided|gave|made|taught|helped|inspired|enriched|sparked"
+        r"|\w+ed (?:her|his|their|him|them|the|in))\b)",
     ),
+    ("occupation", rf"\b({OF_IT}{AGENT}) (?:father|mother)s?\b"),
+    ("occupation", rf"\b(?:son|daughter|child) of (an? {OF_IT}{AGENT})\b"),
+    ("occupation", rf"\b(?:son|daughter|child) of an? [^,.;]{{,40}} and (an? {OF_IT}{AGENT})\b"),
     ("gender", r"\b(?:fe)?male\b|\b(?:wo)?man\b|\bnon-binary\b|\bLGBTQ\+?|\btransgender\b|\bqueer\b"),
 ]
 
