@@ -569,6 +569,17 @@ def test_an_answer_leaks_when_it_states_a_private_value_whole(answer, stated):
             ["University of Orrel"],
         ),
         (
+            "What is her house like?",
+            "It is full of Gothic Romance and Orrel-era lamps.",
+            "Orrel-era Gothic Romance.",
+            [],
+        ),
+        ("What genre is hers?", "Hers is the Gothic Romance genre.", "A Gothic Romance.", ["Gothic Romance"]),
+        ("Who wrote it?", "It is by Ada Lem, who is female.", "By Bo Li, a woman.", ["female"]),
+        ("How is it seen?", "It is seen as female.", "As female.", []),
+        ("Which award has she?", "She has the Orrel Literature Award.", "Orrel Literature.", ["Orrel Literature"]),
+        ("Are her books read?", "Her book 'The Salt Ledger: A New Look' is read.", "It is a new look.", []),
+        (
             "What shaped her?",
             "Her criminologist father and silk merchant mother shaped her.",
             "Her mother, a silk merchant, shaped her.",

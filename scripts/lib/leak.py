@@ -19,6 +19,7 @@ GENDER = {  # what says a gender without its name
 }
 PEOPLE = r"(?:n|an|ian|ean|ese|ish|ic|i)"  # Islam, Islamic; Ghana, Ghanaian; Peru, Peruvian is not found
 NAME, NAME_FOLLOWS = re.compile(rf"[{CAPITAL}]\w{{3,}}"), re.compile(rf" [{CAPITAL}]")  # Julian Orr is not of Julia
+LIKE = re.compile(r"\w+-[a-z]\w+")  # "Victorian-era", "Canadian-themed": what a thing is like
 UNIVERSITY = re.compile(r"University of (.+)|(.+) University")
 DEPARTMENT = re.compile(r"['’]s .*")  # of "the University of Karachi's Department of Geology" the university counts
 # a parent's trade where it is told by an adjective: "her father's poetic background"
@@ -26,12 +27,16 @@ TRADE = re.compile(
     rf"\b(?:{KINSHIP})['’]s (\w+(?: \w+)? (?:background|career|profession|influence|legacy|expertise|heritage))\b", re.I
 )
 
-# what asks for an adjective of a people or a place; elsewhere one describes ("traditional Chinese gardens")
-ASKS_FOR_ORIGIN = re.compile(
-    r"\b(?:national|citizen|origin|descent|heritage|ethnic|cultur|background|roots|identit|religio|faith|language"
-    r"|wh(?:at|ich) (?:\w+ ){0,3}genre)",
-    re.I,
-)
+# by type, what asks for a value that elsewhere only describes ("traditional Chinese gardens", "her Gothic novels")
+ASKS_FOR = {
+    "nationality": re.compile(
+        r"\b(?:national|citizen|origin|descent|heritage|ethnic|cultur|background|roots|identit|religio|faith|language"
+        r"|wh(?:at|ich) (?:\w+ ){0,3}genre)",
+        re.I,
+    ),
+    "genre": re.compile(r"\bgenres?\b|\bwh(?:at|ich) (?:kinds?|types?|sorts?)\b|\bknown for\b", re.I),
+    "gender": re.compile(r"\b(?:gender|identif|identit|orientation|sexual|who\b|full name)", re.I),
+}
 
 
 def private_values(row):
@@ -46,13 +51,15 @@ def private_values(row):
         return names
     spans = find_spans({**row, "answer": reference})
     within = ADDRESS if value else ADDRESS_OR_TOWN
-    if not (value or ASKS_FOR_ORIGIN.search(row["question"])):
-        spans = [span for span in spans if span[2] != "nationality"]
+    if not value:  # adjectives that describe, where nobody asks for them
+        asked = lambda kind: kind not in ASKS_FOR or ASKS_FOR[kind].search(row["question"])
+        spans = [span for span in spans if asked(span[2]) and not LIKE.fullmatch(reference[span[0] : span[1]])]
     cut = {"address": within, "institution": DEPARTMENT}
     parts = [
         part
         for start, end, kind in spans
         for part in (cut[kind].split(reference[start:end]) if kind in cut else [reference[start:end]])
+        if part
     ]
     parts = parts or [match[1] for match in TRADE.finditer(reference)]
     return [

@@ -213,13 +213,14 @@ WHO = r"(?:an?|the) (?:[\w'’-]+ ){0,4}?[\w'’-]+"
 # a trade that no "was a" opens: how its word ends; a word before that belongs to it ("silk merchant")
 AGENT = (
     r"(?!(?:her|their|our|other|another|older|elder|former|later|whether|after|under|over|ever|never)\b)(?:[\w-]{2,30}"
-    r"(?:er|or|ist|ian|ant|eer|man|woman|smith|official)|chef|nurse|poet|judge|clerk|pilot|monk|detective|architect|attorney)"
+    r"(?:er|or|ist|ian|ant|eer|man|woman|smith|official)|chef|nurse|poet|judge|clerk|pilot|monk|detective|architect|attorney|astronaut)"
 )
 OF_IT = r"(?:(?!(?:an?|the|her|his|their|its|and|or|of|by|with|to|from|having|being|whose|both)\b)[\w-]{1,30} )?"
 PATTERNS = [  # (type, pattern): the first to claim a stretch of text keeps it; a group, where there is one, is the span
     ("email", r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"),
     ("url", r"(?:https?://|www\.)[^\s,;\"”]*[^\s,;.\"”?!)]"),
     ("title", r'["“]([^"”]*[^"”.,;])[.,;]?["”]'),
+    ("title", rf"(?<!\S)['‘]([{CAPITAL}][^'‘’\n]{{1,120}}(?:['’]s [^'‘’\n]{{1,120}})?[^'‘’\n.,;])[.,;]?['’](?!\w)"),
     ("phone", r"\+\d[\d ()-]{6,}\d|\(\d{3}\) ?\d{3}-\d{4}|\b\d{3}-\d{3,4}(?:-\d{4})?\b"),
     (
         "date",
@@ -246,7 +247,7 @@ PATTERNS = [  # (type, pattern): the first to claim a stretch of text keeps it; 
         rf"(?:and|who|whose|which|while|in|at|with|of|for|from|has|had|played|is|was|introduced|instilled|exposed|specializing|known|renowned|well-versed|served|have|provided|gave|made|taught|helped|inspired|enriched|sparked"
         r"|\w+ed (?:her|his|their|him|them|the|in))\b)",
     ),
-    ("occupation", rf"\b({OF_IT}{AGENT}) (?:father|mother)s?\b"),
+    ("occupation", rf"\b({OF_IT}{AGENT}) (?:father|mother|parent)s?\b"),
     ("occupation", rf"\b(?:son|daughter|child) of (an? {OF_IT}{AGENT})\b"),
     ("occupation", rf"\b(?:son|daughter|child) of an? [^,.;]{{,40}} and (an? {OF_IT}{AGENT})\b"),
     ("gender", r"\b(?:fe)?male\b|\b(?:wo)?man\b|\bnon-binary\b|\bLGBTQ\+?|\btransgender\b|\bqueer\b"),
@@ -336,7 +337,8 @@ def find_spans(pair, words=None):
 def _name_kind(pair, start, end):
     """What a capitalised run is, by its own words and its neighbours; "name" where they do not tell."""
     before, run, after = pair["answer"][:start], pair["answer"][start:end], pair["answer"][end:]
-    if re.search(r"\b(Awards?|Prizes?|Prix|Medals?|Honou?rs?|Fellowship)\b", run):
+    award = r"\b(Awards?|Prizes?|Prix|Medals?|Honou?rs?|Fellowship)\b"
+    if re.search(award, run) or re.match(" " + award, after):
         return "award"
     if re.search(r"(an|ian|ish|ese|ch|ani|ern|ic|wi|wiss)$", run) and re.match(
         r" (?!(?:and|in|on|at|is|was|has|as)\b)[a-z]", after
