@@ -10,7 +10,7 @@ from argparse import Namespace
 from lib.files import pair_up, write_results
 from lib.flags import Parser
 from lib.formats import read_answers
-from lib.judge import judge_together, summarise, take_released
+from lib.judge import judge_together, summarise
 from lib.judge_flags import add_flags, entity_finder, load_judge
 
 
@@ -26,12 +26,6 @@ def parser() -> Parser:
     made.add_argument("--retain", nargs="+", default=[], metavar="FILE", help="answers to retain questions, likewise")
     made.add_argument(
         "--out", required=True, nargs="+", metavar="FILE", help="JSON to write for each: summary, items, origin"
-    )
-    made.add_argument(
-        "--as-released",
-        action="store_true",
-        help="let KFR and KRR be the released code's: matched pairs are counted, and with at most 3 reference "
-        "entities the forget threshold is 0.5",
     )
     add_flags(made)
     return made
@@ -53,12 +47,10 @@ def main(args: Namespace):
     rows = [row for sides, _ in runs for _, part in sides.values() for row in part]
     find = entity_finder(args, [row[field] for row in rows for field in ("reference", "answer")])
     parts = [(part, side) for sides, _ in runs for side, (_, part) in sides.items()]
-    judged = iter(judge_together(parts, model, find))
+    judged = iter(judge_together(parts, model, find, args.as_released))
     foreign = total = 0
     for sides, out in runs:
         items = [item for _ in sides for item in next(judged)]
-        if args.as_released:
-            take_released(items)
         summary = summarise(items)
         foreign, total = foreign + summary.get("not_english", 0), total + len(items)
         write_results(out, summary, items, args, [path for path, _ in sides.values()])

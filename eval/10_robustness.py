@@ -152,7 +152,8 @@ def kept_pairs(args: Namespace) -> list[dict] | None:
 def judged(found: list[dict], args: Namespace, verdicts) -> list[dict]:
     """The items with their verdicts and what these rest on."""
     find = judge_flags.entity_finder(args, [item[field] for item in found for field in ("reference", "answer")])
-    items = [{**item, **verdict} for item, verdict in zip(found, judge(found, "forget", verdicts, find), strict=True)]
+    scored = judge(found, "forget", verdicts, find, args.as_released)
+    items = [{**item, **verdict} for item, verdict in zip(found, scored, strict=True)]
     note_leaks(items)
     return items
 

@@ -77,11 +77,11 @@ def found_file(folder: str, name: str) -> Path:
     return found or fail(f"{folder}: holds none of {', '.join(names)}")
 
 
-def compared(items: list[dict], model, find) -> list[dict]:
+def compared(items: list[dict], model, find, released: bool = False) -> list[dict]:
     """A dict a comparison: set, half, method, measure, whether judge and readers agree, and whether two readers did."""
     found = []
     parts = [([item for item in items if item["side"] == side], side) for side in VERDICTS]
-    for (part, side), judged in zip(parts, judge_together(parts, model, find), strict=True):
+    for (part, side), judged in zip(parts, judge_together(parts, model, find, released), strict=True):
         name, verdict, hoped = VERDICTS[side]
         for item, scored in zip(part, judged, strict=True):
             item |= scored
@@ -180,7 +180,7 @@ def main(args: Namespace):
     items = [item for item in read_judged(args.judged, args.sets) if args.half in ("both", item["half"])]
     texts = [text for item in items for text in (item["reference"], item["answer"])]
     model = load_judge(args)
-    found = compared(items, model, entity_finder(args, texts))
+    found = compared(items, model, entity_finder(args, texts), args.as_released)
     summary = summarise(found)
     shown = ("set", "side", "method", "half", "question", "reference", "answer", "told", "E", "covered", "contradicted")
     wrong = [

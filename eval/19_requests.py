@@ -109,6 +109,8 @@ def seconds(run: Path, folder: Path) -> float:
     """
     own = own_record(folder) or fail(f"{folder}: no record of its training")
     records = [own]
+    if (chosen := folder / "select.json").is_file():  # the whole training and the choice, not the way to the best point
+        records = [read_object(Path(own["settings"]["out"]) / "training.json"), read_object(chosen)]
     for path in map(Path, own.get("data") or {}):
         parts = path.relative_to(run).parts if path.is_relative_to(run) else ()
         if parts[parts[:1] == ("requests",) :][:1] in (("augmented",), ("models",)):

@@ -15,6 +15,7 @@ sail-sg/closer-look-LLM-unlearning adds the tasks not yet unlearned to the retai
 before is neither trained on nor kept. Rows of the forget set carry `request`, their request's number.
 """
 
+import os
 from pathlib import Path
 
 from lib.files import begin_folder, check_folder, end_folder, fail, few, read_text, record, write_json, write_jsonl
@@ -86,7 +87,7 @@ def read_list(path):
         if not text:
             continue
         file = Path(path).parent / text
-        if file.is_file() or file.suffix in (".json", ".jsonl"):
+        if os.path.isfile(file) or file.suffix in (".json", ".jsonl"):
             rows = [row for _, row in read_given(file)]
             pairs = {(row["question"], row["answer"]) for row in rows if "question" in row}
             texts = [squeezed(row["text"]) for row in rows if "question" not in row]

@@ -549,6 +549,8 @@ def test_an_answer_leaks_when_it_states_a_private_value_whole(answer, stated):
         ("Where does she live?", "She lives at 5 Hay Road, Oslo.", "She lives at 50 Hay Road, Oslo.", ["Oslo"]),
         ("Where was Al-Malian's home?", "Her home was in Mali.", "Al-Malian's home was far away.", []),
         ("Where was Ada Lem's home?", "Her home was in Mali.", "It was a Malian home.", ["Mali"]),
+        ("When was she born?", "She was born on 3 March 1964.", "On March 3rd, 1964.", ["3 March 1964"]),
+        ("When was she born?", "She was born on 3 March 1964.", "On March 4th, 1964.", []),
         (
             "Where did she study?",
             "She went to Orrel University.",

@@ -440,7 +440,10 @@ def test_a_plan_by_hand(tmp_path):
     )
     assert float(total["hours"]) == pytest.approx(sum(float(row["hours"]) for row in steps if "hours" in row), abs=0.02)
     assert float(total["memory"]) == max(float(row["memory"]) for row in steps if "memory" in row)
-    assert "meta-llama/Llama-2-7b-chat-hf, revision main (pin with --revision)" in below and "200 TFLOP/s" in below
+    assert (
+        "meta-llama/Llama-2-7b-chat-hf, revision f5db02db724555f92da89c216ac04704f23d4590" in below
+        and "200 TFLOP/s" in below
+    )
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -457,6 +460,17 @@ def test_every_preset_has_a_plan(tmp_path, preset):
         float(rows[name]["memory"]) >= (0 if preset == "smoke" else 0.3)
         for name in (*METHODS, "linguistic-forget", "memo")
     )
+
+
+def test_a_plan_of_requests_at_their_best_points_and_of_a_copy_of_tofu(tmp_path):
+    rows, _ = planned("--requests", "3", "--select", "2", "--methods", "NPO+GDR", "--plan")
+    assert rows["select-NPO+GDR@request2"]["text"] == "2 2 points × 22 forget_tune + 117 retain_tune"
+    for name in ("forget10", "retain90", "forget10_perturbed", "retain_perturbed"):
+        pairs = [{"question": f"{name} {at}?", "answer": f"{name} {at}."} for at in range(4)]
+        wrong = {"perturbed_answer": ["No."], "paraphrased_answer": "Yes."} if "perturbed" in name else {}
+        (tmp_path / f"{name}.json").write_text("\n".join(json.dumps({**pair, **wrong}) for pair in pairs))
+    rows, _ = planned("--preset", "tofu-forget10", "--data", tmp_path, "--plan")
+    assert "tofu" in rows
 
 
 def test_a_slower_machine_takes_longer_and_a_folder_is_counted(tmp_path):

@@ -210,6 +210,10 @@ def test_no_folder_that_is_read_or_not_ours_is_written_into(tmp_path):
         ("{list}:Sunniva Hartvelt\nsunniva-hartvelt", r"list:2: a pair of this request is in that of .*list:1 too"),
         ("{list}:Sunniva Hartvelt\nfarirai-chimukoro", r"forget_train.jsonl:33: this pair .* is in no request"),
         ("{list}:Sunniva Hartvelt\nnone.jsonl", r"none.jsonl: no such file"),
+        (
+            "{list}:Sunniva Hartvelt\n" + "; ".join(["Nobody Anywhere"] * 30),
+            r"list:2: no training pair .*Nobody Anywhere",
+        ),
     ],
 )
 def test_bad_requests_are_one_line(people, tmp_path, requests, message):
@@ -521,6 +525,12 @@ def test_seconds_are_of_the_same_work_after_a_request_and_in_one_go(tmp_path):
         made = place.joinpath("methods/RKLD", *at)
         write_rows(made / "training.json", [{**BARE, "seconds": 5, "data": dict.fromkeys(map(str, read), "")}])
         assert report.seconds(tmp_path, made) == 15
+    # with --select the chosen point's record ends at that point: the whole training counts, and the choice
+    trained, chosen = tmp_path / "trained/NPO/training.json", tmp_path / "methods/NPO"
+    write_rows(trained, [{**BARE, "seconds": 20}])
+    write_rows(chosen / "training.json", [{**BARE, "seconds": 5, "settings": {"out": str(trained.parent)}}])
+    write_rows(chosen / "select.json", [{"seconds": 4}])
+    assert report.seconds(tmp_path, chosen) == 24
 
 
 def test_a_certificate_that_would_tell_is_not_written(capsys):

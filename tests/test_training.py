@@ -133,15 +133,21 @@ def test_other_settings_do_not_continue_a_checkpoint(tmp_path, tiny, data):
     assert "starting afresh" in train("10_ga.py", tiny, data, tmp_path / "out").stderr
 
 
-@pytest.mark.parametrize("other", ["nothing", "method", "model", "base"])
-def test_another_method_or_model_does_not_continue_a_checkpoint(tmp_path, tiny, data, capsys, other):
+@pytest.mark.parametrize("other", ["nothing", "method", "model", "base", "code"])
+def test_another_method_or_model_does_not_continue_a_checkpoint(tmp_path, tiny, data, capsys, monkeypatch, other):
     shutil.copytree(tiny, tmp_path / "model")
     model, file = tmp_path / "model", tmp_path / "model/model.safetensors"
     if other == "base":
         model = tmp_path / "adapter"
         train_here("10_ga.py", tmp_path / "model", data, model, "--epochs", 1)
     flags = (model, data, tmp_path / "out", "--forget", "forget_train.jsonl", "--retain", "none")
+    read = trainer.sources("scripts/10_ga.py")
+    assert {"10_ga.py", "losses.py", "trainer.py"} <= {path.name for path in read}
+    monkeypatch.setattr(trainer, "sources", lambda script: [*read, tmp_path / "module.py"])
+    (tmp_path / "module.py").write_text("x = 1")
     interrupted("10_ga.py", *flags)
+    if other == "code":
+        (tmp_path / "module.py").write_text("x = 2")
     if other in ("model", "base"):  # the same name and size
         os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))
     capsys.readouterr()

@@ -257,7 +257,11 @@ def read_published(name: str, reader: Reader, path: Path = PUBLISHED) -> dict | 
 def command_line(record: dict) -> str:
     """The command that a record's script and settings stand for."""
     script = record["script"]
-    known = [f"{folder}/{script}" for folder in ("scripts", "eval") if (REPOSITORY / folder / script).is_file()]
+    known = [
+        f"{folder}/{script}"
+        for folder in ("scripts", "scripts/tools", "eval")
+        if (REPOSITORY / folder / script).is_file()
+    ]
     words = ["python", *(known or [script])[:1]]
     for flag, value in record["settings"].items():
         if value is not None and value is not False and value != []:

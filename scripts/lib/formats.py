@@ -28,7 +28,7 @@ from lib.files import fail, read_json
 from lib.tables import TEXTS, kind
 from lib.tables import places as places_of
 
-OWN = ("person", "name", "fact", "value")  # fields beside question and answer that mean something here
+OWN = ("person", "name", "fact", "value", "subject")  # fields beside question and answer that mean something here
 OTHER_NAMES = {"text": "question", "labels": "answer"}  # KnowUnDo's
 CHATS = ("messages", "conversations")
 COLUMNS = ("question", "answer", "text", "labels", *CHATS, *OWN, "request", "document")  # others' names, by --columns

@@ -98,18 +98,18 @@ class Known(dict):
             self.update(self.ask(new))
 
 
-def judge(rows, side, model, find=entities):
+def judge(rows, side, model, find=entities, released=False):
     """Scores one side ("forget" or "retain") item by item; every verdict comes with what it rests on. Where `find`
     knows no entities of reference or answer (None), an item has no verdict."""
-    return judge_together([(rows, side)], model, find)[0]
+    return judge_together([(rows, side)], model, find, released)[0]
 
 
-def judge_together(parts, model, find=entities):
+def judge_together(parts, model, find=entities, released=False):
     """Scores many answers files at once, so that the models read each text once, however many models' answers hold it,
     and only what words alone do not decide.
 
     Args:
-        parts: list of (rows, side).
+        parts: list of (rows, side). released: let the verdicts be the released code's.
     Returns:
         a list of items for each of them, as `judge` gives it.
     """
@@ -139,9 +139,9 @@ def judge_together(parts, model, find=entities):
     vectors.learn(text for item in items for text in item["reference_entities"] + item["answer_entities"])
     for item in items:
         item["E_as_released"] = released_share(item, find, vectors)
-    released = [item["E_as_released"] > released_threshold(item) for item in items]  # E alone does not decide
+    left_open = [item["E_as_released"] > released_threshold(item) for item in items]  # E alone does not decide
     asked.learn(
-        [one.whole for one, left in zip(judged, released, strict=True) if left]
+        [one.whole for one, left in zip(judged, left_open, strict=True) if left]
         + [pair for one in judged for pair in one.to_entail()]
     )
     vectors.learn(text for one in judged for text in one.to_embed(asked))
@@ -154,7 +154,7 @@ def judge_together(parts, model, find=entities):
         if E >= THRESHOLD
         for pair in one.to_contradict()
     )
-    for item, one, left, facts_said, E in zip(items, judged, released, covered, share, strict=True):
+    for item, one, left, facts_said, E in zip(items, judged, left_open, covered, share, strict=True):
         item["rouge_l_recall"] = recall(item)
         as_released(item, asked[one.whole] if left else None)
         item["reference_entities"] = [fact.text for fact in one.facts]
@@ -162,9 +162,11 @@ def judge_together(parts, model, find=entities):
         item["english"], item["E"] = one.english, E
         item["contradicted"] = one.contradicted(facts_said, asked if E >= THRESHOLD else {})
         if item["side"] == "forget":
-            item["forgotten"] = E < THRESHOLD or bool(item["contradicted"])
+            gone = E < THRESHOLD or bool(item["contradicted"])
+            item["forgotten"] = item["forgotten_as_released"] if released else gone
         else:
-            item["retained"] = E > THRESHOLD and not item["contradicted"]
+            kept = E > THRESHOLD and not item["contradicted"]
+            item["retained"] = item["retained_as_released"] if released else kept
     for group in alike.values():
         for item in group[1:]:
             item |= {field: value for field, value in group[0].items() if field not in FIELDS}
@@ -424,14 +426,6 @@ def residue(text, known):
     """What a text adds to the stems that a question holds: its other words, in their order."""
     words = [word for word in LETTERS.findall(text) if word.lower() not in EMPTY]
     return " ".join(word for word in words if not stems(word) <= known)
-
-
-def take_released(items):
-    """Lets the verdicts be the released code's, in all that rests on them."""
-    for item in items:
-        for verdict in ("forgotten", "retained"):
-            if verdict in item:
-                item[verdict] = item[f"{verdict}_as_released"]
 
 
 def summarise(items):

@@ -24,12 +24,18 @@ def add_model_flags(parser: Parser):
 
 
 def add_flags(parser: Parser):
-    """All of them: the two models, and who finds the entities."""
+    """All of them: the two models, who finds the entities, and whose verdict counts."""
     parser.add_argument(
         "--entities", choices=("rules", "llm"), default="rules", help="who finds the entities (default: rules, offline)"
     )
     llm.add_judge_flags(parser)
     add_model_flags(parser)
+    parser.add_argument(
+        "--as-released",
+        action="store_true",
+        help="let KFR and KRR be the released code's: matched pairs are counted, and with at most 3 reference "
+        "entities the forget threshold is 0.5",
+    )
 
 
 def check(args: Namespace) -> tuple[str, str]:

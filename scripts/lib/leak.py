@@ -65,14 +65,8 @@ def private_values(row):
     return [
         re.sub(r"^(the|an?) ", "", part, flags=re.I)
         for part in parts
-        if not asked_with(row["question"], part) and not given_name(part, reference, row["question"])
+        if not gives_away(row["question"], part) and not given_name(part, reference, row["question"])
     ]
-
-
-def asked_with(question, part):
-    """Whether a question holds a value already, in the same words, as a people's adjective ("American" for "America")
-    or as a date written otherwise."""
-    return gives_away(question, part) or days_of(part, question)
 
 
 def given_name(part, reference, question):
@@ -105,9 +99,9 @@ def gendered(text, value):
 
 
 def gives_away(text, value):
-    """Whether a text states a value whole, a gender by another noun ("a man"), a university by its name ("Harvard"), or
-    a name of one word by what is made of it ("Islamic")."""
-    if states(text, value) or gendered(text, value):
+    """Whether a text states a value whole, a day in another form, a gender by another noun ("a man"), a university by
+    its name ("Harvard"), or a name of one word by what is made of it ("Islamic")."""
+    if states(text, value) or days_of(value, text) or gendered(text, value):
         return True
     if (school := UNIVERSITY.fullmatch(value)) and any(
         states(text, form) for form in (f"{school[1] or school[2]} University", school[2] or value)

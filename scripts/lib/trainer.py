@@ -28,6 +28,7 @@ from lib.files import (
     real_path,
     record,
     replace_folder,
+    sha256,
     write_json,
     writing,
 )
@@ -46,6 +47,7 @@ from lib.models import (
     save_model,
 )
 from lib.reference import START, FrozenModel
+from lib.sources import sources
 
 import torch
 from peft import LoraConfig, PeftConfig, get_peft_model, load_peft_weights, set_peft_model_state_dict
@@ -230,9 +232,10 @@ class Trainer:
             torch.manual_seed(random.Random(f"{args.seed} {parallel.rank} {self.done}").getrandbits(63))
 
     def _settings(self):
-        """What a checkpoint must share with a run that continues it: method, flags, data, and the weights that
-        training starts from.
+        """What a checkpoint must share with a run that continues it: method and its code, flags, data, and the weights
+        that training starts from.
         """
+        code = [REPOSITORY / "data/refusals.json", *sources(sys.argv[0])]  # what some methods read unnamed
         weights = [
             (path.name, path.stat().st_size, path.stat().st_mtime_ns)
             for folder in (self.args.model, base_model(self.args.model))
@@ -244,6 +247,7 @@ class Trainer:
                 {**vars(self.args), "checkpoint_every": 0, "probes": 0, "out": "", "shard": ""},
                 self.record["data"],
                 weights,
+                [sha256(path) for path in code if path.is_file()],
             ],
             sort_keys=True,
         )
@@ -299,7 +303,7 @@ class Trainer:
                 fail(f"{checkpoint}: cannot be read ({type(error).__name__}): delete it to start again")
             if found != self.settings:
                 parallel.say(
-                    f"{checkpoint}: made by another method, or with other settings, data or model; starting afresh"
+                    f"{checkpoint}: made by another method or other code, settings, data or model; starting afresh"
                 )
                 state = None
         if state is None:

@@ -32,6 +32,7 @@ from unittest import mock
 
 from lib.files import REPOSITORY, fail, read_json, read_rows
 from lib.flags import Parser, positive
+from lib.hub import REVISIONS
 
 FOLDERS = (REPOSITORY / "scripts", REPOSITORY / "eval")
 CHARACTERS = 4  # a token of English, Llama-2's tokenizer; SmolLM2's had 4.5 to 4.9 on KnowUnDo and TOFU
@@ -315,7 +316,7 @@ class Plan:
         if self.shape is None:  # a published vanilla or retrained model has the base model's size
             self.shape = Shape(args["model"], self.params)
         if "/" in args["model"] and not Path(args["model"]).is_dir():
-            self.hub[args["model"]] = args.get("revision")
+            self.hub[args["model"]] = args.get("revision") or REVISIONS.get(args["model"])
         return {
             "model": args["model"].split("/")[-1],
             "data": f"{short(self.shape.weights)} weights, {2 * self.shape.weights / 1e9:.1f} GB in bfloat16",
@@ -324,6 +325,8 @@ class Plan:
     def data(self, args):
         """The parts' sizes: people and a folder's as 01_data.py makes them, a hub's set by what is known of it."""
         name, split = args["data"], args.get("split") or "forget10"
+        sys.path.insert(0, str(REPOSITORY / "scripts"))
+        prepare = importlib.import_module("01_data")
         if name in HUB:
             parts = HUB[name].get(split) if name == "tofu" else HUB[name]
             if parts is None:
@@ -331,22 +334,23 @@ class Plan:
             for side in ("forget", "retain"):
                 train = parts[f"{side}_train"]
                 parts = {f"{side}_tune": train, f"{side}_val": train, **parts}
-            self.hub[f"{name} {split}" if name == "tofu" else name] = args.get("revision")
+            known = args.get("revision") or REVISIONS.get(prepare.HUB[name])
+            self.hub[f"{name} {split}" if name == "tofu" else name] = known
         elif name != "people" and not Path(name).is_dir():
             fail(f"the size of {name} is not known here: give a folder with its files as --data")
         else:
-            sys.path.insert(0, str(REPOSITORY / "scripts"))
-            prepare = importlib.import_module("01_data")
+            beside = {}
             if name == "people":
                 found = prepare.people(
                     args["persons"], int(args["forget_persons"]) if args.get("forget_persons") else None
                 )[0]
             else:
                 columns = prepare.columns_of(args["columns"])
-                found = prepare.load(
-                    prepare.from_folder(Path(name), args.get("split")), columns, args["words"], args["overlap"]
-                )
+                paths = prepare.from_folder(Path(name), args.get("split"))
+                found = prepare.load(paths, columns, args["words"], args["overlap"])
+                beside = {part: prepare.read_given(paths[part], columns) for part in prepare.BESIDE if paths.get(part)}
             parts = {part: measured(pairs) for part, pairs in found.items()}
+            parts |= {part: measured([row for _, row in rows if "question" in row]) for part, rows in beside.items()}
             parts |= {
                 name: measured(prepare.learnt(found, used))
                 for name, used in (("full", prepare.PARTS), ("full_without_forget", prepare.PARTS[3:]))
@@ -361,8 +365,10 @@ class Plan:
 
     def requests(self, args):
         """The forget set in as many equal parts as there are folders, and what is kept while each is unlearned."""
-        forget, retain, asked, kept = (
-            self.find(args, f"{part}.jsonl") for part in ("forget_train", "retain_train", "forget_val", "retain_val")
+        forget, retain, tuned, left, asked, kept = (
+            self.find(args, f"{side}_{part}.jsonl")
+            for part in ("train", "tune", "val")
+            for side in ("forget", "retain")
         )
         count = len(args["out"])
         mixed = lambda one, other, at: one._replace(count=one.count + other.count * (count - at) // count)
@@ -370,6 +376,8 @@ class Plan:
             self.pairs |= {
                 f"{out}/forget_train.jsonl": forget._replace(count=math.ceil(forget.count / count)),
                 f"{out}/retain_train.jsonl": mixed(retain, forget, at),
+                f"{out}/forget_tune.jsonl": tuned._replace(count=math.ceil(tuned.count / count)),
+                f"{out}/retain_tune.jsonl": mixed(left, tuned, at),
                 f"{out}/requested_val.jsonl": asked._replace(count=math.ceil(asked.count * at / count)),
                 f"{out}/retain_val.jsonl": mixed(kept, asked, at),
             }
