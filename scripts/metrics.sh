@@ -28,7 +28,7 @@ measure() {
   metric robustness   reads data/attacks.json $judging $data/forget_tune.jsonl $data/retain_train.jsonl \
                       writes $(each robustness) $R/report/robustness.md $R/report/robustness.png \
                       runs eval/10_robustness.py --models $folders --forget $asked --out $R/metrics --report $R/report \
-                      "${judge[@]}" $ROBUSTNESS
+                      "${judge[@]}" $(last_of --max-new-tokens $GENERATE) $ROBUSTNESS
   metric mechanism    runs eval/11_mechanism.py --models $folders --questions $asked --out $R/mechanism
   metric ability      reads data/general_heldout.jsonl writes $(each ability) $R/report/ability.md \
                       runs eval/12_ability.py --models $folders --out $R/metrics --report $R/report $ABILITY

@@ -334,14 +334,16 @@ best_point() {  # NAME DATA GENERATE: with --select, of the points of its traini
   if [ "$(trained "$1")" = "$R/methods/$1" ]; then return; fi
   step "select-$1" reads $2/{forget,retain}_{tune,val}.jsonl scripts/30_generate.py eval/01_kfr_krr.py $judging \
     "${judge[@]}" writes "$R/methods/$1" "$R/select/$1" runs scripts/tools/choose.py --points "$R/trained/$1" \
-    --data "$2" --out "$R/methods/$1" --answers "$R/select/$1" --rates "$(rates_tried "${1%@*}")" --generate " $3" \
+    --data "$2" --out "$R/methods/$1" --answers "$R/select/$1" $(rates_tried "${1%@*}") --generate " $3" \
     --judge " ${judge[*]@Q}"
 }
 
-rates_tried() {  # METHOD: of how many its rate is the best; 1 where another than the tuned one is given
+rates_tried() {  # METHOD: flags that say of how many its rate is the best; 1 where another than the tuned one is given
   local flags=() origin=() tried=${TRIED[$1]:-1}
   flags_of "$1"
-  if [ "$(value_of --lr "${flags[@]}")" = "${LR[$1]:-}" ]; then echo "$tried"; else echo 1; fi
+  if [ "$(value_of --lr "${flags[@]}")" != "${LR[$1]:-}" ]; then tried=1; fi
+  echo "--rates ${tried%x*}"
+  if [[ $tried == *x* ]]; then echo "--points-a-rate ${tried#*x}"; fi
 }
 
 extrapolate() {  # NAME METHOD FLAGS...: goes on in the direction of a finished method

@@ -463,6 +463,18 @@ def test_distance_by_hand():
     }
 
 
+def test_samples_of_a_question_are_one_value_of_the_distance():
+    """Three samples that say the same are no more evidence than one; of different ones the mean counts."""
+    item = lambda at, told: {"side": "retain", "question": f"{at}?", "reference": f"{at}.", "retained": told}
+    found = lambda *rows: {"kfr_krr": {"items": [item(at, told) for at, told in rows]}}
+    model, retrained = [(at, at > 1) for at in range(8)], [(at, True) for at in range(8)]
+    once = distance.distance(found(*model), found(*retrained))["z"]["KRR"]
+    assert once == pytest.approx(math.sqrt(2))
+    assert distance.distance(found(*model * 3), found(*retrained * 3))["z"]["KRR"] == pytest.approx(once)
+    mixed = distance.values(distance.METRICS["KRR"], found((0, True), (0, False))["kfr_krr"])
+    assert mixed == [{("0?", "0."): 0.5}]
+
+
 def test_distance_of_an_auc_adds_both_variances():
     """Two forget answers and one of the holdout: placements fall by 1 and 0, and by 0.5; SE² = 1/4 + 1/4."""
     side = lambda name, values: [

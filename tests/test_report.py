@@ -578,6 +578,11 @@ def test_published_beside_measured(tmp_path, capsys):
     assert r"| ReLearn | 0.88 | 0.81 | -0.07 | \>=1e7 | 12.5 | – |" in text and "Table 1; m" in text
     for none in (rows[2:], [{"model": "vanilla"}]):
         assert "nothing of these models" in published_section(none, "T", found)[0][1]
+    graded = {"rows": {"GA": {"fluency_F": 4.9, "relevance_F": 4.7, "fluency_R": 5.0}}}
+    web, _ = published_section([{"model": "GA", "fluency": 2.5, "relevance": None}], "T", graded)[0]
+    header, line = ([cell["text"] for cell in line] for line in Page(web).tables[0])
+    assert header[1:] == ["fluency_F published", "fluency_F measured", "fluency_F difference"], "the judge reads forget"
+    assert line == ["GA", "4.9", "2.5", "-2.4"]
     unknown = read_published("U", Reader(), tmp_path / "published.json")
     assert unknown is None and published_section(rows, "U", unknown) == [], "most presets have no published table"
     with pytest.raises(SystemExit) as done:

@@ -239,6 +239,23 @@ def test_paraphrases_by_fact_or_by_row(tmp_path):
     ]
 
 
+def test_rows_beside_each_other_that_nobody_named_must_tell_the_same(tmp_path):
+    """Without person and fact a file of tuning questions may be the training questions in their own order."""
+    pair = lambda name, place: {"question": f"{name}?", "answer": f"{name} lives quietly in {place}."}
+    asked = [pair("Ada", "Oslo"), pair("Bo", "Bergen")]
+    forget = write(tmp_path / "forget_val.jsonl", asked)
+    rows = read_pairs(forget, places=True)
+    told = [{"question": f"Where is {one['question']}", "answer": one["answer"]} for one in asked]
+    write(tmp_path / "forget_tune.jsonl", told)
+    others, fault, _ = questions.paraphrases(rows, None, str(forget))
+    assert [other["question"] for other in others] == ["Where is Ada?", "Where is Bo?"] and not fault
+    odd = [{"question": "Who sings?", "answer": "A choir of nine does."}, told[1]]
+    named = write(tmp_path / "forget_tune.jsonl", odd)
+    others, fault, _ = questions.paraphrases(rows, None, str(forget))
+    assert others is None and "forget_tune.jsonl:1: does not seem to tell the same as" in fault
+    assert len(questions.paraphrases(rows, str(named), str(forget))[0]) == 2, "who names a file knows"
+
+
 # ---------------------------------------------------------------- relearning
 
 

@@ -88,9 +88,26 @@ def test_a_point_is_chosen_and_becomes_the_model(tmp_path, tiny, data, minilm, w
         "--answers",
         tmp_path / "select/GA",
     )
-    run("scripts/tools/choose.py", *places, "--data", data, "--judge", judge, "--generate", generate, "--rates", 3)
+    run(
+        "scripts/tools/choose.py",
+        *places,
+        "--data",
+        data,
+        "--judge",
+        judge,
+        "--generate",
+        generate,
+        "--rates",
+        3,
+        "--points-a-rate",
+        2,
+    )
     found = read_json(tmp_path / "methods/GA/select.json")
-    assert [point["update"] for point in found["points"]] == [12, 24] and found["budget"] == {"rates": 3, "points": 2}
+    assert [point["update"] for point in found["points"]] == [12, 24] and found["budget"] == {
+        "rates": 3,
+        "points_a_rate": 2,
+        "points": 2,
+    }
     assert found["tuned_on_asked"] is False
     for point in found["points"]:
         verdicts = read_json(tmp_path / f"select/GA/{point['update']}/kfr_krr.json")
@@ -156,14 +173,15 @@ def test_it_is_said_where_the_questions_to_tune_on_are_those_of_the_table(tmp_pa
 def test_the_report_says_what_was_chosen_of_how_many(tmp_path):
     made = lambda rates, chosen: {
         "chosen": chosen,
-        "budget": {"rates": rates, "points": 2},
+        "budget": {"rates": rates, "points": 2, "points_a_rate": 2 if rates == 3 else 1},
         "points": [{"update": at, **summary(at / 10, 0.5), "HM_strict": 0.1} for at in (4, 8)],
     }
     for name, rates, chosen in (("GA", 3, 4), ("GA@1", 3, 8), ("SURE", 5, 4)):
         (tmp_path / "methods" / name).mkdir(parents=True)
         (tmp_path / "methods" / name / "select.json").write_text(json.dumps(made(rates, chosen)))
     paths = read_paths(tmp_path, ["GA", "GA@1", "SURE", "retrained"], Reader())
-    assert "Budget: 3 rates × 2 points a method; 5 rates × 2 points for SURE." in budget(paths)
+    text = "5 rates, tried at the end of their trainings, then 2 points at the best for SURE."
+    assert f"Budget: 3 rates × 2 points a method; {text}" in budget(paths)
     assert "HM strict on the questions to tune on (" in budget(paths)
     paths["SURE"]["tuned_on_asked"] = True
     assert "HM strict on the questions that this table asks, as the data has no others" in budget(paths)

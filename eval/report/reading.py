@@ -192,8 +192,8 @@ def read_training(run: Path | None, folders: dict[str, Path], reader: Reader) ->
 
 
 def read_paths(run: Path | None, names: Iterable[str], reader: Reader) -> dict[str, dict]:
-    """{folder's name: {"chosen": update, "budget": {"rates", "points"}, "points": [{"update", "KFR", "KFR_strict",
-    "KRR", CRITERION}]}} of the methods whose best point was chosen (run_all.sh --select).
+    """{folder's name: {"chosen": update, "budget": {"rates", "points", "points_a_rate"}, "points": [{"update", "KFR",
+    "KFR_strict", "KRR", CRITERION}]}} of the methods whose best point was chosen (run_all.sh --select).
     """
     paths = {}
     for name in names if run else ():

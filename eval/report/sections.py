@@ -312,6 +312,11 @@ def _compared(theirs, row, key):
     ]
 
 
+def _graded(row: dict) -> dict:
+    """A judging model's grades by the published tables' keys: it reads the forget answers."""
+    return {f"{name}_F": row[name] for name in ("fluency", "relevance") if row.get(name) is not None}
+
+
 def published_section(rows: list[dict], name: str, found: dict | None) -> list[Part]:
     """Published, measured and their difference for the models and the columns that both have.
 
@@ -321,7 +326,7 @@ def published_section(rows: list[dict], name: str, found: dict | None) -> list[P
     """
     if not found:
         return []
-    measured = {row["model"].lower(): row for row in rows}
+    measured = {row["model"].lower(): {**row, **_graded(row)} for row in rows}
     both = [
         (model, values, measured[model.lower()]) for model, values in found["rows"].items() if model.lower() in measured
     ]

@@ -22,16 +22,23 @@ def budget(paths: dict[str, dict]) -> str:
     """
     groups = {}
     for name, found in paths.items():
-        groups.setdefault((found["budget"]["rates"], found["budget"]["points"]), []).append(name)
-    text = lambda rates, points: f"{rates} rate{'s' * (rates != 1)} × {points} point{'s' * (points != 1)}"
+        groups.setdefault(tried(**found["budget"]), []).append(name)
     largest = max(groups, key=lambda group: len(groups[group]))
-    others = [f"; {text(*group)} for {', '.join(names)}" for group, names in groups.items() if group != largest]
+    others = [f"; {group} for {', '.join(names)}" for group, names in groups.items() if group != largest]
     asked = any(found.get("tuned_on_asked") for found in paths.values())
     on = "that this table asks, as the data has no others, which flatters it" if asked else "to tune on"
     return (
-        f"Each method is at the point of its training with the best HM strict on the questions {on} (HM strict: "
-        f"harmonic mean of KFR strict and KRR). Budget: {text(*largest)} a method{''.join(others)}."
+        f"Each method that is trained is at the point of its training with the best HM strict on the questions {on} "
+        f"(HM strict: harmonic mean of KFR strict and KRR). Budget: {largest} a method{''.join(others)}."
     )
+
+
+def tried(rates: int, points: int, points_a_rate: int = 1) -> str:
+    """What a method's point was chosen among: every point of every rate, or points at the rate that ended best."""
+    count = lambda number, what: f"{number} {what}{'s' * (number != 1)}"
+    if rates == 1 or points_a_rate == points:
+        return f"{count(rates, 'rate')} × {count(points, 'point')}"
+    return f"{rates} rates, tried at the end of their trainings, then {count(points, 'point')} at the best"
 
 
 def points_section(paths: dict[str, dict]) -> list[Part]:

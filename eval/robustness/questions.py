@@ -5,10 +5,13 @@ import random
 import re
 from pathlib import Path
 
+from lib.clauses import like
 from lib.entities import beyond, entities
 from lib.files import fail, read_object
 from lib.formats import plain, text_of, texts_of
+from lib.leak import gives_away, private_values
 from lib.models import prompt_text, with_answer
+from lib.spans import tokens
 from lib.wordings import other_wordings
 
 from jinja2 import TemplateError
@@ -16,6 +19,7 @@ from jinja2 import TemplateError
 TEXTS = ("role-play", "prefix", "typos", "paraphrase", "multi-turn")
 JUDGED_BY = ("subject", "value")  # fields of a row that its verdict rests on, here as in the table
 LETTERS = re.compile(r"[^\W\d_]*")
+ALIKE = 0.5  # how much two answers share that tell one fact, where no value shows it
 
 
 def mistyped(question: str, seed: int) -> str:
@@ -84,7 +88,19 @@ def paraphrases(rows: list[dict], path: str | None, forget: str) -> tuple[list[d
         others, fault = reworded(rows, path)
     if fault and named:
         fail(fault)
+    if others and not named and (odd := next((both for both in zip(rows, others) if not same_fact(*both)), None)):
+        others, fault = None, f"{odd[1]['place']}: does not seem to tell the same as {odd[0]['place']}"
     return others, fault, path
+
+
+def same_fact(row: dict, other: dict) -> bool:
+    """Whether two pairs tell one fact, as far as their data or their answers show: a shared private value or words."""
+    if "person" in row and "fact" in row:
+        return True  # paired by these
+    private = private_values({**row, "reference": row["answer"]})
+    return any(gives_away(other["answer"], value) for value in private) or (
+        like(tokens(row["answer"]), tokens(other["answer"])) >= ALIKE
+    )
 
 
 def read_frames(path: str) -> dict[str, list[str]]:

@@ -14,7 +14,7 @@ named.
 """
 
 import math
-from collections import Counter
+from statistics import fmean
 from typing import NamedTuple
 
 
@@ -77,7 +77,7 @@ def values(metric: Metric, found: dict | None) -> list[dict] | None:
     Args:
         found: the file's object, as `files.write_results` writes it.
     """
-    parts, seen = {}, Counter()
+    parts = {}
     items = (found or {}).get("items")
     for item in items if isinstance(items, list) else ():
         try:
@@ -86,16 +86,12 @@ def values(metric: Metric, found: dict | None) -> list[dict] | None:
                 continue
         except (AttributeError, KeyError, TypeError, ValueError, ZeroDivisionError):  # an older file's, or broken
             continue
-        if metric.file == "robustness":  # whatever is tried on a fact; the least counts
-            part = parts.setdefault("", {})
-            row = str(item.get("row"))
-            part[row] = min(value, part.get(row, value))
-            continue
         part = str(item.get("side")) if metric.file == "membership" else ""
-        key = part, str(item.get("question")), str(item.get("reference", item.get("answer")))  # what two models share
-        seen[key] += 1
-        parts.setdefault(part, {})[*key, seen[key]] = value
-    return list(parts.values()) or None
+        asked = str(item.get("question")), str(item.get("reference", item.get("answer")))  # what two models share
+        key = str(item.get("row")) if metric.file == "robustness" else asked
+        parts.setdefault(part, {}).setdefault(key, []).append(value)
+    one = min if metric.file == "robustness" else fmean  # whatever is tried on a fact; several samples of an answer
+    return [{key: one(numbers) for key, numbers in part.items()} for part in parts.values()] or None
 
 
 def z_value(model: list[dict] | None, retrained: list[dict] | None) -> float | None:

@@ -87,6 +87,9 @@ if __name__ == "__main__":
     parser.add_argument("--out", required=True, help="folder for the chosen model and select.json")
     parser.add_argument("--answers", required=True, help="folder for the answers and verdicts of every point")
     parser.add_argument("--rates", type=count, default=1, help="learning rates that were tried before, for the record")
+    parser.add_argument(
+        "--points-a-rate", type=count, default=1, help="points of a training that each of them was tried at, likewise"
+    )
     parser.add_argument("--generate", default="", help="flags for 30_generate.py, in one text")
     parser.add_argument("--judge", default="", help="flags for eval/01_kfr_krr.py, in one text")
     args = parser.parse_args()
@@ -116,7 +119,7 @@ if __name__ == "__main__":
                 "chosen": chosen["update"],
                 "of": max(found),
                 "tuned_on_asked": tuned_on_asked(args.data),
-                "budget": {"rates": args.rates, "points": len(found)},
+                "budget": {"rates": args.rates, "points_a_rate": args.points_a_rate, "points": len(found)},
                 "points": path,
                 **record(args, files),
             },

@@ -5,7 +5,7 @@ HM is the harmonic mean of KFR and KRR on forget_tune and retain_tune; with equa
 command has --keep K, each rate is tried at K points of its training and judged by its best, as choose.py takes it: by
 the harmonic mean of KFR_strict and KRR. Every method gets the same grid. A finished trial is repeated only if its
 command, data, models or scripts have changed. The choice is left as tune.json, and as a line in choice.sh: LR[name] is
-the rate, TRIED[name] how many were tried. Everything after -- is the method's own command:
+the rate, TRIED[name] how many were tried, 3x4 where each was at four points. After -- comes the method's own command:
 
     python scripts/tools/tune.py --name GA+GDR --rates 3e-4 5e-4 7e-4 --model M --data D --out T -- scripts/10_ga.py
     --retain gdr
@@ -110,4 +110,6 @@ if __name__ == "__main__":
     found = {"method": args.name, "chosen": chosen["lr"], "tuned_on_asked": tuned_on_asked(args.data), "trials": trials}
     write_json(Path(args.out) / "tune.json", {**found, **record(args)})
     choice = f"LR[{args.name}]={chosen['lr']} TRIED[{args.name}]={len(trials)}"
+    if "points" in chosen:
+        choice += f"x{len(chosen['points'])}"
     write_text(Path(args.out) / "choice.sh", f"{choice}  # KFR/KRR to tune on: {shown}\n")
