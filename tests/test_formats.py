@@ -245,6 +245,8 @@ FAULTS = {  # fault: (name of the forget file, what it holds, flags, the line)
                         r'train.json:3: field "answer"'),
     "broken under a key": ("json", '{"a": [\n{"question": "Who?"},\n{"question" "?"}]}', (),
                            r"train.json:3: not valid JSON"),
+    "a subject of no text": ("jsonl", '{"question": "Who?", "answer": "Ada.", "subject": 17}', (),
+                             r'train.jsonl:1: field "subject" must be a non-empty text'),
     "no object": ("json", '{"a": [{"question": "Who?", "answer": "Ada."},\n 7]}', (),
                   r"train.json:2: expected an object"),
     "no list": ("jsonl", '{"messages": "Who?"}', (), r'train.jsonl:1: field "messages" must be a list of two messages'),

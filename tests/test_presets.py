@@ -369,6 +369,9 @@ def test_the_judge_of_a_preset_judges_everywhere(copy, echo):
     assert flag(commands["judge"], "--backend-flags") == " --backend local" and "--nli" not in commands["judge"]
     assert "minilm" not in commands, "the default embedding model is not needed"
     assert flag(echo(*everything, "--judge", "--nli other", folder=copy)["kfr_krr"], "--nli") == "other"
+    released = echo("--metrics", "robustness", "--judge", "--as-released")
+    assert all("--as-released" in released[step] for step in ("kfr_krr", "robustness"))
+    assert flag(released["robustness"], "--max-new-tokens") == "64", "as many as the table's answers"
     ours = echo("--metrics", "all")
     assert (
         "judge" not in ours

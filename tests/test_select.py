@@ -14,7 +14,7 @@ import pytest
 import torch
 from conftest import load, run, run_all
 from report.figures import point_paths
-from report.reading import Reader, read_paths
+from report.reading import Reader, command_line, read_paths
 from report.table import budget, points_section, short_table
 from safetensors.torch import load_file
 from test_presets import echo as echo
@@ -109,6 +109,7 @@ def test_a_point_is_chosen_and_becomes_the_model(tmp_path, tiny, data, minilm, w
         "points": 2,
     }
     assert found["tuned_on_asked"] is False
+    assert command_line(found).startswith("python scripts/tools/choose.py --points "), "as the report shows it"
     for point in found["points"]:
         verdicts = read_json(tmp_path / f"select/GA/{point['update']}/kfr_krr.json")
         assert point["KRR"] == verdicts["summary"]["KRR"] and point["HM_strict"] == strict_hm(verdicts["summary"])
