@@ -13,11 +13,12 @@ import subprocess
 import time
 import xml.etree.ElementTree
 
+from lib.files import sha256
 from lib.models import load_model, prompt_text
 
 import pytest
 import torch
-from conftest import run
+from conftest import REPOSITORY, run
 from mechanism import figures as drawing
 from report.reading import Reader, over_seeds, read_published
 from report.sections import (
@@ -545,6 +546,41 @@ def test_what_is_older_than_its_model_is_left_out_and_said(tmp_path):
     os.utime(weights, (1, 1))
     said, rows = report()
     assert "left out" not in said and rows == [rows[0], rows[0]]
+
+
+def test_what_rests_on_another_model_other_questions_or_rules_is_left_out_and_said(tmp_path):
+    """Of an earlier run, and not asked for in this one: all were measured after their own model, GA."""
+    questions, weights = tmp_path / "data/forget_val.jsonl", tmp_path / "models/retrained/model.safetensors"
+    write(questions, {"question": "Who?"})
+    write(weights, {})
+    os.utime(weights, (1, 1))
+    asked, judging = ({str(path): sha256(path)} for path in (questions, REPOSITORY / "scripts/lib/leak.py"))
+    here = {"tofu": {"model_utility": 0.5}, "memorization": {"MA": 0.5}, "sampling": {"leak@1": 0.5}}
+    metrics(tmp_path / "metrics/GA", 0.5, 0.75, **here, depth={"UDS": 0.25}, exposure={"GenEx_per_token": 0.5})
+    beside = {str(tmp_path / "metrics/GA/memorization.json"): "f00d"}  # read, but not what decides on measuring again
+
+    def rests(name, data, files=None):
+        path = tmp_path / f"metrics/GA/{name}.json"
+        made = {"inputs": {"files": files}} if files else {}
+        write(path, {**json.loads(path.read_text()), "data": data, **made})
+
+    def report():
+        flags = ("--metrics", tmp_path / "metrics/GA", "--out", tmp_path / "out", "--run", tmp_path)
+        said = re.search(r"rest on: (.*?); give", run("eval/09_report.py", *flags).stderr)
+        return said and said[1].replace(".json of GA", "")
+
+    rests("kfr_krr", asked)
+    rests("memorization", asked)
+    rests("tofu", asked | beside, asked)
+    rests("sampling", asked, asked | judging)
+    assert report() is None
+    rests("sampling", asked, asked | {"/elsewhere/scripts/lib/leak.py": "f00d", "/elsewhere/eval/15_sampling.py": "f"})
+    assert report() == "sampling", "judged by earlier rules"
+    os.utime(weights, (time.time() + 9,) * 2)
+    assert report() == "depth, exposure, sampling, tofu", "beside an earlier retrained model"
+    os.utime(weights, (1, 1))
+    write(questions, {"question": "What?"})
+    assert report() == "memorization, sampling, tofu", "kfr_krr is of every run"
 
 
 def test_published_beside_measured(tmp_path, capsys):

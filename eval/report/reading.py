@@ -305,7 +305,7 @@ class Findings:
     answers; passages: those that were gone on with; losses, probes, paths, first_tokens: see their readers; counts:
     pairs of each data file; foreign: how many of them are not in English; augmented: what the augmented forget set
     consists of; published: a table of data/published.json; agreement: of the judge with readers; records: by command;
-    files: paths of all that was read; left_out: of metrics files that are older than their model.
+    files: paths of all that was read; left_out: of metrics files that are older than what they rest on.
     """
 
     rows: list[dict]
@@ -338,7 +338,7 @@ def read_all(metrics: Iterable[str], run: Path | None, published: str | None) ->
     left_out = [
         path
         for folder in (map(Path, metrics) if run else ())
-        for kind in ("models", "methods")
+        for kind in ["models" if (run / "models" / folder.name).is_dir() else "methods"]
         for path in outdated(folder, run / kind / folder.name)
     ]
     reader = Reader(left_out)
