@@ -460,6 +460,14 @@ def test_seeds_become_mean_and_deviation(tmp_path):
     assert "| ReLearn | 0.81 ± 0.06 | – | – | 0.71 ± 0.19 |" in (tmp_path / "out/table.md").read_text()
 
 
+def test_a_lone_seed_is_tested_like_any_other_row(tmp_path):
+    for name, forgotten in (("GA", True), ("NPO@1", False)):
+        items = [item("forget", str(at), "x", "y", forgotten) for at in range(10)]
+        metrics(tmp_path / name, float(forgotten), 0.5, items)
+    run("eval/09_report.py", "--metrics", tmp_path / "GA", tmp_path / "NPO@1", "--out", tmp_path / "out")
+    assert json.loads((tmp_path / "out/table.json").read_text())["p_values"]["KFR"] == {"GA | NPO@1": 2 / 2**10}
+
+
 def test_what_is_no_number_is_shown_as_such():
     (row,) = over_seeds([{"model": "A", "KFR": 0.5}, {"model": "A@1", "KFR": math.nan}])
     assert cell_text(row, "KFR", ".2f") == "nan ± nan"

@@ -360,11 +360,10 @@ def read_all(metrics: Iterable[str], run: Path | None, published: str | None) ->
     records = read_records(run, folders, reader)
     agreement = reader.find(AGREEMENT)
     items = {row["model"]: by_folder[row["folder"]].items for row in shown}
-    seeds = {
-        row["model"]: [model.items for model in models if model.row["model"].split("@")[0] == row["model"]]
-        for row in shown
-    }
-    tests = compare({name: outcomes(runs) for name, runs in seeds.items()})
+    seeds = {}  # by name, as in over_seeds
+    for model in models:
+        seeds.setdefault(model.folder.name.split("@")[0], []).append(model.items)
+    tests = compare({row["model"]: outcomes(seeds[row["model"].split("@")[0]]) for row in shown})
     return Findings(
         rows=rows,
         tests=tests,
