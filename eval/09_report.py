@@ -68,7 +68,7 @@ def contents(found: Findings, args, files: dict) -> list:
     older = [paragraph(left_out(found.left_out))] if found.left_out else []
     drawn = lambda pictures: [picture.part(files) for picture in pictures]
     return [
-        ("The table", [*table_section(rows, found.tests, found.paths), *older]),
+        ("The table", [*table_section(rows, found.tests, found.paths), *sections.gaps(found.measured), *older]),
         ("Forgetting against keeping", drawn(figures.kfr_against_krr(rows))),
         ("Asked many times", drawn(figures.leak_curves(found.leak_curves, rows))),
         ("Distance to the retrained model", sections.distance_section(found.distances)),

@@ -503,6 +503,31 @@ def test_a_file_that_cannot_be_written_is_one_line_and_leaves_no_part(tmp_path, 
     assert not list((tmp_path / "out").glob("*.partial"))
 
 
+def test_what_numbers_do_not_rest_on_is_told_under_the_table(tmp_path):
+    def lines(**kfr_krr):
+        found = json.loads((tmp_path / "GA/kfr_krr.json").read_text())
+        write(tmp_path / "GA/kfr_krr.json", {**found, "summary": {**found["summary"], **kfr_krr}})
+        run("eval/09_report.py", "--metrics", tmp_path / "GA", tmp_path / "NPO", "--out", tmp_path / "out")
+        paragraphs = Page((tmp_path / "out/report.html").read_text()).named("p")[1:-1]
+        assert all(text in (tmp_path / "out/report.md").read_text() for text in paragraphs)
+        return paragraphs
+
+    for name in ("GA", "NPO"):
+        metrics(tmp_path / name, 0.5, 0.5, depth={"UDS": 0.5, "items": 8, "left_out": 0})
+    assert lines() == lines(leak_possible=32) == [], "nothing is missing"
+    broken = {"robustness": {"worst_KFR": 0.5, "missing": 5}, "judge": {"fluency": 4, "items": 30, "missing": 2}}
+    for name in ("GA", "NPO"):
+        further = {"depth": {"UDS": 0.5, "items": 52, "left_out": 12}, **(broken if name == "GA" else {})}
+        metrics(tmp_path / name, 0.5, 0.5, **further)
+    assert lines(forget_missing=14, retain_missing=1, leak_possible=40) == [
+        "Without a verdict: GA 14 of 46 forget answers; GA 1 of 49 retain answers.",
+        "A private value that could leak: GA 40 of 46 forget answers are of a fact that holds one.",
+        "UDS: over 52 of 64 facts, those that a block holds.",
+        "Without a verdict under the attacks: GA 5 answers.",
+        "Without grades: GA 2 of 32 forget answers.",
+    ]
+
+
 def test_a_partial_run_gives_a_partial_report(tmp_path):
     metrics(tmp_path / "metrics/GA", 0.5, 0.5)
     for name in ("linguistic_forget", "linguistic_retain"):

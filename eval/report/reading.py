@@ -301,14 +301,16 @@ def read_records(run: Path | None, folders: dict[str, Path], reader: Reader) -> 
 class Findings:
     """All that the report shows. Keys of dicts are the names of the rows shown.
 
-    rows: a dict a metrics folder; tests: see comparison.compare; shown: a dict a line of the table; items: judged
-    answers; passages: those that were gone on with; losses, probes, paths, first_tokens: see their readers; counts:
-    pairs of each data file; foreign: how many of them are not in English; augmented: what the augmented forget set
-    consists of; published: a table of data/published.json; agreement: of the judge with readers; records: by command;
-    files: paths of all that was read; left_out: of metrics files that are older than what they rest on.
+    rows: a dict a metrics folder; measured: by folder's name its metrics files, as of Model; tests: see
+    comparison.compare; shown: a dict a line of the table; items: judged answers; passages: those that were gone on
+    with; losses, probes, paths, first_tokens: see their readers; counts: pairs of each data file; foreign: how many of
+    them are not in English; augmented: what the augmented forget set consists of; published: a table of
+    data/published.json; agreement: of the judge with readers; records: by command; files: paths of all that was read;
+    left_out: of metrics files that are older than what they rest on.
     """
 
     rows: list[dict]
+    measured: dict[str, dict]
     tests: dict[str, dict]
     shown: list[dict]
     items: dict[str, list]
@@ -366,6 +368,7 @@ def read_all(metrics: Iterable[str], run: Path | None, published: str | None) ->
     tests = compare({row["model"]: outcomes(seeds[row["model"].split("@")[0]]) for row in shown})
     return Findings(
         rows=rows,
+        measured={model.folder.name: model.files for model in models},
         tests=tests,
         shown=shown,
         items=items,

@@ -1,6 +1,7 @@
 """The report's other sections: answers side by side, first tokens, data, published numbers, how to make it again."""
 
 import re
+from collections import Counter
 
 from lib.distance import FAMILIES, METRICS
 from lib.files import few
@@ -27,6 +28,19 @@ AUGMENTED = {  # key of forget_augmented.json's summary: what it counts
     "identical_answers": "answers that another equals, share",
     "mean_words": "words an answer, mean",
 }
+
+GAPS = (  # what is told, how, metrics file, and of its numbers that of what is missing and that of what is there
+    ("Without a verdict", "{missing} of {all} forget answers", "kfr_krr", "forget_missing", "forget_items"),
+    ("Without a verdict", "{missing} of {all} retain answers", "kfr_krr", "retain_missing", "retain_items"),
+    (
+        "A private value that could leak",
+        "{there} of {all} forget answers are of a fact that holds one",
+        *("kfr_krr", "leak_impossible", "leak_possible"),
+    ),
+    ("UDS", "over {there} of {all} facts, those that a block holds", "depth", "left_out", "items"),
+    ("Without a verdict under the attacks", "{missing} answers", "robustness", "missing", "items"),
+    ("Without grades", "{missing} of {all} forget answers", "judge", "missing", "items"),
+)
 
 
 def asked(items: dict[str, list], side: str) -> int:
@@ -60,6 +74,26 @@ def lead(rows: list[dict], items: dict[str, list], tests: dict[str, dict]) -> Pa
         alike = [name for name in comparison.alike(tests.get("HM", {}), best["model"]) if name not in REFERENCE]
         text += f" No test tells it apart from {few(alike, 10)}." if alike else ""
     return paragraph(text)
+
+
+def gaps(measured: dict[str, dict]) -> list[Part]:
+    """What the numbers of the table do not rest on, a line a kind; nothing where they rest on all.
+
+    Args:
+        measured: by model its metrics files, as of reading.Model.
+    """
+    told = {}  # {kind: {text: models of which it is true}}
+    for kind, text, file, missing, there in GAPS:
+        for model, files in measured.items():
+            found = Counter(files[file]["summary"])  # 0 for what it lacks
+            if "leak_possible" in found:
+                found["leak_impossible"] = found["forget_items"] + found["forget_missing"] - found["leak_possible"]
+            if found[missing]:
+                numbers = {"missing": found[missing], "there": found[there], "all": found[missing] + found[there]}
+                told.setdefault(kind, {}).setdefault(text.format_map(numbers), []).append(model)
+    whose = lambda models: "" if len(models) == len(measured) else f"{few(models, 6)} "
+    texts = lambda found: "; ".join(whose(models) + text for text, models in found.items())
+    return [paragraph(f"{kind}: {texts(found)}.") for kind, found in told.items()]
 
 
 def agreement(found: dict | None) -> str:
