@@ -13,6 +13,7 @@ import subprocess
 import time
 import xml.etree.ElementTree
 
+from lib.criteria import CRITERION
 from lib.files import sha256
 from lib.models import load_model, prompt_text
 
@@ -466,6 +467,33 @@ def test_a_lone_seed_is_tested_like_any_other_row(tmp_path):
         metrics(tmp_path / name, float(forgotten), 0.5, items)
     run("eval/09_report.py", "--metrics", tmp_path / "GA", tmp_path / "NPO@1", "--out", tmp_path / "out")
     assert json.loads((tmp_path / "out/table.json").read_text())["p_values"]["KFR"] == {"GA | NPO@1": 2 / 2**10}
+
+
+def test_of_several_seeds_and_samples_the_first_is_shown_and_said(tmp_path):
+    clause = "Of several seeds{} the first is shown."
+
+    def report(*names):
+        for name in names:
+            probes = [{"update": at, "forget_nll": 1, "retain_nll": 1} for at in (0, 1)]
+            write(tmp_path / f"methods/{name}/training.json", {"updates": steps([1.0]), "probes": probes})
+            point = {"update": 1, "KFR": 0.5, "KFR_strict": 0.5, "KRR": 0.5, CRITERION: 0.5}
+            chosen = {"points": [point], "chosen": 1, "budget": {"rates": 1, "points": 1}}
+            write(tmp_path / f"methods/{name}/select.json", chosen)
+            items = [{**item("forget", "Who?", "x", f"{name} {at}", True), "sample": at} for at in (0, 1)]
+            items = [item("forget", "Who?", "x", "y", True)] if name == "GA" else items
+            sampling = {"leak@1": 0.5, "curve_95": {"1": [0, 1]}}
+            metrics(tmp_path / "metrics" / name, 0.5, 0.5, items, sampling=sampling)
+        folders = [tmp_path / "metrics" / name for name in names]
+        run("eval/09_report.py", "--metrics", *folders, "--out", tmp_path / "out", "--run", tmp_path)
+        return (tmp_path / "out/report.md").read_text()
+
+    assert "the first is shown" not in report("GA")
+    text = report("GA", "NPO", "NPO@1")
+    assert text.count(clause.format("")) == 4, "leak@k, losses, path and points"
+    assert text.count(clause.format(" and samples")) == 1 and "NPO 0" in text and "NPO 1" not in text
+    passages = [{**item("forget", "A", "x", f"NPO {at}", True), "verbatim": 0.5, "sample": at} for at in (0, 1)]
+    _, text = zip(*continuations_section({"NPO": passages}, 1))
+    assert "Of several samples the first" in text[0] and "NPO 0" in text[1] and "NPO 1" not in text[1]
 
 
 def test_what_is_no_number_is_shown_as_such():

@@ -139,6 +139,17 @@ def over_seeds(rows: Iterable[dict]) -> list[dict]:
     return shown
 
 
+def first_of(rows: Iterable[dict], items: dict[str, list] | None = None) -> str:
+    """What a caption says where of several seeds or samples the first is shown; nothing where there is one of each.
+
+    Args:
+        rows: as of over_seeds. items: by model its judged answers, if these are shown.
+    """
+    sampled = any("sample" in item for part in (items or {}).values() for item in part)
+    several = ["seeds"] * any("seeds" in row for row in rows) + ["samples"] * sampled
+    return f" Of several {' and '.join(several)} the first is shown." if several else ""
+
+
 def read_distances(models: list[Model]) -> dict[str, dict]:
     """{model's name: what `distance` gives}; nothing without a retrained model. Rows get it as "distance"."""
     retrained = next((model for model in models if model.row["model"].split("@")[0] == "retrained"), None)
