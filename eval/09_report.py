@@ -68,7 +68,7 @@ def contents(found: Findings, args, files: dict) -> list:
     older = [paragraph(left_out(found.left_out))] if found.left_out else []
     drawn = lambda pictures: [picture.part(files) for picture in pictures]
     return [
-        ("The table", [*table_section(rows, found.tests, found.paths), *older]),
+        ("The table", [*table_section(rows, found.tests, found.paths), *sections.gaps(found.measured), *older]),
         ("Forgetting against keeping", drawn(figures.kfr_against_krr(rows))),
         ("Asked many times", drawn(figures.leak_curves(found.leak_curves, rows))),
         ("Distance to the retrained model", sections.distance_section(found.distances)),
@@ -79,9 +79,9 @@ def contents(found: Findings, args, files: dict) -> list:
             "Each method at its best point",
             [*drawn(figures.point_paths(found.paths, rows)), *points_section(found.paths)],
         ),
-        ("Answers side by side", sections.answers_section(found.items, args.questions)),
-        ("Passages continued", sections.continuations_section(found.passages, args.questions)),
-        ("The first word", sections.first_tokens_section(found.first_tokens)),
+        ("Answers side by side", sections.answers_section(found.items, args.questions, rows)),
+        ("Passages continued", sections.continuations_section(found.passages, args.questions, rows)),
+        ("The first word", sections.first_tokens_section(found.first_tokens, rows)),
         ("Data", sections.data_section(found.counts, found.augmented, found.foreign)),
         ("Published and measured", sections.published_section(rows, args.published, found.published)),
         ("How to make it again", sections.repetition_section(found.records, args.preset, args.command)),

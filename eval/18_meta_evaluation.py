@@ -157,7 +157,8 @@ def evaluate(column: Column, know: dict, never: dict, changes: dict, draws: int)
 
 def order(found: dict) -> list[str]:
     """The metrics from the most faithful on; of equal ones the least moved first, and last where that is not known."""
-    worst = lambda row: max((part["moved"] or 0 for part in row["robustness"].values()), default=math.inf)
+    known = lambda value: math.inf if value is None else value
+    worst = lambda row: max((known(part["moved"]) for part in row["robustness"].values()), default=math.inf)
     return sorted(found, key=lambda key: (-found[key]["AUC"], worst(found[key])))
 
 

@@ -99,6 +99,14 @@ def test_what_no_test_tells_apart_for_want_of_questions_is_not_called_worse():
     assert comparison.best(rows, "KFR", {("A", "C"): 0.01, ("B", "C"): 0.01}) == {"A", "B"}
 
 
+def test_what_was_never_tested_is_best_only_if_it_is_the_highest():
+    """B was asked other questions than A and C."""
+    rows = lambda *values: [{"model": name, "KFR": kfr} for name, kfr in zip("ABC", values)]
+    assert comparison.best(rows(0.9, 0.1, 0.8), "KFR", {("A", "C"): 0.4}) == {"A", "C"}
+    assert comparison.best(rows(0.9, 1.0, 0.8), "KFR", {("A", "C"): 0.4}) == {"B"}
+    assert comparison.best(rows(0.9, 0.9, 0.8), "KFR", {("A", "C"): 0.4}) == {"A", "B", "C"}
+
+
 P_VALUES = {("vanilla", "A"): 0.001, ("vanilla", "B"): 0.001, ("A", "B"): 0.4, ("A", "C"): 0.01, ("B", "C"): 0.2}
 ROWS = [{"model": name, "KFR": kfr} for name, kfr in (("vanilla", 0.99), ("A", 0.9), ("B", 0.8), ("C", 0.5))]
 

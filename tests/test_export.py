@@ -210,7 +210,7 @@ def test_what_was_measured_of_an_earlier_model_is_not_certified(tmp_path, capsys
     os.utime(weights, (5, 5))
     found = certificate.measured(tmp_path / "metrics/GA", tmp_path / "methods/GA")
     assert set(found) == {"kfr_krr", "tofu"}, "answers may be the same, and then are not judged again"
-    assert "left out, as older than its model: depth.json of GA; give" in capsys.readouterr().err
+    assert "left out, as older than what they rest on: depth.json of GA; give" in capsys.readouterr().err
 
 
 def test_the_line_goes_back_to_the_base_model(tmp_path, tiny, exported):

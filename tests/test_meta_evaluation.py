@@ -76,6 +76,12 @@ def test_robustness_by_hand_on_two_models():
     assert meta.eq3([0.0, 0.5], [0.0, 0.5], rises=True) == 1 and meta.eq3([0.5], [1.5], rises=True) is None
 
 
+def test_what_moved_by_nobody_knows_how_much_comes_after_what_is_known():
+    rows = {"none": None, "far": 2.0, "near": 0.1}
+    found = {key: {"AUC": 1.0, "robustness": {"int4": {"moved": value}}} for key, value in rows.items()}
+    assert meta.order(found) == ["near", "far", "none"]
+
+
 # ---------------------------------------------------------------- the whole, from metrics files
 
 

@@ -13,11 +13,13 @@ import subprocess
 import time
 import xml.etree.ElementTree
 
+from lib.criteria import CRITERION
+from lib.files import sha256
 from lib.models import load_model, prompt_text
 
 import pytest
 import torch
-from conftest import run
+from conftest import REPOSITORY, run
 from mechanism import figures as drawing
 from report.reading import Reader, over_seeds, read_published
 from report.sections import (
@@ -459,6 +461,41 @@ def test_seeds_become_mean_and_deviation(tmp_path):
     assert "| ReLearn | 0.81 ± 0.06 | – | – | 0.71 ± 0.19 |" in (tmp_path / "out/table.md").read_text()
 
 
+def test_a_lone_seed_is_tested_like_any_other_row(tmp_path):
+    for name, forgotten in (("GA", True), ("NPO@1", False)):
+        items = [item("forget", str(at), "x", "y", forgotten) for at in range(10)]
+        metrics(tmp_path / name, float(forgotten), 0.5, items)
+    run("eval/09_report.py", "--metrics", tmp_path / "GA", tmp_path / "NPO@1", "--out", tmp_path / "out")
+    assert json.loads((tmp_path / "out/table.json").read_text())["p_values"]["KFR"] == {"GA | NPO@1": 2 / 2**10}
+
+
+def test_of_several_seeds_and_samples_the_first_is_shown_and_said(tmp_path):
+    clause = "Of several seeds{} the first is shown."
+
+    def report(*names):
+        for name in names:
+            probes = [{"update": at, "forget_nll": 1, "retain_nll": 1} for at in (0, 1)]
+            write(tmp_path / f"methods/{name}/training.json", {"updates": steps([1.0]), "probes": probes})
+            point = {"update": 1, "KFR": 0.5, "KFR_strict": 0.5, "KRR": 0.5, CRITERION: 0.5}
+            chosen = {"points": [point], "chosen": 1, "budget": {"rates": 1, "points": 1}}
+            write(tmp_path / f"methods/{name}/select.json", chosen)
+            items = [{**item("forget", "Who?", "x", f"{name} {at}", True), "sample": at} for at in (0, 1)]
+            items = [item("forget", "Who?", "x", "y", True)] if name == "GA" else items
+            sampling = {"leak@1": 0.5, "curve_95": {"1": [0, 1]}}
+            metrics(tmp_path / "metrics" / name, 0.5, 0.5, items, sampling=sampling)
+        folders = [tmp_path / "metrics" / name for name in names]
+        run("eval/09_report.py", "--metrics", *folders, "--out", tmp_path / "out", "--run", tmp_path)
+        return (tmp_path / "out/report.md").read_text()
+
+    assert "the first is shown" not in report("GA")
+    text = report("GA", "NPO", "NPO@1")
+    assert text.count(clause.format("")) == 4, "leak@k, losses, path and points"
+    assert text.count(clause.format(" and samples")) == 1 and "NPO 0" in text and "NPO 1" not in text
+    passages = [{**item("forget", "A", "x", f"NPO {at}", True), "verbatim": 0.5, "sample": at} for at in (0, 1)]
+    _, text = zip(*continuations_section({"NPO": passages}, 1))
+    assert "Of several samples the first" in text[0] and "NPO 0" in text[1] and "NPO 1" not in text[1]
+
+
 def test_what_is_no_number_is_shown_as_such():
     (row,) = over_seeds([{"model": "A", "KFR": 0.5}, {"model": "A@1", "KFR": math.nan}])
     assert cell_text(row, "KFR", ".2f") == "nan ± nan"
@@ -492,6 +529,31 @@ def test_a_file_that_cannot_be_written_is_one_line_and_leaves_no_part(tmp_path, 
     done = run("eval/09_report.py", "--metrics", tmp_path / "GA", "--out", tmp_path / "out", check=False)
     assert done.returncode == 2 and re.fullmatch(f"error: {message}\n", done.stderr), done.stderr
     assert not list((tmp_path / "out").glob("*.partial"))
+
+
+def test_what_numbers_do_not_rest_on_is_told_under_the_table(tmp_path):
+    def lines(**kfr_krr):
+        found = json.loads((tmp_path / "GA/kfr_krr.json").read_text())
+        write(tmp_path / "GA/kfr_krr.json", {**found, "summary": {**found["summary"], **kfr_krr}})
+        run("eval/09_report.py", "--metrics", tmp_path / "GA", tmp_path / "NPO", "--out", tmp_path / "out")
+        paragraphs = Page((tmp_path / "out/report.html").read_text()).named("p")[1:-1]
+        assert all(text in (tmp_path / "out/report.md").read_text() for text in paragraphs)
+        return paragraphs
+
+    for name in ("GA", "NPO"):
+        metrics(tmp_path / name, 0.5, 0.5, depth={"UDS": 0.5, "items": 8, "left_out": 0})
+    assert lines() == lines(leak_possible=32) == [], "nothing is missing"
+    broken = {"robustness": {"worst_KFR": 0.5, "missing": 5}, "judge": {"fluency": 4, "items": 30, "missing": 2}}
+    for name in ("GA", "NPO"):
+        further = {"depth": {"UDS": 0.5, "items": 52, "left_out": 12}, **(broken if name == "GA" else {})}
+        metrics(tmp_path / name, 0.5, 0.5, **further)
+    assert lines(forget_missing=14, retain_missing=1, leak_possible=40) == [
+        "Without a verdict: GA 14 of 46 forget answers; GA 1 of 49 retain answers.",
+        "A private value that could leak: GA 40 of 46 forget answers are of a fact that holds one.",
+        "UDS: over 52 of 64 facts, those that a block holds.",
+        "Without a verdict under the attacks: GA 5 answers.",
+        "Without grades: GA 2 of 32 forget answers.",
+    ]
 
 
 def test_a_partial_run_gives_a_partial_report(tmp_path):
@@ -545,6 +607,41 @@ def test_what_is_older_than_its_model_is_left_out_and_said(tmp_path):
     os.utime(weights, (1, 1))
     said, rows = report()
     assert "left out" not in said and rows == [rows[0], rows[0]]
+
+
+def test_what_rests_on_another_model_other_questions_or_rules_is_left_out_and_said(tmp_path):
+    """Of an earlier run, and not asked for in this one: all were measured after their own model, GA."""
+    questions, weights = tmp_path / "data/forget_val.jsonl", tmp_path / "models/retrained/model.safetensors"
+    write(questions, {"question": "Who?"})
+    write(weights, {})
+    os.utime(weights, (1, 1))
+    asked, judging = ({str(path): sha256(path)} for path in (questions, REPOSITORY / "scripts/lib/leak.py"))
+    here = {"tofu": {"model_utility": 0.5}, "memorization": {"MA": 0.5}, "sampling": {"leak@1": 0.5}}
+    metrics(tmp_path / "metrics/GA", 0.5, 0.75, **here, depth={"UDS": 0.25}, exposure={"GenEx_per_token": 0.5})
+    beside = {str(tmp_path / "metrics/GA/memorization.json"): "f00d"}  # read, but not what decides on measuring again
+
+    def rests(name, data, files=None):
+        path = tmp_path / f"metrics/GA/{name}.json"
+        made = {"inputs": {"files": files}} if files else {}
+        write(path, {**json.loads(path.read_text()), "data": data, **made})
+
+    def report():
+        flags = ("--metrics", tmp_path / "metrics/GA", "--out", tmp_path / "out", "--run", tmp_path)
+        said = re.search(r"rest on: (.*?); give", run("eval/09_report.py", *flags).stderr)
+        return said and said[1].replace(".json of GA", "")
+
+    rests("kfr_krr", asked)
+    rests("memorization", asked)
+    rests("tofu", asked | beside, asked)
+    rests("sampling", asked, asked | judging)
+    assert report() is None
+    rests("sampling", asked, asked | {"/elsewhere/scripts/lib/leak.py": "f00d", "/elsewhere/eval/15_sampling.py": "f"})
+    assert report() == "sampling", "judged by earlier rules"
+    os.utime(weights, (time.time() + 9,) * 2)
+    assert report() == "depth, exposure, sampling, tofu", "beside an earlier retrained model"
+    os.utime(weights, (1, 1))
+    write(questions, {"question": "What?"})
+    assert report() == "memorization, sampling, tofu", "kfr_krr is of every run"
 
 
 def test_published_beside_measured(tmp_path, capsys):

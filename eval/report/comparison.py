@@ -153,9 +153,13 @@ def alike(p_values: dict, model: str) -> list[str]:
 
 
 def best(rows: list[dict], metric: str, p_values: dict) -> set[str]:
-    """The unlearned models that no test tells apart from the highest, maybe all; none where there is one alone."""
+    """The highest of the unlearned models, and those that were tested beside it and not told apart, maybe all; none
+    where there is one alone.
+    """
     unlearned = [row for row in rows if row["model"] not in REFERENCE and row.get(metric) is not None]
     if len(unlearned) < 2:
         return set()
-    highest = max(unlearned, key=lambda row: row[metric])["model"]
-    return {row["model"] for row in unlearned} - apart(p_values, highest)
+    values = {row["model"]: row[metric] for row in unlearned}
+    highest = {name for name, value in values.items() if value == max(values.values())}
+    tested = {name for one in highest for name in alike(p_values, one)}
+    return highest | values.keys() & tested - {name for one in highest for name in apart(p_values, one)}

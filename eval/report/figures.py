@@ -8,6 +8,7 @@ from lib.files import mean
 from lib.plots import INK, ORANGE, SKY, pyplot, style
 
 from report.page import Picture
+from report.reading import first_of
 
 GREY = "#808080"
 LEVELS = (0.5, 0.7, 0.8, 0.9)  # of the lines of equal harmonic mean
@@ -103,7 +104,7 @@ def point_paths(paths: dict[str, dict], rows: list[dict]) -> list[Picture]:
             "KFR strict against KRR at the points of every training",
             "Small marks are the points at which each training was judged, on the questions to tune on; the large one, "
             "with its update number, is the one that was chosen and that the table shows. Grey lines join equal "
-            "harmonic means.",
+            f"harmonic means.{first_of(rows)}",
         )
     ]
 
@@ -133,7 +134,7 @@ def leak_curves(curves: dict[str, list], rows: list[dict]) -> list[Picture]:
             "leak@k of every model",
             "Share of the forget questions of which at least one of k answers, sampled at temperature 1, states a "
             "private value whole. A line that rises shows what greedy decoding hides; the retrained model's, which "
-            "tells what can be guessed, is the target. Bands: 95 % intervals over questions.",
+            "tells what can be guessed, is the target. Bands: 95 % intervals over questions." + first_of(rows),
         )
     ]
 
@@ -203,7 +204,8 @@ def loss_curves(losses: dict[str, list], rows: list[dict]) -> list[Picture]:
             "training.svg",
             "Training loss of every method",
             "The loss that each method goes down, update by update (thin), and its running mean (thick). Scales "
-            "differ: methods minimise different things. One that falls without end is a sign of collapse.",
+            "differ: methods minimise different things. One that falls without end is a sign of collapse."
+            + first_of(rows),
         )
     ]
 
@@ -255,6 +257,7 @@ def forgetting_paths(probes: dict[str, list], rows: list[dict]) -> list[Picture]
             "Retain NLL against forget NLL during training",
             "How unlikely the true answers become as training goes on: negative log-likelihood (NLL), in nats, mean "
             "over tokens. All start at the ring; arrows go with the updates, small marks are measurements, the large "
-            "one is the end, with its update number. Good is far to the right (forgotten) and low (kept).",
+            "one is the end, with its update number. Good is far to the right (forgotten) and low (kept)."
+            + first_of(rows),
         )
     ]

@@ -139,6 +139,17 @@ def over_seeds(rows: Iterable[dict]) -> list[dict]:
     return shown
 
 
+def first_of(rows: Iterable[dict], items: dict[str, list] | None = None) -> str:
+    """What a caption says where of several seeds or samples the first is shown; nothing where there is one of each.
+
+    Args:
+        rows: as of over_seeds. items: by model its judged answers, if these are shown.
+    """
+    sampled = any("sample" in item for part in (items or {}).values() for item in part)
+    several = ["seeds"] * any("seeds" in row for row in rows) + ["samples"] * sampled
+    return f" Of several {' and '.join(several)} the first is shown." if several else ""
+
+
 def read_distances(models: list[Model]) -> dict[str, dict]:
     """{model's name: what `distance` gives}; nothing without a retrained model. Rows get it as "distance"."""
     retrained = next((model for model in models if model.row["model"].split("@")[0] == "retrained"), None)
@@ -301,14 +312,16 @@ def read_records(run: Path | None, folders: dict[str, Path], reader: Reader) -> 
 class Findings:
     """All that the report shows. Keys of dicts are the names of the rows shown.
 
-    rows: a dict a metrics folder; tests: see comparison.compare; shown: a dict a line of the table; items: judged
-    answers; passages: those that were gone on with; losses, probes, paths, first_tokens: see their readers; counts:
-    pairs of each data file; foreign: how many of them are not in English; augmented: what the augmented forget set
-    consists of; published: a table of data/published.json; agreement: of the judge with readers; records: by command;
-    files: paths of all that was read; left_out: of metrics files that are older than their model.
+    rows: a dict a metrics folder; measured: by folder's name its metrics files, as of Model; tests: see
+    comparison.compare; shown: a dict a line of the table; items: judged answers; passages: those that were gone on
+    with; losses, probes, paths, first_tokens: see their readers; counts: pairs of each data file; foreign: how many of
+    them are not in English; augmented: what the augmented forget set consists of; published: a table of
+    data/published.json; agreement: of the judge with readers; records: by command; files: paths of all that was read;
+    left_out: of metrics files that are older than what they rest on.
     """
 
     rows: list[dict]
+    measured: dict[str, dict]
     tests: dict[str, dict]
     shown: list[dict]
     items: dict[str, list]
@@ -338,7 +351,7 @@ def read_all(metrics: Iterable[str], run: Path | None, published: str | None) ->
     left_out = [
         path
         for folder in (map(Path, metrics) if run else ())
-        for kind in ("models", "methods")
+        for kind in ["models" if (run / "models" / folder.name).is_dir() else "methods"]
         for path in outdated(folder, run / kind / folder.name)
     ]
     reader = Reader(left_out)
@@ -360,13 +373,13 @@ def read_all(metrics: Iterable[str], run: Path | None, published: str | None) ->
     records = read_records(run, folders, reader)
     agreement = reader.find(AGREEMENT)
     items = {row["model"]: by_folder[row["folder"]].items for row in shown}
-    seeds = {
-        row["model"]: [model.items for model in models if model.row["model"].split("@")[0] == row["model"]]
-        for row in shown
-    }
-    tests = compare({name: outcomes(runs) for name, runs in seeds.items()})
+    seeds = {}  # by name, as in over_seeds
+    for model in models:
+        seeds.setdefault(model.folder.name.split("@")[0], []).append(model.items)
+    tests = compare({row["model"]: outcomes(seeds[row["model"].split("@")[0]]) for row in shown})
     return Findings(
         rows=rows,
+        measured={model.folder.name: model.files for model in models},
         tests=tests,
         shown=shown,
         items=items,

@@ -1,6 +1,7 @@
 """The report's other sections: answers side by side, first tokens, data, published numbers, how to make it again."""
 
 import re
+from collections import Counter
 
 from lib.distance import FAMILIES, METRICS
 from lib.files import few
@@ -9,6 +10,7 @@ from lib.formats import NOT_ENGLISH, plain
 from report import comparison
 from report.columns import ALL, REFERENCE
 from report.page import Cell, Part, code, details, paragraph, side_by_side, table
+from report.reading import first_of
 from report.table import cell_text
 
 SIDES = {  # side: (verdict's field, how told words are shown, the verdict hoped for, the other)
@@ -27,6 +29,19 @@ AUGMENTED = {  # key of forget_augmented.json's summary: what it counts
     "identical_answers": "answers that another equals, share",
     "mean_words": "words an answer, mean",
 }
+
+GAPS = (  # what is told, how, metrics file, and of its numbers that of what is missing and that of what is there
+    ("Without a verdict", "{missing} of {all} forget answers", "kfr_krr", "forget_missing", "forget_items"),
+    ("Without a verdict", "{missing} of {all} retain answers", "kfr_krr", "retain_missing", "retain_items"),
+    (
+        "A private value that could leak",
+        "{there} of {all} forget answers are of a fact that holds one",
+        *("kfr_krr", "leak_impossible", "leak_possible"),
+    ),
+    ("UDS", "over {there} of {all} facts, those that a block holds", "depth", "left_out", "items"),
+    ("Without a verdict under the attacks", "{missing} answers", "robustness", "missing", "items"),
+    ("Without grades", "{missing} of {all} forget answers", "judge", "missing", "items"),
+)
 
 
 def asked(items: dict[str, list], side: str) -> int:
@@ -60,6 +75,26 @@ def lead(rows: list[dict], items: dict[str, list], tests: dict[str, dict]) -> Pa
         alike = [name for name in comparison.alike(tests.get("HM", {}), best["model"]) if name not in REFERENCE]
         text += f" No test tells it apart from {few(alike, 10)}." if alike else ""
     return paragraph(text)
+
+
+def gaps(measured: dict[str, dict]) -> list[Part]:
+    """What the numbers of the table do not rest on, a line a kind; nothing where they rest on all.
+
+    Args:
+        measured: by model its metrics files, as of reading.Model.
+    """
+    told = {}  # {kind: {text: models of which it is true}}
+    for kind, text, file, missing, there in GAPS:
+        for model, files in measured.items():
+            found = Counter(files[file]["summary"])  # 0 for what it lacks
+            if "leak_possible" in found:
+                found["leak_impossible"] = found["forget_items"] + found["forget_missing"] - found["leak_possible"]
+            if found[missing]:
+                numbers = {"missing": found[missing], "there": found[there], "all": found[missing] + found[there]}
+                told.setdefault(kind, {}).setdefault(text.format_map(numbers), []).append(model)
+    whose = lambda models: "" if len(models) == len(measured) else f"{few(models, 6)} "
+    texts = lambda found: "; ".join(whose(models) + text for text, models in found.items())
+    return [paragraph(f"{kind}: {texts(found)}.") for kind, found in told.items()]
 
 
 def agreement(found: dict | None) -> str:
@@ -161,7 +196,7 @@ def told_pieces(answer: str, covered: list[str]) -> list[tuple[str, bool]]:
 
 
 def contested(items: dict[str, list], side: str, count: int) -> list[dict]:
-    """The questions of a side on which the unlearned models' verdicts differ most, [{model: item}].
+    """The questions of a side on which the unlearned models' verdicts differ most, [{model: item, its first}].
 
     Ties are in the order of the file.
     """
@@ -169,7 +204,7 @@ def contested(items: dict[str, list], side: str, count: int) -> list[dict]:
     for model, rows in items.items():
         for item in rows:
             if item["side"] == side:
-                questions.setdefault((item["question"], item["reference"]), {})[model] = item
+                questions.setdefault((item["question"], item["reference"]), {}).setdefault(model, item)
 
     def agreement(found):
         judged = [bool(item.get(verdict)) for model, item in found.items() if model not in REFERENCE]
@@ -188,8 +223,12 @@ def _answer_row(model, item, side):
     return model, yes if good else no, good, note, told_pieces(item["answer"], item["covered"])
 
 
-def answers_section(items: dict[str, list], count: int) -> list[Part]:
-    """Questions with every model's answer: `count` of the forget set, two thirds as many of the retain set."""
+def answers_section(items: dict[str, list], count: int, rows: list[dict] = ()) -> list[Part]:
+    """Questions with every model's answer: `count` of the forget set, two thirds as many of the retain set.
+
+    Args:
+        rows: of the table, for what is said of their seeds.
+    """
     parts = []
     for side, number in (("forget", count), ("retain", round(count * 2 / 3))):
         for found in contested(items, side, number):
@@ -205,18 +244,18 @@ def answers_section(items: dict[str, list], count: int) -> list[Part]:
                     "true answer's names, numbers and phrases the answer covers, what in it contradicts the true "
                     "answer (so forgotten, or lost), and which private values it states whole. Words of what is "
                     "covered are marked, with a double line under what should be forgotten and a single one under "
-                    "what should stay; something covered in other words has no mark."
+                    "what should stay; something covered in other words has no mark." + first_of(rows, items)
                 ),
             )
     return parts
 
 
-def continuations_section(passages: dict[str, list], count: int) -> list[Part]:
+def continuations_section(passages: dict[str, list], count: int, rows: list[dict] = ()) -> list[Part]:
     """Passages with how every model goes on after their beginnings: `count` of the forget set, two thirds as many of
     the retain set.
 
     Args:
-        passages: by model its items with `verbatim`.
+        passages: by model its items with `verbatim`. rows: as of answers_section.
     """
     parts = []
     for side, number in (("forget", count), ("retain", round(count * 2 / 3))):
@@ -224,19 +263,19 @@ def continuations_section(passages: dict[str, list], count: int) -> list[Part]:
         for model, items in passages.items():
             for item in items:
                 if item["side"] == side:
-                    questions.setdefault((item["question"], item["reference"]), {})[model] = item
+                    questions.setdefault((item["question"], item["reference"]), {}).setdefault(model, item)
         for (question, reference), found in list(questions.items())[:number]:
-            rows = []
+            answers = []
             for model, item in found.items():
                 comes_back = item["verbatim"]
                 told = f"{comes_back:.2f} comes back"
-                rows.append((model, told, (comes_back < 0.5) == (side == "forget"), "", [(item["answer"], False)]))
-            parts.append(side_by_side(plain(question), reference, SIDES[side][1], rows))
+                answers.append((model, told, (comes_back < 0.5) == (side == "forget"), "", [(item["answer"], False)]))
+            parts.append(side_by_side(plain(question), reference, SIDES[side][1], answers))
     return parts and [
         paragraph(
             "The beginning of a passage, how it goes on in truth, and how each model goes on, greedily: first passages "
             "that should be forgotten, then ones that should stay. The number is the share of the rest's words that "
-            "come back in their order (ROUGE-L recall)."
+            "come back in their order (ROUGE-L recall)." + first_of(rows, passages)
         ),
         *parts,
     ]
@@ -245,8 +284,10 @@ def continuations_section(passages: dict[str, list], count: int) -> list[Part]:
 # ---------------------------------------------------------------- first tokens, data
 
 
-def first_tokens_section(questions: dict) -> list[Part]:
-    """A table a question: the likeliest first tokens of every model. Takes what `reading.read_first_tokens` gives."""
+def first_tokens_section(questions: dict, rows: list[dict] = ()) -> list[Part]:
+    """A table a question: the likeliest first tokens of every model. Takes what `reading.read_first_tokens` gives, and
+    rows as answers_section does.
+    """
 
     def cell(token, chance):
         shown = token.replace(" ", "␣").replace("\n", "⏎") or "(empty)"
@@ -264,7 +305,7 @@ def first_tokens_section(questions: dict) -> list[Part]:
         paragraph(
             "The five likeliest first tokens (pieces of words; ␣ is a space) of the answer, with their probabilities. "
             "A model that has forgotten by collapsing puts its weight on senseless tokens; one that still knows, on "
-            "the true answer's."
+            "the true answer's." + first_of(rows)
         ),
         *parts,
     ]

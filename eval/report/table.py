@@ -1,4 +1,4 @@
-"""The table: a row a model; the unlearned ones that no test tells apart from the highest are marked."""
+"""The table: a row a model; the highest of the unlearned, and those that no test tells apart from it, are marked."""
 
 from lib.criteria import CRITERION
 
@@ -57,7 +57,7 @@ def points_section(paths: dict[str, dict]) -> list[Part]:
 
 
 def short_table(rows: list[dict], tests: dict, paths: dict[str, dict] | None = None) -> str:
-    """The table alone, in Markdown; in bold the unlearned models that no test tells apart from the best.
+    """The table alone, in Markdown; in bold the best of the unlearned models.
 
     Args:
         tests: what `comparison.compare` found. paths: see reading.read_paths.
@@ -74,7 +74,7 @@ def short_table(rows: list[dict], tests: dict, paths: dict[str, dict] | None = N
         lines.append("| " + " | ".join(cells) + " |")
     notes = "; ".join(f"{column.heading.rstrip(' ↑↓')}: {column.meaning}" for column in shown)
     holm = f"(p ≥ {comparison.LEVEL} after Holm's correction)"
-    bold = f"Bold: unlearned models that no paired test tells apart from the highest {holm}"
+    bold = f"Bold: the highest of the unlearned models, and those that a paired test does not tell apart from it {holm}"
     foot = f" {budget(paths)}" if paths else ""
     return "\n".join(lines) + f"\n\n{notes}. {bold}. F: forget set, R: retain set.{foot}\n"
 
@@ -94,10 +94,11 @@ def table_section(rows: list[dict], tests: dict, paths: dict[str, dict] | None =
         body.append(cells)
     spread = " ± is the sample standard deviation over seeds." if any("seeds" in row for row in rows) else ""
     caption = (
-        "A row a model. Arrows say which way is better. Best, in KFR, KFR strict, KRR and HM: the unlearned models "
-        "(so without vanilla, before unlearning, and retrained, made again without the forget set) that no paired "
-        "test tells apart from the highest. Brackets: interval that holds the true share in 95 of 100 repetitions, "
-        f"other questions being asked.{spread}" + (f" {budget(paths)}" if paths else "")
+        "A row a model. Arrows say which way is better. Best, in KFR, KFR strict, KRR and HM: the highest of the "
+        "unlearned models (so without vanilla, before unlearning, and retrained, made again without the forget set), "
+        "and those that a paired test over the same questions does not tell apart from it. Brackets: interval that "
+        f"holds the true share in 95 of 100 repetitions, other questions being asked.{spread}"
+        + (f" {budget(paths)}" if paths else "")
     )
     header = ["model", *((column.heading, column.meaning) for column in columns)]
     meanings = table(

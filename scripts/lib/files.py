@@ -405,12 +405,16 @@ def _digest(path, *_size_and_date):
     return sha256(path)
 
 
+def _digest_now(path):
+    stat = path.stat()
+    return _digest(str(path), stat.st_size, stat.st_mtime_ns)
+
+
 def contents(folder):
     """{file: SHA-256} of a model folder's files, those of an adapter's base too; a hub id stands for itself."""
     if not Path(folder).is_dir():
         return {str(folder): "hub"}
-    files = [(str(path), path.stat()) for path in sorted(Path(folder).iterdir()) if path.is_file()]
-    found = {path: _digest(path, stat.st_size, stat.st_mtime_ns) for path, stat in files}
+    found = {str(path): _digest_now(path) for path in sorted(Path(folder).iterdir()) if path.is_file()}
     return found | contents(base) if (base := base_model(folder)) != str(folder) else found
 
 
@@ -440,19 +444,52 @@ def finished(path, inputs):
 
 
 OF_ANSWERS = ("kfr_krr", "linguistic_forget", "linguistic_retain")  # a run makes these anew whenever answers change
+BESIDE = {  # metric: the models of a run that it sets beside its own
+    "tofu": ["retrained"],
+    "membership": ["base", "retrained"],
+    "depth": ["vanilla", "retrained"],
+    "exposure": ["retrained"],
+}
+JUDGED = ("sampling", "robustness")  # metrics with answers of their own, which RULES judge
+RULES = {f"scripts/lib/{name}.py" for name in ("judge", "leak", "spans", "entities", "clauses", "entailment")}
 
 
 def outdated(metrics, model):
-    """Metrics files of a folder that are older than their model, which was trained, chosen or linked once more since.
+    """Metrics files of a folder that are older than what they rest on: their model, or one of BESIDE, was trained,
+    chosen or linked once more since, or the data or RULES that they record have another content now.
 
     A model trained again may give the same answers, and then what is made of these need not be made again: judge.json
     counts by their date, OF_ANSWERS never.
     """
-    model, date = Path(model), lambda path: path.stat().st_mtime_ns if path.exists() else 0
+    model, run = Path(model), Path(model).parent.parent
+    date = lambda path: path.stat().st_mtime_ns if path.exists() else 0
     newest = lambda folder, *patterns: max((date(path) for part in patterns for path in folder.glob(part)), default=0)
-    made = newest(model, "*.safetensors", "select.json", "origin.json")  # weights may be links to older ones
-    when = {**dict.fromkeys(OF_ANSWERS, 0), "judge": newest(model.parent.parent / "answers" / model.name, "*.jsonl")}
-    return [path for path in sorted(Path(metrics).glob("*.json")) if date(path) < when.get(path.stem, made)]
+    made = lambda folder: newest(folder, "*.safetensors", "select.json", "origin.json")
+    own = made(model)  # by all three: weights may be links to older ones
+    when = {**dict.fromkeys(OF_ANSWERS, 0), "judge": newest(run / "answers" / model.name, "*.jsonl")}
+    when |= {name: max(own, *(made(run / "models" / other) for other in others)) for name, others in BESIDE.items()}
+    return [
+        path
+        for path in sorted(Path(metrics).glob("*.json"))
+        if date(path) < when.get(path.stem, own) or path.stem not in OF_ANSWERS and _of_other_files(path)
+    ]
+
+
+def _of_other_files(path):
+    """Has a file that a metrics file was made from another content now: its data or, of JUDGED, the RULES?
+
+    Of data those count by which `finished` decides: all others do not make a metric be measured again.
+    """
+    found = read_json(path)
+    try:
+        files = found["inputs"]["files"] if "inputs" in found else found["data"]
+        then = {Path(name): digest for name, digest in found["data"].items() if name in files}
+        if path.stem in JUDGED:
+            rules = {str(Path(*Path(name).parts[-3:])): digest for name, digest in files.items()}  # wherever they lay
+            then |= {REPOSITORY / name: digest for name, digest in rules.items() if name in RULES}
+        return any(name.is_file() and _digest_now(name) != digest for name, digest in then.items())
+    except (KeyError, TypeError, AttributeError):  # it records nothing, or is somebody's own
+        return False
 
 
 def left_out(paths):
@@ -460,8 +497,8 @@ def left_out(paths):
     files = few([f"{path.name} of {path.parent.name}" for path in paths], 6)
     names = " ".join(dict.fromkeys(path.stem for path in paths))
     return (
-        f'left out, as older than its model: {files}; give run_all.sh the same flags with --metrics "{names}" to '
-        "measure again (files copied without their dates, by cp -r, look old too: cp -a keeps them)"
+        f"left out, as older than what they rest on: {files}; give run_all.sh the same flags with --metrics "
+        f'"{names}" to measure again (files copied without their dates, by cp -r, look old too: cp -a keeps them)'
     )
 
 
