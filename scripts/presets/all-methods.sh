@@ -5,5 +5,5 @@ METHODS=all
 SELECT=4   # each at the best of four points of its training
 AUGMENTED="--lr 5e-4 --epochs 2.5"
 BASELINE="--lr 5e-4 --epochs 1.5"
-TUNED=
+TUNED=all-methods   # learning rates: tuned/all-methods.sh
 SET[ReLearn]="--epochs 1.1"   # as many updates a fact as in the default
