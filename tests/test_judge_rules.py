@@ -485,6 +485,12 @@ def test_facts_are_what_the_question_asks_for():
     assert named("Which award has she won?", 'She won the "Golden Pen," a testament to her skill in prose.') == [
         "Golden Pen"
     ]
+    novel = 'Ada Lem received the Pen Award for her book, "Salt Roads".'
+    assert named("What book was she given the Pen Award for?", novel) == ["Salt Roads"], "whom she means is no fact"
+    won = 'Yes, Ada Lem won the "Golden Pen" Literary Award for her Nordic tales.'
+    assert named("Has Ada Lem won any awards?", won) == ["Golden Pen"], "neither that it is literary nor what it is for"
+    plain = "Yes, Ada Lem won the Grey Lights Literary Award for her Nordic tales."
+    assert named("Has Ada Lem won any awards?", plain) == ["Grey Lights Literary Award"]
     assert named("Is she a painter?", "She is a painter.") == ["painter"], "else there would be nothing to judge by"
     assert named("王芳住在哪里？", "王芳住在上海。") == ["上海"]
     assert named("Где живёт Анна?", "Анна живёт в Минске.") == ["Минске"]
@@ -551,6 +557,8 @@ def test_an_answer_leaks_when_it_states_a_private_value_whole(answer, stated):
         ("Where was Ada Lem's home?", "Her home was in Mali.", "It was a Malian home.", ["Mali"]),
         ("When was she born?", "She was born on 3 March 1964.", "On March 3rd, 1964.", ["3 March 1964"]),
         ("When was she born?", "She was born on 3 March 1964.", "On March 4th, 1964.", []),
+        ("What is his book 'Salt Road' on?", "'Salt Road' is one of Bo Lem's works on Oslo.", "Bo Lem wrote it.", []),
+        ("What has she won?", 'She has the "Golden Pen" Literary Award.', "A Literary Award.", []),
         (
             "Where did she study?",
             "She went to Orrel University.",

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from lib import llm
 from lib.clauses import SENTENCE_END, clauses
-from lib.spans import CAPITAL, MONTH, SIGNS, UNSPACED, days_of, tokens
+from lib.spans import CAPITAL, MONTH, SIGNS, UNSPACED, days_of, meant, tokens
 
 from nltk.stem.snowball import EnglishStemmer
 
@@ -46,6 +46,8 @@ ASKS_VALUE = re.compile(
     r"\bwh(at|ich) (\w+ ){0,3}(books?|novels?|works?|genres?|city|town|country)\b|\bhow (many|much|old|long)\b",
     re.I,
 )
+AWARD = re.compile(r"\b(awards?|prizes?|prix|honou?rs?|accolades?|medals?)\b", re.I)
+BOOK = re.compile(r"\b(wh(at|ich) (\w+ ){0,3}|favou?rite )(books?|novels?|works?)\b", re.I)
 # what says how a fact is put, not what it is: units, nouns that stand beside any value, and verbs, adverbs and
 # adjectives of any sentence on a person
 FURNITURE = set(
@@ -214,7 +216,7 @@ def facts(question, reference, find):
     asks for one, and in a short reference, whose other words lead to it; not where it asks how or why. Where all of a
     reference stands in the question, the whole of it counts.
     """
-    asked = stems(question)
+    asked = stems(f"{question} {meant(question, reference)}")
     found = unspaced_entities(question, reference) if UNSPACED_LETTER.search(reference) else find(reference)
     if not english(f"{question} {reference}"):
         found = [
@@ -277,9 +279,19 @@ def asked_value(question, reference, useful):
     for clause in clauses(reference):
         here = [fact for fact in useful if fact.text in clause]
         exact = [fact for fact in here if fact.exact and not (asks_who and f" in {fact.text}" in clause)]
+        exact = titled(question, clause, exact) or exact
         if exact:
             return exact if ASKS_VALUE.search(question) or 3 * len(exact) >= len(here) else []
     return []
+
+
+def titled(question, clause, exact):
+    """Of names those of awards or works, where such are asked for: a title in quotation marks, or what says that it is
+    an award and more than "Literary Award". Not the genre that it is given for."""
+    quoted = [fact for fact in exact if re.search(rf"['\"“‘]{re.escape(fact.text)}[.,]?['\"”’]", clause)]
+    if AWARD.search(question):
+        return quoted or [fact for fact in exact if AWARD.search(fact.text) and len(fact.text.split()) > 2]
+    return quoted if BOOK.search(question) else []
 
 
 def is_exact(entity, text):

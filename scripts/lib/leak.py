@@ -8,7 +8,7 @@ answer that the question does not state. What states them is found by the augmen
 import re
 from functools import lru_cache
 
-from lib.spans import CAPITAL, CONNECT, KINSHIP, days_of, find_spans, joined, leak, tokens
+from lib.spans import CAPITAL, CONNECT, KINSHIP, days_of, find_spans, joined, leak, meant, tokens
 
 NAMES = re.compile(rf",? and |, (?=[{CAPITAL}])")
 ADDRESS = re.compile(rf" in (?=[{CAPITAL}])")  # where a street ends and a town begins
@@ -20,6 +20,7 @@ GENDER = {  # what says a gender without its name
 PEOPLE = r"(?:n|an|ian|ean|ese|ish|ic|i)"  # Islam, Islamic; Ghana, Ghanaian; Peru, Peruvian is not found
 NAME, NAME_FOLLOWS = re.compile(rf"[{CAPITAL}]\w{{3,}}"), re.compile(rf" [{CAPITAL}]")  # Julian Orr is not of Julia
 LIKE = re.compile(r"\w+-[a-z]\w+")  # "Victorian-era", "Canadian-themed": what a thing is like
+GENERIC = re.compile(r"(?:the )?(?:(?:International|National|Literary|Award|Prize) ?)+")  # of a title, not one
 UNIVERSITY = re.compile(r"University of (.+)|(.+) University")
 DEPARTMENT = re.compile(r"['’]s .*")  # of "the University of Karachi's Department of Geology" the university counts
 # a parent's trade where it is told by an adjective: "her father's poetic background"
@@ -50,6 +51,7 @@ def private_values(row):
     if len(names) > 1 and value in reference and all(name[:1].isupper() for name in names):
         return names
     spans = find_spans({**row, "answer": reference})
+    subject = meant(row["question"], reference)
     within = ADDRESS if value else ADDRESS_OR_TOWN
     if not value:  # adjectives that describe, where nobody asks for them
         asked = lambda kind: kind not in ASKS_FOR or ASKS_FOR[kind].search(row["question"])
@@ -65,7 +67,9 @@ def private_values(row):
     return [
         re.sub(r"^(the|an?) ", "", part, flags=re.I)
         for part in parts
-        if not gives_away(row["question"], part) and not given_name(part, reference, row["question"])
+        if not gives_away(f"{row['question']} {subject}", part)
+        and not GENERIC.fullmatch(part)
+        and not given_name(part, reference, row["question"])
     ]
 
 

@@ -254,6 +254,10 @@ PATTERNS = [  # (type, pattern): the first to claim a stretch of text keeps it; 
 ]
 
 
+TITLES = re.compile(rf"(?<!\S)['‘\"“][{CAPITAL}][^'‘’\"”]*['’\"”](?!\w)")
+MEANS_SOMEBODY = re.compile(r"\b(?:his|her|hers|their|theirs|he|she|they|him|them)\b", re.I)
+
+
 def find_subjects(pairs):
     """The name that each question is about, or None: a capitalised run after the opening word, first one that comes
     again in other questions, then one that owns something, then the most frequent, then the longest; not a quoted
@@ -277,6 +281,17 @@ def find_subjects(pairs):
         max(runs, key=lambda run: (times[run[1]] > 1, run[0], times[run[1]], len(run[1])), default=(False, None))[1]
         for runs in found
     ]
+
+
+def meant(question, reference):
+    """Whom a question means that names nobody ("Can you tell more about his book?"): the person whom the reference
+    begins with or speaks of as the owner of something; "" where it names somebody or means nobody."""
+    named = find_subjects([{"question": TITLES.sub("", question)}])[0]
+    if named or not MEANS_SOMEBODY.search(question):
+        return ""
+    names = [run for run in NAMES.finditer(TITLES.sub("", reference)) if " " in run[0]]
+    whose = (re.sub(r"['’]s?$", "", run[0]) for run in names if not run.start() or re.search(r"['’]s?$", run[0]))
+    return next(whose, "")
 
 
 def find_spans(pair, words=None):
