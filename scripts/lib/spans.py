@@ -286,8 +286,7 @@ def find_subjects(pairs):
 def meant(question, reference):
     """Whom a question means that names nobody ("Can you tell more about his book?"): the person whom the reference
     begins with or speaks of as the owner of something; "" where it names somebody or means nobody."""
-    named = find_subjects([{"question": TITLES.sub("", question)}])[0]
-    if named or not MEANS_SOMEBODY.search(question):
+    if not MEANS_SOMEBODY.search(question) or find_subjects([{"question": TITLES.sub("", question)}])[0]:
         return ""
     names = [run for run in NAMES.finditer(TITLES.sub("", reference)) if " " in run[0]]
     whose = (re.sub(r"['’]s?$", "", run[0]) for run in names if not run.start() or re.search(r"['’]s?$", run[0]))
