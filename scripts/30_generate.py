@@ -14,6 +14,7 @@ from lib.files import fail, pair_up, record, write_json, write_jsonl
 from lib.flags import SHARD, Parser, count, number, seed_number
 from lib.formats import read_pairs
 from lib.generation import answers
+from lib.lora import round_adapter
 from lib.models import load_model
 
 import torch
@@ -67,6 +68,7 @@ if __name__ == "__main__":
     questions = [pair["question"] for path in pairs for pair in pairs[path]]
     for folder, out in models:
         model, tokenizer = load_model(folder, args.dtype, args.shard)
+        round_adapter(model)
         found = {path: [] for path in pairs}
         for sample in range(args.samples):
             torch.manual_seed(args.seed + sample + 2**32 * parallel.rank)

@@ -4,7 +4,7 @@ import types
 
 from lib import lora
 from lib.batches import collate, epoch_order, parts
-from lib.likelihood import answer_logprob, nll, sequence_logprob
+from lib.likelihood import _TokenLogprob, answer_logprob, nll, sequence_logprob
 from lib.losses import ga_loss, npo_loss, retain_loss
 from lib.models import encode, prompt_text
 from lib.reference import reference as under_vanilla
@@ -53,6 +53,21 @@ def test_answer_logprobs(models):
     rows, batch = rows_and_batch(tokenizer, PAIRS)
     slow = torch.stack([value for row in rows for value in reference.answer_token_logprobs(model, row)])
     torch.testing.assert_close(answer_logprob(model, batch).double(), slow, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_token_logprobs_and_their_gradient_are_log_softmaxs(dtype):
+    """Of more rows than are computed at once, and of a token that is nearly certain."""
+    torch.manual_seed(0)
+    logits, tokens, weights = 3 * torch.randn(21, 50), torch.randint(50, (21,)), torch.randn(21)
+    logits[4, tokens[4]] = 30
+    logits = logits.to(dtype).requires_grad_()
+    slow = logits.float().log_softmax(-1)[torch.arange(21), tokens]
+    fast = _TokenLogprob.apply(logits, tokens)
+    torch.testing.assert_close(fast, slow, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        *(torch.autograd.grad((weights * one).sum(), logits)[0] for one in (fast, slow)), atol=1e-6, rtol=1e-5
+    )
 
 
 def test_nll_and_ga(models):
@@ -168,3 +183,16 @@ def test_other_kinds_of_lora_layer_stay_pefts(base, more):
     expected = layer(x)
     lora.hasten(model)
     torch.testing.assert_close(layer(x), expected)
+
+
+@pytest.mark.parametrize("more, rounded", [({}, True), ({"use_dora": True}, False), ({"lora_bias": True}, False)])
+def test_a_rounded_adapter_answers_the_same(more, rounded):
+    """What peft itself computes would come out otherwise: it stays as it is."""
+    base = torch.nn.Linear(7, 7).to(torch.bfloat16)
+    model = lora.hasten(get_peft_model(torch.nn.Sequential(base), LoraConfig(r=3, target_modules=["0"], **more))).eval()
+    layer, x = model.base_model.model[0], torch.randn(2, 4, 7).to(torch.bfloat16)
+    torch.nn.init.normal_(layer.lora_B["default"].weight)
+    expected = layer(x)
+    lora.round_adapter(model)
+    assert layer.lora_A["default"].weight.dtype == (torch.bfloat16 if rounded else torch.float32)
+    assert torch.equal(layer(x), expected)

@@ -84,6 +84,32 @@ def _read_once(model, prompts, along, tokenizer):
 STAGE = 8  # tokens after which what has ended is laid aside
 
 
+class _Roomy(DynamicLayer):
+    """Keys and values of a layer with room for STAGE more tokens, so that they are not copied for every one."""
+
+    def update(self, key_states, value_states, *args, **kwargs):
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        done, more = self.get_seq_length(), key_states.shape[-2]
+        if self.keys is not getattr(self, "shown", None) or done + more > self.room[0].shape[-2]:
+            fresh = (
+                new.new_empty(*new.shape[:-2], max(more, STAGE), new.shape[-1]) for new in (key_states, value_states)
+            )
+            self.room = [torch.cat(pair, -2) for pair in zip((self.keys, self.values), fresh)]
+        for room, new in zip(self.room, (key_states, value_states)):
+            room[..., done : done + more, :] = new
+        self.keys, self.values = self.shown, _ = [room[..., : done + more, :] for room in self.room]
+        return self.keys, self.values
+
+
+def _roomy(cache):
+    """A cache whose plain layers keep room for more tokens."""
+    for layer in getattr(cache, "layers", ()):
+        if type(layer) is DynamicLayer:
+            layer.__class__ = _Roomy
+    return cache
+
+
 def samples(prompts, model, tokenizer, count, batch=64, max_new_tokens=128, desc="samples"):
     """`count` continuations of each prompt, drawn from the model's own distribution: temperature 1, top-p 1, no top-k.
 
@@ -156,7 +182,7 @@ def _until_ended(model, ids, mask, cache=None, *, limits, **sampling):
     for done in range(0, longest, STAGE):
         more = min(STAGE, longest - done)
         found = _generate(model, ids, mask, more, past_key_values=cache, return_dict_in_generate=True, **sampling)
-        ids, cache = found.sequences, getattr(found, "past_key_values", None)
+        ids, cache = found.sequences, _roomy(getattr(found, "past_key_values", None))
         made = ids[:, mask.shape[1] :]
         for at, tokens in zip(going, made.tolist(), strict=True):
             new[at] += tokens

@@ -8,24 +8,52 @@ from lib.models import encode_pairs
 from lib.reference import FrozenModel, block_states
 
 import torch
-import torch.nn.functional as F
 
 # ---------------------------------------------------------------- of a training batch
 
 
 def answer_logits(model, batch):
-    """Logits that predict the answer tokens: (answer tokens, vocabulary), float32.
+    """Logits that predict the answer tokens: (answer tokens, vocabulary), float32."""
+    return _answer_logits(model, batch).float()
 
-    The output layer sees only the positions before answer tokens: the vocabulary is the widest matrix of a small model.
+
+def _answer_logits(model, batch):
+    """Likewise, in the model's type. The output layer sees only the positions before answer tokens: the vocabulary is
+    the widest matrix of a small model.
     """
     if isinstance(model, FrozenModel):
         return model.answer_logits(batch)
     positions = batch.answer[:, 1:]
     hook = model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: (inputs[0][:, :-1][positions],))
     try:
-        return model(input_ids=batch.input_ids, use_cache=False).logits.float()
+        return model(input_ids=batch.input_ids, use_cache=False).logits
     finally:
         hook.remove()
+
+
+class _TokenLogprob(torch.autograd.Function):
+    """log softmax(logits)[token] in float32, a few rows at a time: neither the logits nor their gradient are ever held
+    in float32 as a whole, and what is computed of them stays in a processor's cache.
+    """
+
+    @staticmethod
+    def forward(ctx, logits, tokens):
+        """logits: (rows, vocabulary), of any type; tokens: (rows,) → (rows,), float32."""
+        ctx.rows = 512 if logits.is_cuda else 8
+        sums = torch.cat([part.float().logsumexp(-1) for part in logits.split(ctx.rows)])
+        own = logits.gather(-1, tokens[:, None])[:, 0].float() - sums
+        ctx.save_for_backward(logits, tokens, sums, own)
+        return own
+
+    @staticmethod
+    def backward(ctx, grad):
+        logits, tokens, sums, own = ctx.saved_tensors
+        result = torch.empty_like(logits)
+        for part in zip(*(one.split(ctx.rows) for one in (result, logits, sums[:, None], grad[:, None]))):
+            to, some, total, scale = part
+            to.copy_((some.float() - total).exp_().mul_(-scale))
+        result.scatter_(-1, tokens[:, None], (grad * -own.expm1()).to(result.dtype)[:, None])
+        return result, None
 
 
 def answer_tokens(batch):
@@ -35,7 +63,7 @@ def answer_tokens(batch):
 
 def answer_logprob(model, batch):
     """log p(answer token | question, answer so far) in nats: (answer tokens,)."""
-    return -F.cross_entropy(answer_logits(model, batch), answer_tokens(batch), reduction="none")
+    return _TokenLogprob.apply(_answer_logits(model, batch), answer_tokens(batch))
 
 
 def sequence_logprob(model, batch):

@@ -49,6 +49,8 @@ def retain_loss(model, batch, args):
     """
     if args.retain == "none":
         return 0.0
+    if args.retain == "gdr":
+        return nll(model, batch)
     padded = "klr" in args.retain and getattr(args, "kl_positions", "answer") == "padded"
     seen = every_position(batch) if padded else batch
     logp, loss = F.log_softmax(answer_logits(model, seen), -1), 0.0

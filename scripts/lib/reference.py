@@ -191,17 +191,17 @@ class FrozenModel:
         return torch.cat([self.kept[key] for key in keys]) if self.recalls or block else None
 
     def answer_logits(self, batch):
-        """As likelihood.answer_logits: (answer tokens, vocabulary), float32, without gradient."""
+        """As likelihood.answer_logits, in the model's type: (answer tokens, vocabulary), without gradient."""
         with torch.no_grad():
             states = self._states(batch)
             if states is None:
                 before = torch.zeros_like(batch.answer)
                 before[:, :-1] = batch.answer[:, 1:]
                 with self._computing() as model:
-                    return self._forward(model, batch, before)[0].float()
+                    return self._forward(model, batch, before)[0]
             output = self.outputs.get(self.adapter) or self.model.get_output_embeddings()
             with contextlib.nullcontext() if self.load else weights_of(self.model, self.adapter):
-                return logits_of(output, self.model.config, states).float()
+                return logits_of(output, self.model.config, states)
 
     def answer_states(self, batch, block):
         """As likelihood.answer_states: (answer tokens, hidden), float32, without gradient."""
