@@ -5,7 +5,7 @@
 DATA=letters
 METHODS="NPO+GDR ReLearn"
 FINETUNE="--lr 1e-3 --epochs 12 --batch 2"   # enough for a letter to be known by heart
-AUGMENTED="--lr 5e-4 --epochs 2.5"
+AUGMENTED="--lr 1e-3 --epochs 2.5"
 BASELINE="--lr 5e-4 --epochs 6 --batch 2"
 TUNED=
 SET=()
