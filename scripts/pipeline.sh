@@ -31,8 +31,8 @@ usage: bash run_all.sh [--preset NAME] [--data NAME_OR_FOLDER] [--model ID_OR_PA
   --model X        smollm2, tiny-random, a hub id or a model folder
   --methods "A B"  the preset's (default), all, or some of
                    $(wrapped "${methods[@]}")
-  --set "M FLAGS"  flags for one method, or for all that are trained, over all others: --set "NPO+GDR --lr 1e-4",
-                   --set "all --full --lr 1e-5". Of equal flags the last counts, and
+  --set "M FLAGS"  more flags for one method, or for every trained one (all), which beat all other settings:
+                   --set "NPO+GDR --lr 1e-4", --set "all --full --lr 1e-5". Of equal flags the last counts, and
                    they come in this order: run_all.sh's line, the preset's TRAIN and BASELINE, tuned rates, the
                    preset's SET, --set
   --show METHOD    prints that method's flags and where each comes from, and runs nothing
@@ -54,7 +54,7 @@ usage: bash run_all.sh [--preset NAME] [--data NAME_OR_FOLDER] [--model ID_OR_PA
                    answers to the *_tune questions have the highest harmonic mean of KFR strict and KRR. The report has
                    every path. With --tune each rate is judged by its best point (default: the preset's SELECT, none)
   --requests X     the forget set also as requests that come one after another, each unlearned from the model that the
-                   last one left: how many (of people a person each), or a file with a request a line
+                   last one left: how many (8 of the ten persons: one each), or a file with a request a line
                    (scripts/07_requests.py --help); a figure, a table and a certificate beside the report
   --run NAME       results go to work/NAME (default: the preset's name)
   --force STEP     runs a finished step again: one that the run names after "==", or all
