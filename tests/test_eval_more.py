@@ -306,7 +306,8 @@ def write(path, rows):
 def test_tofu_from_files_agrees_with_the_slow_reference(tmp_path, learnt, model, paper):
     rows, facts = write(tmp_path / "rows.jsonl", ROWS), tmp_path / "facts.json"
     facts.write_text(json.dumps(FACTS, indent=1))  # a list is read too
-    flags = ("--model", learnt, "--forget", rows, "--max-new-tokens", 12, *(["--paper"] if paper else []))
+    flags = ("--model", learnt, "--dtype", exact_dtype(), "--forget", rows, "--max-new-tokens", 12)
+    flags += ("--paper",) if paper else ()
     run("eval/03_tofu.py", *flags, "--out", tmp_path / "first.json")
     run(
         "eval/03_tofu.py",
