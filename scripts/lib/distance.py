@@ -8,9 +8,8 @@ z = |mean d| / sqrt(Σ_forget d² / m² + Σ_holdout d² / n²).
 
 Metrics belong to one of three families. Distance = root mean square over the families that are there of the root mean
 square of z within each; so it is 0 for the retrained model, and no family weighs more for having more metrics. Another
-retrained model is not at 0, nor at 1: its UDS can only be lower, and it differs on many questions at once.
-A metric without values of both models on the same questions is left out and
-named.
+retrained model is not at 0, nor at 1: its UDS can only be lower, and it differs on many questions at once. A metric
+without values of both models on the same questions is left out and named.
 """
 
 import math
