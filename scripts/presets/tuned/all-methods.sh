@@ -1,5 +1,5 @@
-# Five persons, each rate at its best of four points of the training (KFR/KRR to tune on at that update), by the present judge,
-# 30 November and 1 December 2026; in the order of HM strict. 8.1e-3 was tried where 2.7e-3 was best on the first day.
+# Five persons, each rate at its best of four points of the training (KFR/KRR to tune on at that update), by the judge
+# of 30 November and 1 December 2026; in the order of HM strict. 8.1e-3 was tried where 2.7e-3 was best on the first day.
 LR[WGA+GDR]=2.7e-3 TRIED[WGA+GDR]=4x4  # 3e-4@18:0.12/0.96 9e-4@24:0.53/0.98 2.7e-3@24:1.00/0.81 8.1e-3@24:1.00/0.54
 LR[AltPO+GDR]=2.7e-3 TRIED[AltPO+GDR]=4x4  # 3e-4@96:1.00/0.52 9e-4@96:1.00/0.69 2.7e-3@96:1.00/0.79 8.1e-3@96:1.00/0.38
 LR[PDU+GDR]=2.7e-3 TRIED[PDU+GDR]=4x4  # 3e-4@24:0.19/0.94 9e-4@24:0.88/0.58 2.7e-3@24:1.00/0.77 8.1e-3@24:0.97/0.48
