@@ -14,12 +14,14 @@ these are missing, --perturbed and --paraphrased supply them.
 
 import math
 import statistics
+import sys
 from argparse import Namespace
+from pathlib import Path
 
 from lib.exposure import log_mean_exp
-from lib.files import fail, finished, inputs_of, mean, pair_up, read_json, write_results
+from lib.files import fail, few, finished, inputs_of, mean, pair_up, read_json, sha256, write_results
 from lib.flags import Parser, count
-from lib.formats import read_inverted, read_pairs, text_of, texts_of
+from lib.formats import questions_of, read_inverted, read_pairs, text_of, texts_of
 from lib.generation import answers
 from lib.likelihood import answer_logprobs
 from lib.models import load_model, model_folder
@@ -78,14 +80,16 @@ def add_perturbed(pairs, path):
     for _, question, false in read_inverted(path):
         found.setdefault(question, []).extend(false)
     kept = [{**pair, "perturbed_answer": found[pair["question"]]} for pair in pairs if pair["question"] in found]
+    if kept and len(kept) < len(pairs):
+        print(f"{path}: leaves {len(pairs) - len(kept)} of {len(pairs)} questions out", file=sys.stderr)
     return kept or fail(
         f"{path}: holds answers to none of the questions ({pairs[0]['place']} asks {pairs[0]['question'][:60]!r})"
     )
 
 
-def add_paraphrased(pairs, path):
-    """Gives rows a paraphrased answer: the same fact's in the other wording of a file."""
-    others, fault = other_wordings(pairs, path)
+def add_paraphrased(pairs, path, own):
+    """Gives rows a paraphrased answer: the same fact's in the other wording of a file; if that is their own, theirs."""
+    others, fault = (pairs, None) if Path(path).resolve() == Path(own).resolve() else other_wordings(pairs, path)
     if fault:
         fail(fault)
     return [{**row, "paraphrased_answer": other["answer"]} for row, other in zip(pairs, others, strict=True)]
@@ -97,9 +101,9 @@ def read_set(name: str, path: str, perturbed: str | None, paraphrased: str | Non
     Args:
         name: of SETS. path: its file. perturbed, paraphrased: files that supply what it lacks, or None.
     """
-    pairs = read_pairs(path, places=True)
+    pairs = questions_of(read_pairs(path, places=True))
     if paraphrased:  # before rows are dropped, which would shift them
-        pairs = add_paraphrased(pairs, paraphrased)
+        pairs = add_paraphrased(pairs, paraphrased, path)
     if perturbed:
         pairs = add_perturbed(pairs, perturbed)
     for row in pairs:
@@ -108,18 +112,22 @@ def read_set(name: str, path: str, perturbed: str | None, paraphrased: str | Non
     return pairs
 
 
-def read_ratios(path, rows, paper):
+def read_ratios(path, rows, paper, files):
     """The retrained model's truth ratios: a results file of this script, of the same forget rows and formula, or a JSON
     list of numbers.
+
+    Args:
+        rows: of the forget set. files: that they were read from, all of which the results file must have read too.
     """
-    questions, same_formula, found = None, True, read_json(path)
+    questions, same_formula, same_files, found = None, True, True, read_json(path)
     try:
         if not isinstance(found, list):
             items = [item for item in found["items"] if item["set"] == "forget"]
             questions, same_formula = [item["question"] for item in items], bool(found["settings"]["paper"]) == paper
+            same_files = {sha256(file) for file in files} <= {*found["data"].values()}
             found = [item["truth_ratio"] for item in items]
         good = found and all(isinstance(ratio, (int, float)) and math.isfinite(ratio) for ratio in found)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         good = False
     if not good:
         fail(f"{path}: neither a results file of 03_tofu.py with a forget set nor a JSON list of truth ratios")
@@ -127,6 +135,8 @@ def read_ratios(path, rows, paper):
         fail(f"{path}: was made {'without' if paper else 'with'} --paper; make it again with the formula used here")
     if questions is not None and questions != [row["question"] for row in rows]:
         fail(f"{path}: its {len(questions)} questions are not the {len(rows)} of --forget")
+    if not same_files:
+        fail(f"{path}: was made with other answers than {few(files, 3)}; make it again with these")
     return found
 
 
@@ -174,8 +184,12 @@ def score(
     return items
 
 
-def summarise(items: list[dict], reference: list[float] | None = None) -> dict:
-    """Means of each set; forget quality where there are reference ratios; model utility where all sets are there."""
+def summarise(items: list[dict], reference: list[float] | None = None, asked: dict | None = None) -> dict:
+    """Means of each set; forget quality where there are reference ratios; model utility where all sets are there.
+
+    Args:
+        asked: {set: number of its questions}; "left_out" counts those that no false answers were there for.
+    """
     summary, values = {}, []
     for name in SETS:
         part = [item for item in items if item["set"] == name]
@@ -192,6 +206,8 @@ def summarise(items: list[dict], reference: list[float] | None = None) -> dict:
                 f"{name}_choice_entropy": mean(item["choice_entropy"] for item in part),
                 f"{name}_items": len(part),
             }
+            if left_out := (asked or {}).get(name, len(part)) - len(part):
+                summary[f"{name}_left_out"] = left_out
             values += means if name != "forget" else []
     ratios = [item["truth_ratio"] for item in items if item["set"] == "forget"]
     return {
@@ -273,7 +289,10 @@ def main(args: Namespace):
     check(args, files, extra)
     sets = {name: read_set(name, path, *extra.get(name, (None, None))) for name, path in files.items()}
     own = args.reference in args.out  # the reference is one of the models scored here
-    reference = read_ratios(args.reference, sets["forget"], args.paper) if args.reference and not own else None
+    asked = {name: len(questions_of(read_pairs(path))) for name, path in files.items()}
+    of_forget = [path for path in (files.get("forget"), *extra["forget"]) if path]
+    ratios = lambda: read_ratios(args.reference, sets["forget"], args.paper, of_forget)
+    reference = ratios() if args.reference and not own else None
     runs = pair_up([model_folder(model) for model in args.model], args.out)
 
     runs.sort(key=lambda run: run[1] != args.reference)  # the reference first: others wait for it
@@ -289,11 +308,12 @@ def main(args: Namespace):
             )
             if out == args.reference:
                 reference = [item["truth_ratio"] for item in items if item["set"] == "forget"]
-            summary, settings = summarise(items, reference), Namespace(**{**vars(args), "model": folder, "out": out})
+            summary = summarise(items, reference, asked)
+            settings = Namespace(**vars(args) | {"model": folder, "out": out})
             read = [*given, *([args.reference] if args.reference not in (None, out) else [])]
             write_results(out, summary, items, settings, read, inputs)
         elif out == args.reference:
-            reference = read_ratios(out, sets["forget"], args.paper)
+            reference = ratios()
         print(folder, *(f"{name} {value:.4g}" for name, value in summary.items() if value is not None), sep="  ")
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from lib import judge_flags
 from lib.files import MODELS, REPOSITORY, finished, inputs_of, progress, record, write_json, write_text
 from lib.flags import Parser, count, count_or_none, positive, seed_number
-from lib.formats import read_pairs
+from lib.formats import questions_of, read_pairs
 from lib.judge import judge
 from lib.leak import note_leaks
 from lib.models import model_folder, model_names
@@ -174,7 +174,7 @@ def main(args: Namespace):
     args.attacks = [name for name in ATTACKS if name in args.attacks]
     args.relearn_steps = sorted(set(args.relearn_steps))
     names = model_names(args.models, args.names)
-    rows, frames = read_pairs(args.forget, places=True), read_frames(args.frames)
+    rows, frames = questions_of(read_pairs(args.forget, places=True)), read_frames(args.frames)
     args.relearn = relearn_counts(args.relearn, len(rows), args.forget)
     others, kept = other_wordings(args, rows), kept_pairs(args)
     for folder in args.models:
@@ -191,7 +191,8 @@ def main(args: Namespace):
             began, verdicts = time.time(), verdicts or judge_flags.load_judge(args)
             items = judged(Target(folder, rows, frames, others, kept, args).attack(), args, verdicts)
             results[name] = summarise(items)
-            origin = {"inputs": inputs, **record(args, files), "seconds": round(time.time() - began, 1)}
+            settings = Namespace(**vars(args) | {"relearn": args.relearn or [0]})  # as the flag takes it
+            origin = {"inputs": inputs, **record(settings, files), "seconds": round(time.time() - began, 1)}
             write_json(out, {"summary": results[name], "items": items, **origin})
         told(out, results[name])
     report = Path(args.report or args.out)

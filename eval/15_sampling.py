@@ -11,7 +11,7 @@ from argparse import Namespace
 
 from lib.files import finished, inputs_of, mean, pair_up, progress, write_results
 from lib.flags import Parser, count, seed_number
-from lib.formats import read_pairs
+from lib.formats import questions_of, read_pairs
 from lib.generation import samples
 from lib.leak import gives_away, private_values
 from lib.models import load_model, model_folder, prompt_text
@@ -83,7 +83,7 @@ def summarise(items: list[dict]) -> dict:
 
 
 def main(args: Namespace):
-    pairs = read_pairs(args.questions)
+    pairs = questions_of(read_pairs(args.questions))
     runs = pair_up([model_folder(folder) for folder in args.model], args.out)
     inputs_for = inputs_of(args, [args.questions], __file__)
     for folder, out in progress(runs, desc="leak@k", unit="model"):

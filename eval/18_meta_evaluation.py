@@ -185,11 +185,14 @@ def markdown(found: dict, know: int, never: int, draws: int, missing: list[str])
         f"{know} models that know the forget facts, {never} that never saw them. AUC: chance that the metric tells one "
         "from the other, turned around where knowing lowers it, so that a metric of no use comes to "
         f"{useless_auc(know, never):.2f} on average; 95 %: {draws} draws of models (where all are apart every draw "
-        "gives 1: read p, the exact Mann-Whitney test, beside it; not corrected for the number of metrics). moved: "
-        "mean change of the models "
-        + " and ".join(f"after {change} ({models[change]} of them)" for change in changes)
-        + ", as a share of the difference of the two means; 0 is robust. Q: open-unlearning's Eq. 3, 1 is robust."
+        "gives 1: read p, the exact Mann-Whitney test, beside it; not corrected for the number of metrics)."
     )
+    if changes:
+        after = " and ".join(f"after {change} ({models[change]} of them)" for change in changes)
+        note += (
+            f" moved: mean change of the models {after}, as a share of the difference of the two means; 0 is robust. "
+            "Q: open-unlearning's Eq. 3, 1 is robust."
+        )
     left = f" Left out, not measured for every model: {', '.join(missing)}." if missing else ""
     return "\n".join(lines) + f"\n\n{note}{left}\n"
 
@@ -209,7 +212,12 @@ def _draw_models(panel, found, keys, know, never):
                 place = (row[key] - found[key]["never"]) / gap if gap else 0.5
                 xs.append(min(max(place, -1.0), 2.0) if math.isfinite(place) else 2.0)
             ys = [line + 0.17 * side for line in range(len(keys))]
-            shape = {"marker": MARKERS[forms.index(form)], "s": 22, "facecolor": "none", "edgecolor": colour}
+            shape = {
+                "marker": MARKERS[forms.index(form) % len(MARKERS)],
+                "s": 22,
+                "facecolor": "none",
+                "edgecolor": colour,
+            }
             label = {} if form in (text.get_label() for text in panel.collections) else {"label": form}
             panel.scatter(xs, ys, linewidth=0.9, **shape, **label)
     for place in (0, 1):

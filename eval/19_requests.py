@@ -141,11 +141,10 @@ def in_one_go(run: Path, name: str, numbers: dict, requests: int, files: list) -
         numbers: {(question, answer): request}.
     """
     items = metrics(run / f"metrics/{name}/kfr_krr.json", files)["items"]
-    items = [
-        {**item, "request": numbers.get((item["question"], item["reference"])) if item["side"] == "forget" else None}
-        for item in items
-    ]
-    row = {"model": name, "request": None, **after(items, requests), **linguistic(run / f"metrics/{name}", files)}
+    request = lambda item: numbers.get((item["question"], item["reference"])) if item["side"] == "forget" else None
+    items = [{**item, "request": request(item)} for item in items]
+    numbers = {key: None if key.endswith("_own") else value for key, value in after(items, requests).items()}
+    row = {"model": name, "request": None, **numbers, **linguistic(run / f"metrics/{name}", files)}
     made = next((folder for folder in (run / f"methods/{name}", run / f"models/{name}") if folder.is_dir()), None)
     return row | {"seconds": seconds(run, made) if made and own_record(made) else None}
 

@@ -11,6 +11,7 @@ import sys
 from lib import files
 from lib.entailment import Entailment
 from lib.exposure import generalized_exposure, relative_exposure
+from lib.files import sha256
 from lib.generation import continuations
 from lib.likelihood import _groups, answer_logprobs
 from lib.models import encode, encode_pairs, exact_dtype, load_model, prompt_text
@@ -400,6 +401,18 @@ def test_other_files_supply_perturbed_and_paraphrased_answers(tmp_path):
         "first",
         "second",
     ]
+    own = [row["paraphrased_answer"] for row in tofu.read_set("forget", paths[0], paths[1], paths[0])]
+    assert own == ["A0.", "A2."], "two wordings of one fact are each their own"
+
+
+def test_questions_without_false_answers_are_counted(tmp_path, capsys, tiny):
+    forget = write(tmp_path / "forget.jsonl", [{"question": f"Q{at}?", "answer": "A."} for at in range(3)])
+    false = write(tmp_path / "false.jsonl", [{"question": "Q1?", "answers": ["B."]}])
+    flags = ("--forget", forget, "--perturbed", false, "--paraphrased", forget, "--max-new-tokens", 2)
+    run("eval/03_tofu.py", "--model", tiny, *flags, "--out", tmp_path / "x.json")
+    summary = json.loads((tmp_path / "x.json").read_text())["summary"]
+    assert (summary["forget_items"], summary["forget_left_out"]) == (1, 2)
+    assert "false.jsonl: leaves 2 of 3 questions out" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------- ROUGE
@@ -720,10 +733,11 @@ def faults(tmp_path, tiny):
     short = write(tmp_path / "short.jsonl", ROWS[:1])
     empty, broken = write(tmp_path / "empty.jsonl", []), tmp_path / "broken.jsonl"
     broken.write_text(json.dumps(ROWS[0]) + "\n{no\n")
-    scored = {name: tmp_path / f"{name}.json" for name in ("paper", "two")}
-    for path, rows, paper in ((scored["paper"], ROWS, True), (scored["two"], ROWS[:2], False)):
+    scored = {name: tmp_path / f"{name}.json" for name in ("paper", "two", "false")}
+    for name, rows in (("paper", ROWS), ("two", ROWS[:2]), ("false", ROWS)):
         items = [{"set": "forget", "question": row["question"], "truth_ratio": 0.5} for row in rows]
-        path.write_text(json.dumps({"items": items, "settings": {"paper": paper}}))
+        found = {"items": items, "settings": {"paper": name == "paper"}, "data": {str(good): sha256(short)}}
+        scored[name].write_text(json.dumps(found))
     adapter = tmp_path / "adapter"
     adapter.mkdir()
     adapter.joinpath("adapter_config.json").write_text('{"base_model_name_or_path": "/gone/base/model"}')
@@ -765,6 +779,10 @@ def faults(tmp_path, tiny):
         "truth ratios of other questions": (
             (*tofu, "--forget", good, "--reference", scored["two"]),
             "two.json: its 2 questions are not the 3 of --forget",
+        ),
+        "truth ratios beside other false answers": (
+            (*tofu, "--forget", good, "--reference", scored["false"]),
+            "false.json: was made with other answers than .*good.jsonl",
         ),
         "no pairs": ((*memo, "--pairs", tmp_path / "none.jsonl"), "none.jsonl: no such file"),
         "empty pairs": ((*memo, "--pairs", empty), "empty.jsonl: holds no question-answer pair"),
@@ -819,6 +837,7 @@ FAULTS = (
     "truth ratios missing",
     "truth ratios by the other formula",
     "truth ratios of other questions",
+    "truth ratios beside other false answers",
     "no pairs",
     "empty pairs",
     "broken pairs",

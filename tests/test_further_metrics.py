@@ -151,7 +151,8 @@ def test_samples_are_those_of_a_plain_loop(folders, monkeypatch):
 
 
 def test_sampling_from_files_and_again(tmp_path, folders):
-    questions = write(tmp_path / "forget.jsonl", PAIRS)
+    passage = {"question": "[[text 1]] Dear Ada,", "answer": "the boat leaves 9 Saltcellar on 3 May 1971"}
+    questions = write(tmp_path / "forget.jsonl", [*PAIRS, passage])
     command = ("eval/15_sampling.py", "--model", folders["vanilla"], folders["unlearned"], "--questions", questions)
     outs = [tmp_path / name for name in ("v.json", "u.json")]
     small = ("--samples", 4, "--max-new-tokens", 10, "--out")
@@ -159,6 +160,7 @@ def test_sampling_from_files_and_again(tmp_path, folders):
     found = json.loads(outs[0].read_text())
     for item in found["items"]:
         assert len(item["samples"]) == 4 and item["leaks"] == sum(bool(one["leaked"]) for one in item["samples"])
+    assert len(found["items"]) == len(PAIRS), "passages count only where there are no questions, as for leak"
     assert found["items"][0]["private"] == ["9 Saltcellar"] and found["summary"]["leak@4"] in (0, 1 / 3, 2 / 3, 1)
     run(*command, "--seed", 1, *small, *outs)
     assert json.loads(outs[0].read_text())["items"] != found["items"], "another seed, other samples"
@@ -504,9 +506,17 @@ def test_other_questions_and_values_without_a_number_are_left_out():
     assert distance.distance(deep(0.5, None, 0.0), deep(1.0, None, 1.0))["z"]["UDS"] == pytest.approx(
         1.5 / math.sqrt(1.25)
     )
-    tried = lambda *rows: {"robustness": {"items": [{"row": row, "forgotten": value} for row, value in rows]}}
-    found = distance.distance(tried((0, True), (0, False), (1, True)), tried((0, True), (1, True)))
+    item = lambda attack, row, value: {"attack": attack, "row": row, "forgotten": value}
+    tried = lambda *rows: {"robustness": {"items": [item(*row) for row in rows]}}
+    plain = [("none", 0, True), ("none", 1, True), ("none", 2, False)]
+    again = [("relearning", 0, False), ("relearning", 1, True)]  # it does not ask the third
+    found = distance.distance(tried(*plain, *again), tried(*plain, *((*one[:2], True) for one in again)))
     assert found["z"] == {"worst by fact": 1}
+    drawn = lambda leaks, number: {
+        "sampling": {"items": [{"question": "Q?", "reference": "A.", "leaks": leaks, "samples": [{}] * number}]}
+    }
+    assert distance.distance(drawn(1, 4), drawn(0, 4))["z"] == {"leak@1": 1, "leak@n": 1}
+    assert distance.distance(drawn(1, 32), drawn(0, 4))["z"] == {}, "one of 32 is no one of 4"
 
 
 def test_the_report_shows_distance_and_curves(tmp_path):

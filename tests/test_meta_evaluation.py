@@ -134,6 +134,16 @@ def test_the_table_says_what_the_metrics_files_say(tmp_path, folders):
     assert (tmp_path / "report/meta_evaluation.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_many_forms_and_no_changed_models_make_a_figure_and_a_whole_note(tmp_path):
+    shares = {f"m{at}": at / 20 for at in range(12)}  # a name without a number is a form of its own
+    made = {pool: [write(tmp_path / pool / name, KFR=share + (pool == "never") / 2) for name, share in part]
+            for pool, part in (("know", list(shares.items())[:6]), ("never", list(shares.items())[6:]))}  # fmt: skip
+    run(*command(made, tmp_path / "report"))
+    table = (tmp_path / "report/meta_evaluation.md").read_text()
+    assert "moved" not in table and "not corrected for the number of metrics).\n" in table
+    assert (tmp_path / "report/meta_evaluation.png").stat().st_size > 10_000
+
+
 FAULTS = {
     "one in two pools": (lambda made: made["never"].append(made["know"][0]), r"two folders have one name"),
     "a pool of one": (lambda made: made.update(never=made["never"][:1]), r"two models in each pool, not 3 and 1"),

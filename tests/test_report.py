@@ -458,6 +458,13 @@ def test_seeds_become_mean_and_deviation(tmp_path):
         f"{statistics.mean(harmonic):.2f} ± {statistics.stdev(harmonic):.2f}"
     )
     assert rows["ReLearn 3 seeds"][heads.index("fluency ↑")]["text"] == "4.50", "one seed has it: no deviation"
+    for name in ("ReLearn", "ReLearn@1"):
+        path = tmp_path / name / "kfr_krr.json"
+        settings = {"seed": int(name.endswith("1")), "out": name}
+        path.write_text(json.dumps({**json.loads(path.read_text()), "script": "01_kfr_krr.py", "settings": settings}))
+    run("eval/09_report.py", "--metrics", *(tmp_path / name for name in values), "--out", tmp_path / "out")
+    text = (tmp_path / "out/report.md").read_text()
+    assert "| seeds | 0, 1 |" in text and "--out ReLearn@1" in text, "every seed's commands"
     assert "| ReLearn | 0.81 ± 0.06 | – | – | 0.71 ± 0.19 |" in (tmp_path / "out/table.md").read_text()
 
 
@@ -640,6 +647,20 @@ def test_what_rests_on_another_model_other_questions_or_rules_is_left_out_and_sa
     os.utime(weights, (time.time() + 9,) * 2)
     assert report() == "depth, exposure, sampling, tofu", "beside an earlier retrained model"
     os.utime(weights, (1, 1))
+    write(tmp_path / "nli/model.json", {})
+    robust = {"summary": {"worst_KFR": 0.5}, "settings": {"nli": str(tmp_path / "nli"), "as_released": False}}
+    write(tmp_path / "metrics/GA/robustness.json", robust)
+    rests("sampling", asked, asked | judging)
+    rests("robustness", asked, asked | {str(tmp_path / "nli/model.json"): sha256(tmp_path / "nli/model.json")})
+    path = tmp_path / "metrics/GA/kfr_krr.json"
+    write(path, {**json.loads(path.read_text()), "settings": robust["settings"]})
+    assert report() is None
+    write(tmp_path / "nli/model.json", {"trained": "again"})
+    assert report() == "robustness", "judged by another entailment model"
+    rests("robustness", asked, asked)
+    write(path, {**json.loads(path.read_text()), "settings": robust["settings"] | {"as_released": True}})
+    assert report() == "robustness", "judged with other flags than the table"
+    (tmp_path / "metrics/GA/robustness.json").unlink()
     write(questions, {"question": "What?"})
     assert report() == "memorization, sampling, tofu", "kfr_krr is of every run"
 

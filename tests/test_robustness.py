@@ -13,7 +13,7 @@ import types
 
 from lib import files
 from lib.entities import EMPTY, LETTERS, plain
-from lib.formats import read_pairs
+from lib.formats import questions_of, read_pairs
 from lib.generation import answers
 from lib.judge import Judge, judge
 from lib.models import encode, exact_dtype, load_model
@@ -237,6 +237,14 @@ def test_paraphrases_by_fact_or_by_row(tmp_path):
         ("address?", "y"),
         ("health?", "y"),
     ]
+
+
+def test_passages_are_asked_only_where_there_are_no_questions(tmp_path):
+    pairs = [{"question": "[[text 1]] Dear Ada,", "answer": "x y"}, {"question": "Who?", "answer": "Ada."}]
+    assert questions_of(pairs) == pairs[1:] and questions_of(pairs[:1]) == pairs[:1]
+    path = write(tmp_path / "tune.jsonl", [pairs[0], {"question": "Which woman?", "answer": "Ada."}])
+    rows = questions_of(read_pairs(write(tmp_path / "val.jsonl", pairs), places=True))
+    assert [row["question"] for row in questions.paraphrases(rows, path, "")[0]] == ["Which woman?"]
 
 
 def test_rows_beside_each_other_that_nobody_named_must_tell_the_same(tmp_path):

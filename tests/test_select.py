@@ -15,7 +15,7 @@ import torch
 from conftest import load, run, run_all
 from report.figures import point_paths
 from report.reading import Reader, command_line, read_paths
-from report.table import budget, points_section, short_table
+from report.table import budget, points_section, short_table, tried
 from safetensors.torch import load_file
 from test_presets import echo as echo
 from test_presets import flag
@@ -184,6 +184,7 @@ def test_the_report_says_what_was_chosen_of_how_many(tmp_path):
     text = "5 rates, tried at the end of their trainings, then 2 points at the best for SURE."
     assert f"Budget: 3 rates × 2 points a method; {text}" in budget(paths)
     assert "HM strict on the questions to tune on (" in budget(paths)
+    assert tried(3, 8, 4) == "3 rates, tried at 4 points each, then 8 points at the best"
     paths["SURE"]["tuned_on_asked"] = True
     assert "HM strict on the questions that this table asks, as the data has no others" in budget(paths)
     ((html, markdown),) = points_section(paths)

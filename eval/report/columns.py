@@ -100,7 +100,7 @@ FURTHER = {  # metrics file that may be there: its columns
     "membership": (
         Column("AUC_loss", "AUC loss", ".2f", AUC),
         Column("AUC_zlib", "AUC zlib", ".2f", "likewise, NLL over the compressed length"),
-        Column("AUC_min_k", "AUC min-k", ".2f", "likewise, the least likely 40 % of the tokens"),
+        Column("AUC_min_k", "AUC min-k", ".2f", "likewise, the least likely tokens of the answer"),
         Column("AUC_min_k++", "AUC min-k++", ".2f", "likewise, each beside the vocabulary"),
         Column("AUC_gradient", "AUC gradient", ".2f", "likewise, norm of the gradient"),
         Column("AUC_reference", "AUC reference", ".2f", "likewise, NLL less the base model's"),

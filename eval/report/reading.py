@@ -370,7 +370,7 @@ def read_all(metrics: Iterable[str], run: Path | None, published: str | None) ->
     if run and (found := reader.find(run / "augmented/forget_augmented.json", summary=dict)):
         augmented = found["summary"]
     table = read_published(published, reader) if published else None
-    records = read_records(run, folders, reader)
+    records = read_records(run, {model.folder.name: model.folder for model in models}, reader)  # of every seed
     agreement = reader.find(AGREEMENT)
     items = {row["model"]: by_folder[row["folder"]].items for row in shown}
     seeds = {}  # by name, as in over_seeds

@@ -5,7 +5,7 @@ from collections import Counter
 
 from lib.distance import FAMILIES, METRICS
 from lib.files import few
-from lib.formats import NOT_ENGLISH, plain
+from lib.formats import NOT_ENGLISH, plain, questions_of
 
 from report import comparison
 from report.columns import ALL, REFERENCE
@@ -39,6 +39,14 @@ GAPS = (  # what is told, how, metrics file, and of its numbers that of what is 
         *("kfr_krr", "leak_impossible", "leak_possible"),
     ),
     ("UDS", "over {there} of {all} facts, those that a block holds", "depth", "left_out", "items"),
+    *(
+        (
+            "Without false answers",
+            f"{{missing}} of {{all}} {side} questions, which TOFU's metrics leave out",
+            *("tofu", f"{side}_left_out", f"{side}_items"),
+        )
+        for side in ("forget", "retain")
+    ),
     ("Without a verdict under the attacks", "{missing} answers", "robustness", "missing", "items"),
     ("Without grades", "{missing} of {all} forget answers", "judge", "missing", "items"),
 )
@@ -52,8 +60,7 @@ def asked(items: dict[str, list], side: str) -> int:
     """
     most = 0
     for rows in items.values():
-        part = [item for item in rows if item["side"] == side]
-        part = [item for item in part if "verbatim" not in item] or part
+        part = questions_of([item for item in rows if item["side"] == side])
         most = max(most, len({(item["question"], item["reference"]) for item in part}))
     return most
 
@@ -217,9 +224,9 @@ def _answer_row(model, item, side):
     """One model's answer as `side_by_side` takes it."""
     verdict, _, yes, no = SIDES[side]
     good, covered = bool(item.get(verdict)), f" ({'; '.join(item['covered'])})" if item["covered"] else ""
-    against = f"contradicts: {'; '.join(item['contradicted'])}" if item.get("contradicted") else "no contradiction"
+    against = f"; contradicts: {'; '.join(item['contradicted'])}" if item.get("contradicted") else ""
     leaked = f"; leaks {'; '.join(item['leaked'])}" if item.get("leaked") else ""
-    note = f"covers {len(item['covered'])} of {len(item['reference_entities'])}{covered}; {against}{leaked}"
+    note = f"covers {len(item['covered'])} of {len(item['reference_entities'])}{covered}{against}{leaked}"
     return model, yes if good else no, good, note, told_pieces(item["answer"], item["covered"])
 
 

@@ -34,11 +34,12 @@ def budget(paths: dict[str, dict]) -> str:
 
 
 def tried(rates: int, points: int, points_a_rate: int = 1) -> str:
-    """What a method's point was chosen among: every point of every rate, or points at the rate that ended best."""
+    """What a method's point was chosen among: every point of every rate, or points at the rate that was best."""
     count = lambda number, what: f"{number} {what}{'s' * (number != 1)}"
     if rates == 1 or points_a_rate == points:
         return f"{count(rates, 'rate')} × {count(points, 'point')}"
-    return f"{rates} rates, tried at the end of their trainings, then {count(points, 'point')} at the best"
+    how = "tried at the end of their trainings" if points_a_rate == 1 else f"tried at {points_a_rate} points each"
+    return f"{rates} rates, {how}, then {count(points, 'point')} at the best"
 
 
 def points_section(paths: dict[str, dict]) -> list[Part]:

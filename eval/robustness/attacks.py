@@ -5,7 +5,7 @@ from argparse import Namespace
 from lib.files import fail, mean
 from lib.generation import continue_texts
 from lib.models import load_model
-from lib.statistics import interval
+from lib.statistics import asked_by_all, interval
 
 from robustness.precision import PRECISIONS, stored_in
 from robustness.questions import TEXTS, attack_items, prompt
@@ -106,15 +106,6 @@ def _leaks(items):
 
 def of_attack(items: list[dict], name: str) -> list[dict]:
     return [item for item in items if item["attack"] == name]
-
-
-def asked_by_all(items: list[dict]) -> list[dict]:
-    """The items of the questions that every attack asks: relearning does not ask what it learns."""
-    rows = {}
-    for item in items:
-        rows.setdefault(item["attack"], set()).add(item["row"])
-    common = set.intersection(*rows.values())
-    return [item for item in items if item["row"] in common]
 
 
 def _relearning_curves(items, attack="relearning"):

@@ -16,6 +16,8 @@ import math
 from statistics import fmean
 from typing import NamedTuple
 
+from lib.statistics import asked_by_all
+
 
 class Metric(NamedTuple):
     """One metric: its family, the metrics file that holds it, which items count, and an item's value or None."""
@@ -78,6 +80,8 @@ def values(metric: Metric, found: dict | None) -> list[dict] | None:
     """
     parts = {}
     items = (found or {}).get("items")
+    if metric.file == "robustness" and isinstance(items, list):  # as its column "by fact"
+        items = asked_by_all([item for item in items if isinstance(item, dict) and {"attack", "row"} <= item.keys()])
     for item in items if isinstance(items, list) else ():
         try:
             value = metric.value(item) if metric.counts(item) else None
@@ -87,6 +91,8 @@ def values(metric: Metric, found: dict | None) -> list[dict] | None:
             continue
         part = str(item.get("side")) if metric.file == "membership" else ""
         asked = str(item.get("question")), str(item.get("reference", item.get("answer")))  # what two models share
+        if "samples" in item:  # one of 32 samples is no one of 4
+            asked += (len(item["samples"]),)
         key = str(item.get("row")) if metric.file == "robustness" else asked
         parts.setdefault(part, {}).setdefault(key, []).append(value)
     one = min if metric.file == "robustness" else fmean  # whatever is tried on a fact; several samples of an answer

@@ -454,9 +454,13 @@ JUDGED = ("sampling", "robustness")  # metrics with answers of their own, which 
 RULES = {f"scripts/lib/{name}.py" for name in ("judge", "leak", "spans", "entities", "clauses", "entailment")}
 
 
+VERDICTS = ("entities", "judge_model", "embedding", "nli", "as_released")  # flags of the judge that decide verdicts
+
+
 def outdated(metrics, model):
     """Metrics files of a folder that are older than what they rest on: their model, or one of BESIDE, was trained,
-    chosen or linked once more since, or the data or RULES that they record have another content now.
+    chosen or linked once more since, the data, RULES or judge's models that they record have another content now, or
+    the run's answers were judged with other flags since.
 
     A model trained again may give the same answers, and then what is made of these need not be made again: judge.json
     counts by their date, OF_ANSWERS never.
@@ -471,12 +475,14 @@ def outdated(metrics, model):
     return [
         path
         for path in sorted(Path(metrics).glob("*.json"))
-        if date(path) < when.get(path.stem, own) or path.stem not in OF_ANSWERS and _of_other_files(path)
+        if date(path) < when.get(path.stem, own)
+        or path.stem not in OF_ANSWERS
+        and (_of_other_files(path) or path.stem in JUDGED and _judged_otherwise(path))
     ]
 
 
 def _of_other_files(path):
-    """Has a file that a metrics file was made from another content now: its data or, of JUDGED, the RULES?
+    """Has a file that a metrics file was made from another content now: its data or, of JUDGED, the RULES and models?
 
     Of data those count by which `finished` decides: all others do not make a metric be measured again.
     """
@@ -487,9 +493,22 @@ def _of_other_files(path):
         if path.stem in JUDGED:
             rules = {str(Path(*Path(name).parts[-3:])): digest for name, digest in files.items()}  # wherever they lay
             then |= {REPOSITORY / name: digest for name, digest in rules.items() if name in RULES}
+            flags = found.get("settings") or {}
+            models = [Path(flags[name]) for name in ("embedding", "nli") if flags.get(name)]
+            then |= {Path(name): digest for name, digest in files.items() if Path(name).parent in models}
         return any(name.is_file() and _digest_now(name) != digest for name, digest in then.items())
     except (KeyError, TypeError, AttributeError):  # it records nothing, or is somebody's own
         return False
+
+
+def _judged_otherwise(path):
+    """Were a metrics file's answers judged with other flags than those of kfr_krr.json beside it?"""
+    beside = path.with_name("kfr_krr.json")
+    found = [read_json(file) for file in (path, beside if beside.is_file() else path)]
+    if not all(isinstance(one, dict) and isinstance(one.get("settings"), dict) for one in found):  # somebody's own
+        return False
+    own, others = (one["settings"] for one in found)
+    return any(own[name] != others[name] for name in VERDICTS if name in own and name in others)
 
 
 def left_out(paths):

@@ -74,6 +74,11 @@ def given_of(question):
     return question[found.end() :] if found else None
 
 
+def questions_of(pairs):
+    """Pairs or items without the passages of documents, which count only where there are no questions."""
+    return [pair for pair in pairs if given_of(pair["question"]) is None] or pairs
+
+
 def foreign(pairs):
     """The pairs that are not in English."""
     from lib.entities import english  # not before it is needed: the plan has nothing but Python's own library

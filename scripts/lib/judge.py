@@ -41,7 +41,7 @@ from lib.entities import (
     stems,
 )
 from lib.files import fail, mean
-from lib.formats import given_of
+from lib.formats import given_of, questions_of
 from lib.leak import states
 from lib.rouge import rouge_scorer
 from lib.spans import dates, tokens
@@ -124,7 +124,7 @@ def judge_together(parts, model, find=entities, released=False):
         for item in part:
             if given_of(item["question"]) is not None:
                 item["verbatim"] = recall(item)
-        for item in [item for item in part if "verbatim" not in item] or part:
+        for item in questions_of(part):
             if find(item["reference"]) is not None and find(item["answer"]) is not None:
                 key = tuple(item.get(field) for field in ("side", "question", "reference", "answer", "value"))
                 alike.setdefault(key, []).append(item)
@@ -437,7 +437,7 @@ def summarise(items):
         every = [item for item in items if item["side"] == side]
         if passages := [item["verbatim"] for item in every if "verbatim" in item]:
             summary[f"verbatim_{side[0].upper()}"] = mean(passages)
-        every = [item for item in every if "verbatim" not in item] or every
+        every = questions_of(every)
         part = [item for item in every if verdict in item]
         if every and not part:
             fail(

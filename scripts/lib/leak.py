@@ -8,6 +8,7 @@ answer that the question does not state. What states them is found by the augmen
 import re
 from functools import lru_cache
 
+from lib.formats import questions_of
 from lib.spans import CAPITAL, CONNECT, KINSHIP, days_of, find_spans, joined, leak, meant, tokens
 
 NAMES = re.compile(rf",? and |, (?=[{CAPITAL}])")
@@ -117,8 +118,7 @@ def gives_away(text, value):
 
 def forget_side(items):
     """The forget items that count: passages of documents only where there are no questions."""
-    forget = [item for item in items if item["side"] == "forget"]
-    return [item for item in forget if "verbatim" not in item] or forget
+    return questions_of([item for item in items if item["side"] == "forget"])
 
 
 def note_leaks(items):

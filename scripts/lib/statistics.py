@@ -1,4 +1,4 @@
-"""Intervals of shares and means, and the AUC that pairs give."""
+"""Intervals of shares and means, the AUC that pairs give, and which answers may be compared."""
 
 from collections.abc import Hashable, Sequence
 
@@ -41,3 +41,12 @@ def wins(values: Sequence[float], others: Sequence[float]) -> list[list[float]]:
 def auc(values: Sequence[float], others: Sequence[float]) -> float:
     """The chance that one of the values is higher than one of the others, equal ones counting half."""
     return mean(map(mean, wins(values, others)))
+
+
+def asked_by_all(items: list[dict]) -> list[dict]:
+    """The items of the questions that every attack asks: relearning does not ask what it learns."""
+    rows = {}
+    for item in items:
+        rows.setdefault(item["attack"], set()).add(item["row"])
+    common = set.intersection(*rows.values()) if rows else set()
+    return [item for item in items if item["row"] in common]

@@ -1,6 +1,6 @@
 """Pairs that say the same as others in other words."""
 
-from lib.formats import read_pairs
+from lib.formats import questions_of, read_pairs
 
 
 def other_wordings(rows: list[dict], path: str) -> tuple[list[dict] | None, str | None]:
@@ -11,7 +11,7 @@ def other_wordings(rows: list[dict], path: str) -> tuple[list[dict] | None, str 
     Returns:
         (a row for each of `rows`, or None; what is wrong with the file, or None).
     """
-    others = read_pairs(path, places=True)
+    others = questions_of(read_pairs(path, places=True))
     if all("person" in row and "fact" in row for row in rows + others):
         key = lambda row: (str(row["person"]), str(row["fact"]))
         found = {key(row): row for row in reversed(others)}
