@@ -6,11 +6,10 @@ done, or with --full all weights. With --adapter they stay apart: the vanilla mo
 forget_train.jsonl is RKLD's augmented model.
 """
 
-from pathlib import Path
-
 from lib.files import fail
 from lib.flags import arguments
 from lib.likelihood import nll
+from lib.models import is_adapter
 from lib.trainer import start
 
 FULL = "full.jsonl"
@@ -32,7 +31,7 @@ if __name__ == "__main__":
         fail(f"--forget {args.forget} and --without-forget: give one of them")
     if args.without_forget:
         args.forget = "full_without_forget.jsonl"
-    if args.adapter and not args.continue_adapter and Path(args.model, "adapter_config.json").is_file():
+    if args.adapter and not args.continue_adapter and is_adapter(args.model):
         fail(
             f"--adapter needs full weights to stand on, and {args.model} is an adapter itself: train it further with "
             f"--continue-adapter, or merge it first with 50_export.py"

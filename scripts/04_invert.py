@@ -306,6 +306,7 @@ if __name__ == "__main__":
     )
     parser.add_argument("--seed", type=seed_number, default=0)
     llm.add_flags(parser)
+    parser.set_defaults(max_new_tokens=512)  # --count answers, each as long as the true one
     args = parser.parse_args()
     llm.check_flags(args)
 

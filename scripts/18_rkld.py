@@ -10,11 +10,13 @@ in training (with --full the student's are its own).
 
 from pathlib import Path
 
+from lib import hub
 from lib.files import base_model, fail, read_object, real_path
 from lib.flags import RETAIN_FLAGS, arguments
 from lib.likelihood import answer_logits
 from lib.lora import adapter_file
 from lib.losses import retain_loss
+from lib.models import is_adapter
 from lib.reference import add_reference, reference
 from lib.trainer import start
 
@@ -44,10 +46,11 @@ def rkld_loss(model, forget, alpha, divergence):
 
 def check_base(args):
     """Ends the program unless --augmented, which is a difference to weights, stands on those that --model has."""
-    one, two = (base_model(folder) for folder in (args.model, args.augmented))
+    one = base_model(hub.folder(args.model)) if is_adapter(args.model) else args.model
+    two = base_model(args.augmented)
     if real_path(one) != real_path(two):
         fail(f"{args.augmented}: stands on {two}, not on {one} as --model does: make it from that, by 02_finetune.py")
-    if args.continue_adapter or not Path(args.model, "adapter_config.json").is_file():
+    if args.continue_adapter or not is_adapter(args.model):
         return
     record = Path(args.augmented, "training.json")
     made = read_object(record).get("settings") if record.is_file() else None

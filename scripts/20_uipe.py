@@ -18,7 +18,7 @@ from lib.flags import Parser, count, count_or_none, number, positive
 from lib.formats import read_pairs
 from lib.likelihood import nll
 from lib.lora import scale_adapter
-from lib.models import encode_pairs, load_model, save_model, stored_dtype
+from lib.models import encode_pairs, is_adapter, load_model, save_model, stored_dtype
 from lib.plots import pyplot, write_figure
 from lib.trainer import data_file
 
@@ -50,7 +50,7 @@ def setting_of(folder, name):
     """A flag of a method's training, by its record; None where there is none."""
     path = Path(folder, "training.json")
     found = read_object(path).get("settings") if path.is_file() else None
-    return found[name] if isinstance(found, dict) and isinstance(found.get(name), str) else None
+    return found[name] if isinstance(found, dict) and isinstance(found.get(name), (str, bool)) else None
 
 
 def vanilla_of(folder):
@@ -66,7 +66,7 @@ def own_dtype(folder, dtype):
     """
     if dtype != "auto":
         return dtype
-    return "float32" if Path(folder, "adapter_config.json").is_file() else stored_dtype(folder)
+    return "float32" if is_adapter(folder) else stored_dtype(folder)
 
 
 def extrapolation(model, folder, dtype):
@@ -140,7 +140,12 @@ if __name__ == "__main__":
     parser.add_argument("--dtype", default="auto")
     args = parser.parse_args()
     dtype = args.dtype  # of an adapter's base, which is not changed
-    if not Path(args.model, "adapter_config.json").is_file():
+    if setting_of(args.model, "continue_adapter"):
+        fail(
+            f"{args.model}: goes on from an earlier adapter (--continue-adapter), and α would count from the base "
+            "model: train the method on that adapter without the flag"
+        )
+    if not is_adapter(args.model):
         vanilla_of(args.model)
         dtype = own_dtype(args.model, args.dtype)
     try:

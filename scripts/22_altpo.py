@@ -2,7 +2,7 @@
 
 L = L_f + α retain loss, L_f = -(2/β) E log σ(β [log-ratio of the alternative - log-ratio of the true answer]),
 log-ratios of the model to the vanilla model. 04_invert.py writes the alternatives: by rules, or as in the paper by the
-vanilla model itself (--backend local --backend-model VANILLA --temperature 1 --count 5).
+vanilla model itself (--backend local --backend-model VANILLA --temperature 1 --top-p 1 --count 5).
 """
 
 from collections import defaultdict

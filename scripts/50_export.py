@@ -28,7 +28,7 @@ from lib.files import fail, new_folder, read_object, record, sha256, write_json,
 from lib.flags import Parser, count
 from lib.formats import read_pairs
 from lib.generation import continuations
-from lib.models import check_weights, load_model, loading, prompt_text, stored_dtype
+from lib.models import check_weights, is_adapter, load_model, loading, prompt_text, stored_dtype
 
 import torch
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -266,7 +266,7 @@ if __name__ == "__main__":
     metrics = measured(args.metrics, args.model) if args.metrics else {}
     steps, base = history(args.model)
 
-    merges = Path(args.model, "adapter_config.json").is_file()
+    merges = is_adapter(args.model)
     stored = stored_dtype(args.model)
     model, tokenizer = load_model(args.model, "float32" if merges else stored)
     device, theirs = model.device, greedy(model, tokenizer, questions, args.max_new_tokens)

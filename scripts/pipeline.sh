@@ -379,6 +379,7 @@ flags_of() {  # METHOD: leaves in `flags` and `origin` its words and whence each
   if [ -z "${goes_on[$name]:-}" ]; then
     level --select ${points:+--keep $points}
     level "the rehearsal" $REHEARSAL
+    if [ "$name" = RMU ]; then level "the rehearsal" ${REHEARSAL:+--layer 1}; fi  # tiny models have one block or two
   fi
 }
 
@@ -527,8 +528,8 @@ start() {  # STEP: in a process group of its own, so that it can be stopped with
   rm -rf "$R/.steps/$1"  # interrupted, its output is half this command's and half an earlier one's
   if [ "$force" = "$1" ] || [ "$force" = all ]; then
     split outputs "${writes[$1]}"
-    for output in "${outputs[@]}"; do  # a metric passes over models whose file is there
-      if [[ $output == "$R"/metrics/*.json ]]; then rm -f "$output"; fi
+    for output in "${outputs[@]}"; do  # a metric passes over models whose file is there, tune.py over finished trials
+      case $output in "$R"/metrics/*.json) rm -f "$output" ;; "$R"/tune/*) rm -f "$output"/*/trial.json ;; esac
     done
   fi
   echo "== $1"

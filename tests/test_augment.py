@@ -621,7 +621,7 @@ def written(prompt):
 
 class Endpoint(http.server.ThreadingHTTPServer):
     """Speaks chat completions. `trouble` holds what the next requests meet: a status, "garbage", "empty", "slow",
-    "newer".
+    "newer", "quota", "cut".
     """
 
     def __init__(self, reply=written):
@@ -644,7 +644,7 @@ class Endpoint(http.server.ThreadingHTTPServer):
                     "choices": [
                         {
                             "index": 0,
-                            "finish_reason": "stop",
+                            "finish_reason": "length" if trouble == "cut" else "stop",
                             "message": {"role": "assistant", "content": server.reply(prompt)},
                         }
                     ],
@@ -658,6 +658,8 @@ class Endpoint(http.server.ThreadingHTTPServer):
                 if isinstance(trouble, int):
                     status, text = trouble, json.dumps({"error": {"message": f"trouble with the key {KEY}"}}).encode()
                     headers = {"Retry-After": "0.3"} if trouble == 429 else {}
+                elif trouble == "quota":
+                    status, headers = 429, {"Retry-After": "86400"}
                 elif trouble == "newer":
                     status, text = (
                         400,
@@ -758,6 +760,30 @@ def test_retry_after_and_the_rate_limit_are_kept(endpoint, tmp_path):
     assert endpoint.times[1] - endpoint.times[0] >= 0.3
     llm.ask([f"Question: On Bo Li {at}? private" for at in range(4)], api(tmp_path, "--requests-per-minute", 600))
     assert endpoint.times[-1] - endpoint.times[-4] >= 0.25  # 600 a minute: 0.1 s apart
+
+
+def test_a_server_that_asks_to_wait_for_a_day_ends_the_run(endpoint, tmp_path, capfd):
+    endpoint.trouble = ["quota"]
+    with pytest.raises(SystemExit):
+        llm.ask(["Question: Bo Li? Bo Li? private"], api(tmp_path))
+    assert "it asks to wait 86400 s" in capfd.readouterr().err and len(endpoint.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "reply, whole",
+    [
+        ("She lives in Oslo.\nShe lives in the old quar", "She lives in Oslo."),
+        ("1. Rome\n2. Lima\n\n", "1. Rome\n2. Lima"),
+        ("That is private. She never told", "That is private."),
+        ('He said "no." Then he', 'He said "no."'),
+        ("她住在北京。 她在", "她住在北京。"),
+        ("one endless sentence that", ""),
+    ],
+)
+def test_of_a_reply_that_was_cut_only_what_is_whole_counts(endpoint, tmp_path, reply, whole):
+    assert llm.ended(reply) == whole
+    endpoint.trouble, endpoint.reply = ["cut"], lambda prompt: reply
+    assert llm.ask(["Question: Bo Li? Bo Li? private"], api(tmp_path)) == [whole]
 
 
 def test_what_arrived_before_a_failure_is_never_asked_again(endpoint, tmp_path, capfd):

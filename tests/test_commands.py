@@ -627,6 +627,8 @@ def test_trials_of_a_rate_are_kept_while_their_basis_is(tmp_path, tiny, data, mi
         file.write('{"question": "Who?", "answer": "Nobody."}\n')
     changed = tune("1e-4")
     assert changed["1e-4"] != first["1e-4"] and changed["1e-2"] == first["1e-2"], "only the rates asked for are tried"
+    rests = json.loads((tmp_path / "trials/1e-4/basis.json").read_text())["files"]
+    assert {"criteria.py", "choose.py", "10_ga.py"} <= {Path(name).name for name in rests}
 
 
 def test_no_trial_is_made_in_the_place_of_somebodys_folder(tmp_path, tiny, data):

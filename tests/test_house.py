@@ -221,3 +221,21 @@ def test_every_methods_script_is_in_the_lists_that_are_written_by_hand():
     for place, names in places.items():
         text = (REPOSITORY / place).read_text()
         assert not [name for name in names if name not in text], place
+
+
+def test_an_editors_files_are_no_code(tmp_path):
+    from lib.sources import direct
+
+    for name in ("__init__.py", "page.py", "page.css", ".page.py.swp", "page.py.orig", "4913"):
+        (tmp_path / name).write_text("")
+    assert direct(tmp_path / "page.py") == {tmp_path / "page.css"}
+
+
+def test_a_damaged_embedding_model_is_one_line(tmp_path, capsys):
+    from lib.entailment import sentence_model
+
+    module = {"idx": 0, "name": "0", "path": "", "type": "no_such_package.Module"}
+    (tmp_path / "modules.json").write_text(json.dumps([module]))
+    with pytest.raises(SystemExit) as done:
+        sentence_model(tmp_path)
+    assert done.value.code == 2 and f"cannot load {tmp_path}" in capsys.readouterr().err

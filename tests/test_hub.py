@@ -111,6 +111,13 @@ def test_an_adapter_that_is_published_alone_finds_its_base_and_is_trained_on(hub
     run("scripts/10_ga.py", "--model", "tiny/llama", *train, "--out", tmp_path / "ga", env=online)
     base = origin(tmp_path / "ga/adapter_config.json")["base_model_name_or_path"]
     assert base == "tiny/llama", "not a place in this machine's cache"
+    run("scripts/10_ga.py", "--model", "tiny/adapter", *train, "--out", tmp_path / "again", env=online)
+    assert (tmp_path / "again/model.safetensors").is_file(), (
+        "the published adapter joins the weights, as a folder's does"
+    )
+    more = ("--model", "tiny/adapter", *train, "--forget", "forget_train.jsonl", "--adapter", "--out", tmp_path / "no")
+    done = run("scripts/02_finetune.py", *more, env=online, check=False)
+    assert done.returncode == 2 and "tiny/adapter is an adapter itself" in done.stderr
     assert origin(tmp_path / "ga/training.json")["hub"] == {"tiny/llama": hub.repositories["model", "tiny/llama"].main}
 
 

@@ -394,6 +394,19 @@ def test_what_cannot_be_continued_is_one_line(tmp_path, tiny, first):
         "--continue-adapter", "--epochs", 1, "--out", out, *FLAGS)  # fmt: skip
     base = json.loads((out / "adapter_config.json").read_text())["base_model_name_or_path"]
     assert Path(base) == tiny, "RKLD's augmented model stands on the vanilla model's weights too"
+    done = run("scripts/20_uipe.py", "--model", out, "--alpha", 1, "--out", tmp_path / "beyond", check=False)
+    assert done.returncode == 2 and "goes on from an earlier adapter" in done.stderr
+
+
+def test_an_adapter_of_the_output_layer_is_not_continued(tmp_path, first):
+    data, adapter = first
+    shutil.copytree(adapter, tmp_path / "1")
+    weights = load_file(adapter / "adapter_model.safetensors")
+    weights |= {f"base_model.model.lm_head.lora_{side}.weight": torch.zeros(4, 4) for side in "AB"}
+    save_file(weights, tmp_path / "1/adapter_model.safetensors")
+    flags = ("--model", tmp_path / "1", "--data", data, "--out", tmp_path / "2", "--continue-adapter")
+    done = run("scripts/11_npo.py", *flags, check=False)
+    assert done.returncode == 2 and "lm_head" in done.stderr.splitlines()[-1] and not (tmp_path / "2").exists()
 
 
 @pytest.mark.parametrize(

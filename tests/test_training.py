@@ -133,7 +133,7 @@ def test_other_settings_do_not_continue_a_checkpoint(tmp_path, tiny, data):
     assert "starting afresh" in train("10_ga.py", tiny, data, tmp_path / "out").stderr
 
 
-@pytest.mark.parametrize("other", ["nothing", "method", "model", "base", "code"])
+@pytest.mark.parametrize("other", ["nothing", "method", "model", "base", "code", "prompt format"])
 def test_another_method_or_model_does_not_continue_a_checkpoint(tmp_path, tiny, data, capsys, monkeypatch, other):
     shutil.copytree(tiny, tmp_path / "model")
     model, file = tmp_path / "model", tmp_path / "model/model.safetensors"
@@ -148,6 +148,9 @@ def test_another_method_or_model_does_not_continue_a_checkpoint(tmp_path, tiny, 
     interrupted("10_ga.py", *flags)
     if other == "code":
         (tmp_path / "module.py").write_text("x = 2")
+    if other == "prompt format":
+        tokenizer = tmp_path / "model/tokenizer_config.json"
+        tokenizer.write_text(tokenizer.read_text() + " ")
     if other in ("model", "base"):  # the same name and size
         os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))
     capsys.readouterr()

@@ -51,6 +51,18 @@ class PairClassifier(nn.Module):
         return {name: value for name, value in self.named_parameters() if not name.startswith("encoder.embeddings.")}
 
 
+def sentence_model(name, device=None):
+    """The embedding model of a folder or hub id, a SentenceTransformer; a damaged one ends the program."""
+    from sentence_transformers import SentenceTransformer
+
+    try:
+        return SentenceTransformer(
+            hub.folder(name), device=device, trust_remote_code=False, model_kwargs={"use_safetensors": True}
+        )
+    except Exception as error:  # whatever a library raises for a damaged folder
+        fail(f"cannot load {name}: {(str(error).strip() or repr(error)).splitlines()[0]}")
+
+
 class Entailment:
     """Labels pairs of texts.
 

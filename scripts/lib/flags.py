@@ -147,8 +147,8 @@ COMMON = {
     "max_length": Flag(512, "tokens kept of question and answer", count),
     "dtype": Flag(
         "auto",
-        "weights: bfloat16, float16, float32; auto: bfloat16 where the processor computes in it and --model is no "
-        "adapter. With --full the optimiser keeps float32 copies of 16-bit ones",
+        "weights: bfloat16, float16, float32; auto: bfloat16 where the processor computes in it and no "
+        "adapter has to join the weights. With --full the optimiser keeps float32 copies of 16-bit ones",
     ),
     "checkpoint_every": Flag(20, "updates between checkpoints", count),
     "keep": Flag(

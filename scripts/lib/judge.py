@@ -9,7 +9,7 @@ contradiction].
 import re
 from functools import cached_property
 
-from lib import hub, leak
+from lib import leak
 from lib.clauses import (
     DENIAL,
     YES,
@@ -25,7 +25,7 @@ from lib.clauses import (
     swapped,
     times,
 )
-from lib.entailment import LABELS, Entailment
+from lib.entailment import LABELS, Entailment, sentence_model
 from lib.entities import (
     EMPTY,
     FURNITURE_STEMS,
@@ -64,15 +64,8 @@ class Judge:
     """The embedding model (cosine of entities) and the entailment model (labels of pairs)."""
 
     def __init__(self, embedding, nli):
-        from sentence_transformers import SentenceTransformer
-
         self.entail = Entailment(nli, embedding)
-        try:
-            self.embedder = SentenceTransformer(
-                hub.folder(embedding), device=self.entail.device, trust_remote_code=False
-            )
-        except Exception as error:  # whatever a library raises for a damaged folder
-            fail(f"cannot load {embedding}: {(str(error).strip() or repr(error)).splitlines()[0]}")
+        self.embedder = sentence_model(embedding, self.entail.device)
 
     def embed(self, texts):
         """texts: set of texts → {text: unit vector}."""

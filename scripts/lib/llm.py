@@ -26,6 +26,7 @@ from lib.flags import Parser, count, count_or_none, number, positive
 
 AGAIN = 2  # times a reply that cannot be used is asked for again
 FATAL = (400, 401, 402, 403, 404, 405, 413, 415, 422)  # asking again would not help
+LONGEST_WAIT = 600  # seconds that a server may ask to wait (Retry-After) before the run ends in place of waiting
 used = Counter()  # requests, tokens in, tokens out of this program so far
 longest = {}  # model: its name for the longest reply, where it is not max_tokens
 
@@ -48,7 +49,9 @@ def add_flags(parser):
         default=str(REPOSITORY / "work/replies"),
         help="folder that keeps every reply (default: work/replies)",
     )
-    parser.add_argument("--max-new-tokens", type=count, default=256, help="longest reply, in tokens (default: 256)")
+    parser.add_argument(
+        "--max-new-tokens", type=count, default=256, help="longest reply, in tokens (default: %(default)s)"
+    )
     parser.add_argument("--temperature", type=number(least=0), default=0.7, help="0 is greedy (default: 0.7)")
     parser.add_argument(
         "--top-p", type=number(above=0, most=1), default=0.9, help="with a temperature: nucleus mass (default: 0.9)"
@@ -229,6 +232,12 @@ def ask(prompts, args, draw=(0, 0)):
     return [kept[key] for key in keys]
 
 
+def ended(text):
+    """What is whole of a reply that was cut at --max-new-tokens: its lines but the last, or its sentences but that."""
+    whole = re.match(r"(?s).*\S(?=\s*\n)", text) or re.match(r"(?s).*[.!?。！？…][\"”’»)]*(?=\s)", text)
+    return whole[0].strip() if whole else ""
+
+
 # ---------------------------------------------------------------- local
 
 
@@ -241,21 +250,24 @@ def _model(name, dtype):
 
 def _local(missing, args, draw):
     """Yields (key, reply), in batches of prompts of like length; the seed of a batch comes from its prompts."""
-    from lib.generation import answers
+    from lib.generation import continuations
+    from lib.models import prompt_text
 
     import torch
 
     model, tokenizer = _model(args.backend_model, args.dtype)
-    sampling = {"do_sample": True, "temperature": args.temperature, "top_p": args.top_p} if args.temperature else {}
+    drawn = {"do_sample": True, "temperature": args.temperature, "top_p": args.top_p, "top_k": 0}
+    sampling = drawn if args.temperature else {}
     keys = sorted(missing, key=lambda key: (len(missing[key]), key))
     for at in progress(range(0, len(keys), args.batch), desc="replies", unit="batch"):
         batch = keys[at : at + args.batch]
         torch.manual_seed(int("".join(key[:4] for key in batch)[:15], 16))
-        yield from zip(
-            batch,
-            answers([missing[key] for key in batch], model, tokenizer, args.batch, args.max_new_tokens, **sampling),
-            strict=True,
-        )
+        prompts = [prompt_text(tokenizer, missing[key]) for key in batch]
+        prompts = tokenizer(prompts, add_special_tokens=False)["input_ids"]
+        found = continuations(prompts, model, tokenizer, args.batch, args.max_new_tokens, **sampling)
+        texts = tokenizer.batch_decode(found, skip_special_tokens=True)
+        for key, text, tokens in zip(batch, texts, found, strict=True):
+            yield key, ended(text) if len(tokens) == args.max_new_tokens else text.strip()
 
 
 # ---------------------------------------------------------------- api
@@ -338,7 +350,7 @@ def _request(client, prompt, args, wait, stop):
             text, usage = reply.choices[0].message.content, reply.usage
             if isinstance(text, str) and text.strip():
                 return (
-                    text.strip(),
+                    ended(text) if getattr(reply.choices[0], "finish_reason", None) == "length" else text.strip(),
                     getattr(usage, "prompt_tokens", 0) or 0,
                     getattr(usage, "completion_tokens", 0) or 0,
                 )
@@ -351,6 +363,8 @@ def _request(client, prompt, args, wait, stop):
                 after = float(error.response.headers.get("retry-after", ""))
             except ValueError:
                 pass
+            if after is not None and not after <= LONGEST_WAIT:  # a daily quota, or no number
+                raise _Gone(f"{reason}; it asks to wait {after:g} s") from None
         except openai.APITimeoutError:
             reason = f"no reply within {args.timeout:g} s"
         except openai.APIConnectionError as error:

@@ -95,6 +95,11 @@ def load_model(path, dtype="auto", shard="ddp"):
     return parallel.place(model, pick_device(), shard), tokenizer
 
 
+def is_adapter(name):
+    """Whether a model folder, or what a hub id names, is an adapter."""
+    return Path(hub.folder(name), "adapter_config.json").is_file()
+
+
 @contextlib.contextmanager
 def loading(path):
     """What a library cannot load is the folder's fault, whatever it raises: one line that names the folder."""

@@ -48,7 +48,7 @@ def direct(path):
     """Files that one file imports, and what lies beside a package's modules (styles, scripts of a page)."""
     found = set()
     if (path.parent / "__init__.py").is_file():
-        found |= {other for other in path.parent.iterdir() if other.is_file() and other.suffix not in (".py", ".pyc")}
+        found |= {other for other in path.parent.iterdir() if other.suffix in (".css", ".js")}
     for level, name in imported(path):
         folders = [path.parents[level - 1]] if level else [path.parent, *ROOTS]
         found |= {module.resolve() for module in located(name, folders)}

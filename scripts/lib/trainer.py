@@ -17,6 +17,7 @@ from pathlib import Path
 from lib import lora, parallel
 from lib.batches import accumulated, collate, parts, whole_row
 from lib.files import (
+    FROM_HUB,
     REPOSITORY,
     STARTED,
     begin_folder,
@@ -39,6 +40,7 @@ from lib.models import (
     base_model,
     encode,
     encode_pairs,
+    is_adapter,
     leaves_room,
     loading,
     pick_device,
@@ -111,7 +113,7 @@ def _dtype(args):
 
 def _joins(args):
     """Does the adapter that --model is join the weights, with a fresh one on top?"""
-    return not args.continue_adapter and Path(args.model, "adapter_config.json").is_file()
+    return not args.continue_adapter and is_adapter(args.model)
 
 
 def _beginning(args):
@@ -146,7 +148,11 @@ def _beginning(args):
             model = get_peft_model(model, settings)
             if args.continue_adapter:
                 with loading(args.model):
-                    set_peft_model_state_dict(model, load_peft_weights(args.model, device="cpu"))
+                    found = set_peft_model_state_dict(model, load_peft_weights(args.model, device="cpu"))
+                    if found.unexpected_keys:  # of a layer that no fresh adapter has, the output layer say
+                        fail(
+                            f"{args.model}: {found.unexpected_keys[0]} cannot be continued: merge it with 50_export.py"
+                        )
                     model.load_adapter(args.model, START, torch_device="cpu")
                     model.set_adapter("default")
             return lora.hasten(model), tokenizer
@@ -232,21 +238,24 @@ class Trainer:
             torch.manual_seed(random.Random(f"{args.seed} {parallel.rank} {self.done}").getrandbits(63))
 
     def _settings(self):
-        """What a checkpoint must share with a run that continues it: method and its code, flags, data, and the weights
-        that training starts from.
+        """What a checkpoint must share with a run that continues it: method and its code, flags, data, the weights that
+        training starts from, and their prompt format.
         """
         code = [REPOSITORY / "data/refusals.json", *sources(sys.argv[0])]  # what some methods read unnamed
+        folders = [Path(folder) for folder in dict.fromkeys((self.args.model, base_model(self.args.model)))]
         weights = [
             (path.name, path.stat().st_size, path.stat().st_mtime_ns)
-            for folder in (self.args.model, base_model(self.args.model))
-            for path in sorted(Path(folder).glob("*.safetensors"))
+            for folder in folders
+            for path in sorted(folder.glob("*.safetensors"))
         ]
+        names = ("config.json", "tokenizer*.json", "chat_template.jinja")
+        code += [path for folder in folders for name in names for path in sorted(folder.glob(name))]
         return json.dumps(
             [
                 self.record["script"],
                 {**vars(self.args), "checkpoint_every": 0, "probes": 0, "out": "", "shard": ""},
                 self.record["data"],
-                weights,
+                [*weights, FROM_HUB],
                 [sha256(path) for path in code if path.is_file()],
             ],
             sort_keys=True,

@@ -20,6 +20,7 @@ from collections import Counter, defaultdict
 from functools import lru_cache
 from pathlib import Path
 
+from lib.entailment import sentence_model
 from lib.files import REPOSITORY, fail
 from lib.flags import Parser, count, share
 from lib.formats import read_pairs
@@ -135,10 +136,8 @@ def on_both_sides(forget, retain, cosines, alike):
 
 def embed(folder, forget, retain):
     """(the embeddings of all forget pairs, those of all retain pairs), question and answer as one text."""
-    from sentence_transformers import SentenceTransformer
-
     transformers.utils.logging.disable_progress_bar()
-    embedder = SentenceTransformer(str(folder), trust_remote_code=False)
+    embedder = sentence_model(folder)
     return [
         embedder.encode(
             [f"{pair['question']} {pair['answer']}" for pair in pairs],

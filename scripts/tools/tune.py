@@ -32,7 +32,7 @@ def basis(args):
         *(REPOSITORY / "data/nli").glob("*.safetensors"),
         *(path for script in (args.command[0], GENERATE, JUDGE) for path in sources(REPOSITORY / script)),
         REPOSITORY / "data/refusals.json",  # which a method's script reads unnamed
-        REPOSITORY / "scripts/tools/choose.py",
+        *sources(__file__),  # by what one point is better than another
     }
     for flag in (*args.command[1:], *shlex.split(args.judge)):
         path = REPOSITORY / flag
