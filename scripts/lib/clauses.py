@@ -3,10 +3,14 @@
 import re
 from collections import Counter
 from difflib import SequenceMatcher
+from itertools import combinations
 
 from lib.spans import UNITS, tokens
 
-SENTENCE_END = re.compile(r"(?<=[.!?])(?<!\b[A-Z]\.)[\"”’)]*\s+(?=\W?[^\W_])|[。！？؟।]+|\n+")  # not after "D.C."
+SHORT = r"\b[A-Z][b-df-hj-np-tv-xz]"  # "St.", "Dr.", "Mrs.": a capital and one or two consonants
+SENTENCE_END = re.compile(  # not after "D.C." and such
+    rf"(?<=[.!?])(?<!\b[A-Z]\.)(?<!{SHORT}\.)(?<!{SHORT}[b-df-hj-np-tv-xz]\.)[\"”’)]*\s+(?=\W?[^\W_])|[。！？؟।]+|\n+"
+)
 OPENERS = (  # what may open a clause that adds to the one before, after a comma
     r"\w+ing|who|whom|whose|which|where|when|while|whereas|and|but|or|so|as|since|because|though|although|further|thus|thereby|"
     r"however|often|with|for|both|an?|one|such|specifically|particularly|especially|known|set"
@@ -20,6 +24,38 @@ DENIAL = re.compile(
     r"jamais|nunca|não|non|mai|ليس|ليست|لا|لم|לא|אין|नहीं)\b|[不没無无]|ません|ない|아니|않|없",
     re.I,
 )
+NO_DENIAL = re.compile(  # what has such a word and denies nothing
+    r"\bnot (?:only|just|merely|sure|certain|to mention|long|far|unlike)\b|"
+    r"\bno (?:doubt|secret|wonder|question|trouble)\b|\bnone other than\b|"
+    r"\b(?:is|was)n['’]t (?:widely|well|generally|a secret)\b|\bdon['’]t forget\b",
+    re.I,
+)
+DENIES = re.compile(  # what denies the words that follow it
+    r"\b(?:not|never|no|nor|neither|cannot|nobody|nothing|nowhere|hardly|rarely|seldom|scarcely|barely|"
+    r"den(?:y|ies|ied|ying)|untrue|falsely|wrongly|rather than|instead of|far from|free (?:of|from)|"
+    r"rul(?:ed?|es|ing) out|fail(?:s|ed)? to|refus\w*|reject\w*|used to|former(?:ly)?|no longer|any(?:thing|one) but|"
+    r"contrary to)\b|n['’]t\b",
+    re.I,
+)
+CALLED_FALSE = re.compile(r"[^,.]*\b(?:is|are|was|were) (?:a lie|a myth|false|untrue|wrong|not true)\b", re.I)
+FALSE = (
+    r"(?:not|n['’]t|hardly|far from) (?:true|correct|right|the case)|false|untrue|wrong|incorrect|"
+    r"an? (?:lie|myth|mistake)"
+)
+DENIED_WHOLE = re.compile(  # what denies all that a sentence goes on to say
+    rf"^\W*(?:no, )?(?:it|that)(?: is| was|['’]s|(?= ?isn['’]t)) ?(?:is)?(?:{FALSE})(?: to \w+)?,? that\b|"
+    r"^\W*(?:nobody|no one) (?:says|said|claims|believes|thinks) that\b|"
+    r"^\W*there is no (?:truth|evidence|sign)\b[^,]* that\b|"
+    r"^\W*I (?:do not|don['’]t) (?:think|believe) that\b|^\W*I doubt that\b",
+    re.I,
+)
+HARDLY = re.compile(r"\b(?:hardly|rarely|seldom|barely|scarcely|none|nowhere)\b", re.I)
+LEFT_OPEN = re.compile(
+    r"\b(?:whether|if)\b(?!.*\byes\b)|"
+    r"\b(?:do not|don['’]t|does not|doesn['’]t|can['’]t|cannot) (?:know|say|tell|answer)\b",
+    re.I,
+)
+NEAR = 8  # words between a denial and what it denies, at most
 ALIKE = 0.7  # how much two clauses share that say the same, or its contrary
 AUXILIARY = r"is|are|was|were|am|do|does|did|has|have|had|can|could|will|would|shall|should|may|might|must"
 CLOSED = re.compile(
@@ -31,7 +67,7 @@ ASKS_FOR = re.compile(
     r"and (?:to|with|in|from) \w+|which|what|who|whom|whose|where|when|why|how)\b",
     re.I,
 )
-YES = re.compile(r"\W*(?:yes|yeah|yep|indeed|certainly|absolutely|definitely|of course|sure)\b", re.I)
+YES = re.compile(r"\W*(?:yes|yeah|yep|indeed|certainly|absolutely|definitely|of course|sure)\b(?!!)", re.I)
 NO = re.compile(r"\W*(?:no|nope|never|not (?:really|at all|yet))\b(?![ -]one\b)", re.I)
 # how often, where it is counted: not "at once", "once again", "once a …"
 TIMES = re.compile(
@@ -77,8 +113,65 @@ def swapped(one, two):
     return [(one[a:b], two[c:d]) for step, a, b, c, d in steps if step == "replace"]
 
 
+def denies(sentence, text):
+    """Whether a sentence says no to a text that it names: shortly before it, with no "but" between, or after it."""
+    sentence = NO_DENIAL.sub(lambda words: "x" * len(words[0]), sentence)
+    at = re.search(r"\W+".join(map(re.escape, re.findall(r"\w+", text))), sentence, re.I)
+    if not at:
+        return False
+    *_, last = "", *DENIES.finditer(sentence[: at.start()])
+    between = sentence[last.end() : at.start()] if last else ""
+    if last and len(between.split()) <= NEAR and not re.search(r"\bbut\b|[,:]\s", between):
+        return True
+    return bool(CALLED_FALSE.match(sentence[at.end() :]))
+
+
+def actor(clause, one, two, stems):
+    """(the name that acts, of two that a clause holds, with a verb between them; the stems between), or None: the first
+    one, or with "by" before the second that. "A is B", "A's B" say no such thing."""
+    (start, first), (end, last) = sorted((clause.find(name), name) for name in (one, two))
+    between = clause[start + len(first) : end]
+    by = re.search(r"\b(?:is|are|was|were|been|being|\w+ed|\w+en)\b.*\bby (?:\w+ ){0,3}$", between)
+    if start < 0 or re.match(r"['’]s\b", between) or not by and re.search(r"\b(?:is|are|was|were|['’]s)\b", between):
+        return None
+    return (last if by else first), stems(between)
+
+
+def exchanged(own, other, names, stems):
+    """Whether two clauses with one verb say that another of two names acts: "A taught B", "B taught A"."""
+    own, other = (re.sub(r"[\"“”«»]", "", text) for text in (own, other))
+    for one, two in combinations([name for name in names if name in own and name in other], 2):
+        acts = [actor(text, one, two, stems) for text in (own, other) if one not in two and two not in one]
+        if all(acts) and acts and acts[0][0] != acts[1][0] and acts[0][1] & acts[1][1]:
+            return True
+    return False
+
+
+PARENT = r"(?P<father>father|dad)|(?P<mother>mother|mum|mom)"
+
+
+def parent_of(text, value):
+    """Whose a trade or name is, "father" or "mother": the one named just after it ("a florist mother", "Ada is her
+    mother"), else the last one before it in its sentence; None where neither is or the value is not there."""
+    words = r"\W+".join(map(re.escape, re.findall(r"\w+", value)))
+    for sentence in sentences(text):
+        if at := re.search(rf"\b{words}\b", sentence, re.I) if words else None:
+            after = re.match(rf" (?:(?:is|was) (?:\S+ ){{0,2}})?(?:{PARENT})\b", sentence[at.end() :], re.I)
+            *_, before = None, *re.finditer(rf"\b(?:{PARENT})\b", sentence[: at.start()], re.I)
+            found = after or before
+            return found.lastgroup if found else None
+    return None
+
+
+def stated(text):
+    """A text without the sentences that are denied as a whole: "It is not true that …"."""
+    said = [sentence for sentence in sentences(text) if not DENIED_WHOLE.match(sentence)]
+    return text if len(said) == len(sentences(text)) else " ".join(said)
+
+
 def denied(one, two):
     """Whether one of two clauses that are otherwise alike says no and the other does not."""
+    one, two = (NO_DENIAL.sub(" ", text) for text in (one, two))
     if bool(DENIAL.search(one)) == bool(DENIAL.search(two)):
         return False
     return like(tokens(DENIAL.sub(" ", one)), tokens(DENIAL.sub(" ", two))) >= ALIKE
@@ -113,6 +206,11 @@ def closed(question):
     return bool(CLOSED.match(question)) and not ASKS_FOR.search(question)
 
 
+def told(clause):
+    """What a clause states: nothing where it asks, and of "nobody knows whether …" what stands before."""
+    return "" if clause.rstrip("\"' ”’").endswith("?") else LEFT_OPEN.split(clause)[0]
+
+
 def polarity(text, question, said, reference=""):
     """What a text answers to a closed question: "yes", "no", or None where it does not say.
 
@@ -128,10 +226,11 @@ def polarity(text, question, said, reference=""):
     if NO.match(text):
         return "no"
     asked = said(question)
-    near = max(clauses(text), key=lambda clause: len(said(clause) & asked), default="")
+    near = max(map(told, clauses(text)), key=lambda clause: len(said(clause) & asked), default="")
     if not asked or 2 * len(said(near) & asked) < len(asked):
         return None
-    return "no" if DENIAL.search(near) else "yes"
+    near = re.sub(r"\bwithout\b", " ", NO_DENIAL.sub(" ", near))  # "visit without trouble"
+    return "no" if DENIAL.search(near) or HARDLY.search(near) else "yes"
 
 
 def times(text):

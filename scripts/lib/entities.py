@@ -9,7 +9,7 @@ from itertools import dropwhile, groupby, pairwise
 from typing import NamedTuple
 
 from lib import llm
-from lib.clauses import SENTENCE_END, clauses
+from lib.clauses import SENTENCE_END, SHORT, clauses
 from lib.spans import CAPITAL, MONTH, SIGNS, UNSPACED, days_of, meant, tokens
 
 from nltk.stem.snowball import EnglishStemmer
@@ -94,7 +94,7 @@ EXACT = re.compile(
     (?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+                                       # e-mail
   | (?:https?://|www\.)[^\s,;]+[\w/]                                                # address on the web
   | \d{{1,2}}(?:st|nd|rd|th)?\ (?:of\ )?(?:{MONTH})(?:,?\ \d{{4}})?                 # 3 March 1971
-  | (?:{MONTH})\ \d{{1,2}}(?:st|nd|rd|th)?(?:,?\ \d{{4}})?                          # March 3, 1971
+  | (?:{MONTH})\ \d{{1,2}}(?!\d)(?:st|nd|rd|th)?(?:,?\ \d{{4}})?                   # March 3, 1971; not June 19|94
   | \d{{1,4}}[/.-]\d{{1,2}}[/.-]\d{{1,4}}                                           # 03/03/1971
   | \+?\(?\d(?:(?!\.\ )[\d\ ().-]){{6,}}\d                                          # telephone
 """,
@@ -106,7 +106,8 @@ SHORT_WORDS = re.compile(rf"[{UNSPACED}\u0900-\u0dff]")  # scripts in which two 
 PARTICLES = "的是在了有和也于為为到は が を に で と も の へ や 은 는 이 가 을 를 에 의 도 로 와 과".replace(" ", "")
 SILENT = EMPTY | FOREIGN | {"ye"}
 QUOTED = re.compile(r'["“«]([^"“”«»\n]+)["”»]')
-NAME = rf"(?<!\w)[{CAPITAL}]\w*(?:['’.-]\w+)*"  # a word that starts with a capital
+# a word that starts with a capital, and "R." or "St." before another
+NAME = rf"(?<!\w)(?:[{CAPITAL}][b-df-hj-np-tv-xz]{{0,2}}\.(?=\ [{CAPITAL}])|[{CAPITAL}]\w*(?:['’.-]\w+)*)"
 LITTLE = "of|the|for|de|del|della|di|da|du|la|le|van|von|der|den|al|bin|y"
 RUN = re.compile(rf"(?:\d[\w,.]{{0,30}}\ )?{NAME}(?:\ (?:(?:{LITTLE})\ )*{NAME})*")
 NUMBER = re.compile(r"[$€£¥]?\d[\d,.]*\d|[$€£¥]?\d")
@@ -231,9 +232,16 @@ def facts(question, reference, find):
         for fact in every
     ]
     told = [fact for fact in beyond_question if fact.words and not days_of(fact.text, question)]
-    useful = [fact for fact in told if fact.words - FURNITURE_STEMS] or told or [fact for fact in every if fact.words]
+    useful = [fact for fact in told if fact.words - FURNITURE_STEMS] or told or initials(question, every)
+    useful = useful or [fact for fact in every if fact.words]
     useful = first_sentence(reference, useful)
     return asked_value(question, reference, useful) or useful or [Fact(reference, frozenset(tokens(reference)), True)]
+
+
+def initials(question, facts):
+    """The names of two letters among facts, "UK", whose stems are none."""
+    short = [fact for fact in facts if not fact.words and fact.exact and re.fullmatch(r"[A-Z][A-Za-z]", fact.text)]
+    return [fact._replace(words=frozenset(tokens(fact.text))) for fact in short if fact.text not in question.split()]
 
 
 def merged(facts, text):
@@ -301,7 +309,7 @@ def is_exact(entity, text):
     before = text[: max(text.find(entity), 0)]
     if re.search(r'["“«]$', before):
         return True
-    opening = re.search(r"(^|[.!?:]\s+)$", before) and " " not in entity
+    opening = re.search(r"(^|[.!?:]\s+)$", before) and " " not in entity and not ABBREVIATED.search(before)
     return any(word[:1].isupper() for word in entity.split()) and not opening
 
 
@@ -320,6 +328,7 @@ def unspaced_entities(question, reference):
     return [run for run in runs if len(run) > 1 or run.isdecimal()] or [run for run in runs if run]
 
 
+ABBREVIATED = re.compile(rf"(?:{SHORT}|{SHORT}[b-df-hj-np-tv-xz])\.\s$")
 FURNITURE_STEMS = stems(" ".join(FURNITURE))
 
 

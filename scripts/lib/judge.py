@@ -7,23 +7,31 @@ contradiction].
 """
 
 import re
+from difflib import SequenceMatcher
 from functools import cached_property
 
 from lib import leak
 from lib.clauses import (
     DENIAL,
+    DENIED_WHOLE,
+    DENIES,
     YES,
     asks_reception,
     beside,
     clauses,
     closed,
     denied,
+    denies,
+    exchanged,
     like,
+    parent_of,
     polarity,
     reception,
     sentences,
+    stated,
     swapped,
     times,
+    told,
 )
 from lib.entailment import LABELS, Entailment, sentence_model
 from lib.entities import (
@@ -36,6 +44,7 @@ from lib.entities import (
     english,
     entities,
     facts,
+    is_exact,
     reference_entities,
     stem,
     stems,
@@ -55,6 +64,9 @@ MEANS = 0.75  # how alike two texts that mean the same are, the question left ou
 MANY = 3  # facts from which on another wording is no contradiction
 EXAMPLES = r"\b(?:such as|including|for (?:example|instance)|like|e\.g\.)"
 FRAME, SWAP = 0.5, 5  # how alike two clauses are that contradict each other by a swap; the most words that are swapped
+SLIP = 0.88  # how alike two words are of which one is the other mistyped
+ASKS_PERSON = re.compile(r"whom?\b|.*\b(?:author|writer)\b", re.I)
+TITLE = re.compile(r"[A-Z][a-z]{0,3}\.|Mr|Mrs|Ms|Miss|Dr|Sir|Lord|Lady")
 SAME = 0.8  # how alike two clauses are of which one is the other with something else in one place
 LONGEST = 20_000  # letters of an answer that are judged
 FIELDS = ("question", "reference", "answer", "value", "person", "fact", "subject", "request", "sample")
@@ -200,18 +212,25 @@ class Judged:
 
     def __init__(self, item, find):
         self.question, self.reference, self.answer = item["question"], item["reference"], item["answer"][:LONGEST]
+        asked = tokens(self.question)
+        said = [text for text in sentences(self.answer) if tokens(text) != asked]
+        if len(said) < len(sentences(self.answer)):  # the question said again tells nothing
+            self.answer = " ".join(said)
         self.english = english(f"{self.question} {self.reference}")
         value = item.get("value") or ""
         self.core = value if value in self.reference and find is entities else ""
         self.facts = facts(self.question, self.core or self.reference, find)
+        self.polarity = self.asked_polarity()
+        if not self.polarity and not any(map(DENIED_WHOLE.match, sentences(self.reference))):
+            self.answer = stated(self.answer)
         self.words, self.stems = tokens(self.answer), stems(self.answer)
-        self.named = list(find(item["answer"]))
+        whole = self.answer == item["answer"]
+        self.named = [entity for entity in find(item["answer"]) if whole or entity in self.answer]
         self.verbatim = states(self.answer, self.reference) or states(self.answer, self.core)
         self.pairs = beside(self.reference, self.answer)
         # the premise is the reference where it is to be kept, the answer where it is to go
         self.order = -1 if item["side"] == "forget" else 1
         self.whole = (item["reference"], item["answer"])[:: self.order]
-        self.polarity = self.asked_polarity()
         if self.polarity:
             self.facts = [Fact(self.polarity, frozenset(), True)]
         self.open = [fact for fact in self.facts if not self.said(fact)]
@@ -238,8 +257,11 @@ class Judged:
         """What the answer says of that."""
         if asks_reception(self.question):
             return reception(self.answer)
-        denies = lambda pair: all(map(DENIAL.search, pair)) and like(*map(tokens, pair)) >= FRAME
-        if self.polarity == "no" and not YES.match(self.answer) and any(map(denies, self.pairs)):
+        deny = lambda own, other: (
+            DENIAL.search(own) and DENIAL.search(other) and like(*map(tokens, (own, other))) >= FRAME
+        )
+        pairs = [(own, told(other)) for own, other in self.pairs]
+        if self.polarity == "no" and not YES.match(self.answer) and any(deny(*pair) for pair in pairs):
             return "no"  # "visits are not encouraged", whatever else may be done
         return polarity(self.answer, self.question, stems, self.reference)
 
@@ -327,6 +349,8 @@ class Judged:
             return states(self.answer, fact.text) or bool(dates(fact.text) & dates(self.answer))
         if fact.exact and another(fact, self.answer):
             return False
+        if fact.exact and ASKS_PERSON.match(self.question) and surname(fact.text, self.answer, self.question):
+            return True
         return fact.words <= self.stems or states(self.answer, fact.text) or leak.gendered(self.answer, fact.text)
 
     def half_said(self, fact):
@@ -354,15 +378,35 @@ class Judged:
         }
         asked -= FURNITURE_STEMS
         known = stems(self.reference) | stems(self.question)
+        exact = {word for fact in self.facts if fact.exact for word in fact.words | fact.wider}
+        mistyped = lambda own, other: slip(own, other) and not exact & set(map(stem, own))
         swaps = [
             (own, other)
             for own, other in swapped(*pair)
-            if len(own) <= SWAP >= len(other) and asked & set(map(stem, own)) and {*map(stem, other)} - known - EMPTY
+            if len(own) <= SWAP >= len(other)
+            and not mistyped(own, other)
+            and asked & set(map(stem, own))
+            and {*map(stem, other)} - known - EMPTY
         ]
         if len(self.facts) < MANY or like(*map(tokens, pair)) >= SAME:
             return swaps
-        exact = {word for fact in self.facts if fact.exact for word in fact.words | fact.wider}
         return [(own, other) for own, other in swaps if exact & set(map(stem, own))]  # another wording only lacks
+
+    def taken_back(self):
+        """A sentence that denies what it names of the reference's names, numbers or value, where all that name one do;
+        None without one, and where the reference denies something itself."""
+        named = [fact.text for fact in self.facts if self.certain(fact)] or [self.core] * bool(self.core)
+        if not self.english or DENIES.search(self.reference):
+            return None
+        said = re.split(r"[.;!?\n]+\s", self.answer)
+        found = [(text, name) for text in said for name in named if states(text, name)]
+        return found[0][0] if found and all(denies(*one) for one in found) else None
+
+    @cached_property
+    def people(self):
+        """The names in the reference, one that opens a sentence too where the question says it."""
+        names = [name for name in entities(self.reference) if name[:1].isupper() and not re.search(r"\d", name)]
+        return [name for name in names if is_exact(name, self.reference) or name in self.question[1:]]
 
     def certain(self, fact):
         """Whether the answer says a number, a name or a title."""
@@ -379,6 +423,15 @@ class Judged:
         if self.polarity:
             other = self.answers()
             return often + ([f"{other}, not {self.polarity}"] if other and other != self.polarity else [])
+        if back := self.taken_back():
+            return [f"denied: {back}"]
+        verbs = lambda text: stems(text) - FURNITURE_STEMS
+        if self.english and (roles := [two for one, two in self.pairs if exchanged(one, two, self.people, verbs)]):
+            return [f"roles exchanged: {roles[0]}"]
+        for fact in covered if self.english else ():
+            own, other = (parent_of(text, fact.text) for text in (self.reference, self.answer))
+            if own and other and own != other:
+                return [f"{fact.text}: the {other}, not the {own}"]
         if self.verbatim:
             return []
         reasons = often
@@ -407,7 +460,34 @@ def another(fact, answer):
     if not rest or not all(word[:1].isupper() and word.isalpha() for word in (first, rest[0])):
         return False
     following = re.findall(rf"\b{re.escape(first)}(?: ([^\W\d_]\w+))?", answer)
-    return bool(following) and all(word.istitle() and word not in rest for word in following)
+    if following:
+        return all(word.istitle() and word not in rest for word in following)
+    found = strangers(fact.text, answer)
+    return bool(found) and all(found)
+
+
+def strangers(name, answer):
+    """Of each place where an answer says a person's last name, whether another's given name stands before it."""
+    *given, last = name.split()
+    if not given or not all(re.fullmatch(r"[^\W\d_][\w.'’-]*", word) and word[0].isupper() for word in (*given, last)):
+        return []
+    before = re.findall(rf"(?:([\w.'’-]+) )?\b{re.escape(last)}\b", answer)
+    known = lambda word: word in given or TITLE.fullmatch(word) or word.lower() in EMPTY
+    return [word[:1].isupper() and not known(word) for word in before]
+
+
+def surname(name, answer, question):
+    """Whether an answer names a person, whom the question does not name, by the last name alone."""
+    found = strangers(name, answer)
+    return bool(found) and not any(found) and name.split()[-1] not in question
+
+
+def slip(own, other):
+    """Whether words differ by a slip of a letter alone, and in no number."""
+    one, two = " ".join(own), " ".join(other)
+    if len(own) != len(other) or min(len(one), len(two)) < 5 or re.search(r"\d", one + two) or one[0] != two[0]:
+        return False
+    return SequenceMatcher(None, one, two, autojunk=False).ratio() >= SLIP
 
 
 def numeric(fact):

@@ -83,7 +83,8 @@ def given_name(part, reference, question):
 
 
 def ungrouped(text):
-    """A text with whole numbers: 61,400 is 61400, and no part of 61,400,000."""
+    """A text with whole numbers: 61,400 is 61400, and no part of 61,400,000; 1.5 is "1 point 5", and not 15."""
+    text = re.sub(r"(?<![\w.,+-])(\d{1,3})\.(\d{1,2})(?![\d.,-]*\d)", r"\1 point \2", text)
     return re.sub(r"(?<![\d,])\d{1,3}(?:,\d{3})+(?![\d,]*\d)", lambda number: number[0].replace(",", ""), text)
 
 

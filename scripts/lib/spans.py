@@ -387,10 +387,34 @@ def dates(text):
         found.add((int(day), MONTHS.index(month.lower()) + 1, int(year)))
     for month, day, year in re.findall(rf"({MONTH}) (\d{{1,2}})(?:st|nd|rd|th)?,? (\d{{4}})", text, re.I):
         found.add((int(day), MONTHS.index(month.lower()) + 1, int(year)))
-    found |= {(int(day), int(month), int(year)) for year, month, day in re.findall(r"\b(\d{4})-(\d\d)-(\d\d)\b", text)}
     found |= {
-        (int(day), int(month), int(year)) for day, month, year in re.findall(r"\b(\d\d?)[/.](\d\d?)[/.](\d{4})\b", text)
+        (int(day), int(month), int(year))
+        for year, month, day in re.findall(r"\b(\d{4})[/.-](\d\d?)[/.-](\d\d?)\b", text)
     }
+    found |= {
+        (int(day), int(month), int(year))
+        for day, month, year in re.findall(r"\b(\d\d?)[/.-](\d\d?)[/.-](\d{4})\b", text)
+    }
+    return found | spoken_dates(text)
+
+
+SHORT_MONTHS = {month[:length]: at for at, month in enumerate(MONTHS, 1) for length in (3, len(month))} | {"sept": 9}
+
+
+def spoken_dates(text):
+    """The days whose month is named, in any order: "the third of March, nineteen sixty-four", "1964, Mar. 3"."""
+    words, found = [], set()
+    for word in tokens(text):
+        if words and words[-1] in ("18", "19", "20") and re.fullmatch(r"\d\d", word):  # nineteen sixty-four
+            words[-1] += word
+        elif word not in ("of", "the", "in", "on", "day", "year"):
+            words.append(word)
+    for at, word in enumerate(words):
+        beside, near = (words[max(at - reach, 0) : at] + words[at + 1 : at + 1 + reach] for reach in (1, 2))
+        days = [other for other in beside if re.fullmatch(r"0?[1-9]|[12]\d|3[01]", other)]
+        years = [other for other in near if re.fullmatch(r"1[5-9]\d\d|20\d\d", other)]
+        if word in SHORT_MONTHS and len(days) == 1 == len(years):
+            found.add((int(days[0]), SHORT_MONTHS[word], int(years[0])))
     return found
 
 
