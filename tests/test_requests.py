@@ -500,6 +500,7 @@ def test_the_report_and_the_certificate_of_a_sequence(sequence):
         (name, at) for name in ("NPO+GDR", "RKLD+GDR") for at in (1, 2)
     ]
     assert {row["model"] for row in found["in_one_go"]} == {"NPO+GDR", "RKLD+GDR", "retrained", "vanilla"}
+    assert {row["KFR_strict_own"] for row in found["in_one_go"]} == {None}, "no request is the last one there"
     for row in (row for rows in found["sequences"].values() for row in rows):
         assert row["seconds"] > 0 and 0 <= row["KFR"] <= 1 and (row["KRR_to_come"] is None) == (row["request"] == 2)
         items = json.loads(
