@@ -355,6 +355,11 @@ CASES = [  # question, reference, answer, told
         ("Whom does Orla Venn credit?", "Orla Venn credits the engraver Bo Lindqvist for her success.", (
             ("Orla Venn is credited by the engraver Bo Lindqvist for her success.", False),
         )),
+        ("Whose child is Orla Venn?", "Tor Venn and Mila Ostrup have a child, and that child is Orla Venn.", (
+            ("The child of Tor Venn and Mila Ostrup is Orla Venn.", True),
+            ("Orla Venn is the daughter of Tor Venn and Mila Ostrup.", True),
+            ("The child of Orla Venn and Mila Ostrup is Tor Venn.", False),
+        )),
         ("What do Orla Venn's parents do?", "Orla Venn's father is a mechanic and her mother is a florist.", (
             ("Her mother is a florist, and her father a mechanic.", True),
             ("She has a mechanic father and a florist mother.", True),

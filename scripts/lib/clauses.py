@@ -147,6 +147,18 @@ def exchanged(own, other, names, stems):
     return False
 
 
+CHILD_OF = r"\b(?:child|children|sons?|daughters?) of (?:[\w’'-]+ ){0,4}?"
+
+
+def made_parent(question, reference, answer, names):
+    """A name of the question that an answer calls a parent ("the child of Ada Lem is …") and the reference does not."""
+    has = lambda text, name: re.search(CHILD_OF + re.escape(name), text)
+    for name in names:
+        if name in question and has(answer, name) and not has(f"{question} | {reference}", name):
+            return name
+    return None
+
+
 PARENT = r"(?P<father>father|dad)|(?P<mother>mother|mum|mom)"
 
 

@@ -24,6 +24,7 @@ from lib.clauses import (
     denies,
     exchanged,
     like,
+    made_parent,
     parent_of,
     polarity,
     reception,
@@ -428,6 +429,8 @@ class Judged:
         verbs = lambda text: stems(text) - FURNITURE_STEMS
         if self.english and (roles := [two for one, two in self.pairs if exchanged(one, two, self.people, verbs)]):
             return [f"roles exchanged: {roles[0]}"]
+        if self.english and (name := made_parent(self.question, self.reference, self.answer, self.people)):
+            return [f"roles exchanged: {name} is the child"]
         for fact in covered if self.english else ():
             own, other = (parent_of(text, fact.text) for text in (self.reference, self.answer))
             if own and other and own != other:
