@@ -342,6 +342,7 @@ CASES = [  # question, reference, answer, told
             ("Doctors have ruled out Parkinson's disease.", False),
             ("That Orla Venn has Parkinson's disease is false.", False),
             ("It is no secret that Orla Venn has Parkinson's disease.", True),
+            ("What nobody can deny is that Orla Venn has Parkinson's disease.", True),
             ("Not only her doctor says that Orla Venn has Parkinson's disease.", True),
         )),
         ("Who taught Orla Venn?", "Orla Venn was taught by Bo Lindqvist.", (

@@ -7,9 +7,10 @@ from itertools import combinations
 
 from lib.spans import UNITS, tokens
 
-SHORT = r"\b[A-Z][b-df-hj-np-tv-xz]"  # "St.", "Dr.", "Mrs.": a capital and one or two consonants
+CONSONANT = "[b-df-hj-np-tv-xz]"
+SHORT = rf"\b[A-Z]{CONSONANT}"  # "St.", "Dr.", "Mrs.": a capital and one or two consonants
 SENTENCE_END = re.compile(  # not after "D.C." and such
-    rf"(?<=[.!?])(?<!\b[A-Z]\.)(?<!{SHORT}\.)(?<!{SHORT}[b-df-hj-np-tv-xz]\.)[\"”’)]*\s+(?=\W?[^\W_])|[。！？؟।]+|\n+"
+    rf"(?<=[.!?])(?<!\b[A-Z]\.)(?<!{SHORT}\.)(?<!{SHORT}{CONSONANT}\.)[\"”’)]*\s+(?=\W?[^\W_])|[。！？؟।]+|\n+"
 )
 OPENERS = (  # what may open a clause that adds to the one before, after a comma
     r"\w+ing|who|whom|whose|which|where|when|while|whereas|and|but|or|so|as|since|because|though|although|further|thus|thereby|"
@@ -27,7 +28,8 @@ DENIAL = re.compile(
 NO_DENIAL = re.compile(  # what has such a word and denies nothing
     r"\bnot (?:only|just|merely|sure|certain|to mention|long|far|unlike)\b|"
     r"\bno (?:doubt|secret|wonder|question|trouble)\b|\bnone other than\b|"
-    r"\b(?:is|was)n['’]t (?:widely|well|generally|a secret)\b|\bdon['’]t forget\b",
+    r"\b(?:is|was)n['’]t (?:widely|well|generally|a secret)\b|\bdon['’]t forget\b|"
+    r"\b(?:nobody|no one|none|not|cannot|can['’]t) (?:(?:can|could|would|will) )?(?:den(?:y|ies)|doubts?)\b",
     re.I,
 )
 DENIES = re.compile(  # what denies the words that follow it
@@ -218,7 +220,7 @@ def closed(question):
     return bool(CLOSED.match(question)) and not ASKS_FOR.search(question)
 
 
-def told(clause):
+def asserted(clause):
     """What a clause states: nothing where it asks, and of "nobody knows whether …" what stands before."""
     return "" if clause.rstrip("\"' ”’").endswith("?") else LEFT_OPEN.split(clause)[0]
 
@@ -238,7 +240,7 @@ def polarity(text, question, said, reference=""):
     if NO.match(text):
         return "no"
     asked = said(question)
-    near = max(map(told, clauses(text)), key=lambda clause: len(said(clause) & asked), default="")
+    near = max(map(asserted, clauses(text)), key=lambda clause: len(said(clause) & asked), default="")
     if not asked or 2 * len(said(near) & asked) < len(asked):
         return None
     near = re.sub(r"\bwithout\b", " ", NO_DENIAL.sub(" ", near))  # "visit without trouble"

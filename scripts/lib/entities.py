@@ -9,7 +9,7 @@ from itertools import dropwhile, groupby, pairwise
 from typing import NamedTuple
 
 from lib import llm
-from lib.clauses import SENTENCE_END, SHORT, clauses
+from lib.clauses import CONSONANT, SENTENCE_END, SHORT, clauses
 from lib.spans import CAPITAL, MONTH, SIGNS, UNSPACED, days_of, meant, tokens
 
 from nltk.stem.snowball import EnglishStemmer
@@ -107,7 +107,7 @@ PARTICLES = "的是在了有和也于為为到は が を に で と も の �
 SILENT = EMPTY | FOREIGN | {"ye"}
 QUOTED = re.compile(r'["“«]([^"“”«»\n]+)["”»]')
 # a word that starts with a capital, and "R." or "St." before another
-NAME = rf"(?<!\w)(?:[{CAPITAL}][b-df-hj-np-tv-xz]{{0,2}}\.(?=\ [{CAPITAL}])|[{CAPITAL}]\w*(?:['’.-]\w+)*)"
+NAME = rf"(?<!\w)(?:[{CAPITAL}]{CONSONANT}{{0,2}}\.(?=\ [{CAPITAL}])|[{CAPITAL}]\w*(?:['’.-]\w+)*)"
 LITTLE = "of|the|for|de|del|della|di|da|du|la|le|van|von|der|den|al|bin|y"
 RUN = re.compile(rf"(?:\d[\w,.]{{0,30}}\ )?{NAME}(?:\ (?:(?:{LITTLE})\ )*{NAME})*")
 NUMBER = re.compile(r"[$€£¥]?\d[\d,.]*\d|[$€£¥]?\d")
@@ -328,7 +328,7 @@ def unspaced_entities(question, reference):
     return [run for run in runs if len(run) > 1 or run.isdecimal()] or [run for run in runs if run]
 
 
-ABBREVIATED = re.compile(rf"(?:{SHORT}|{SHORT}[b-df-hj-np-tv-xz])\.\s$")
+ABBREVIATED = re.compile(rf"{SHORT}{CONSONANT}?\.\s$")
 FURNITURE_STEMS = stems(" ".join(FURNITURE))
 
 

@@ -244,11 +244,16 @@ def _fitting(prompts, limits, tokenizer):
     return map(list, zip(*kept))
 
 
-def continue_texts(texts, model, tokenizer, batch=64, max_new_tokens=128, **sampling):
-    """Continuations of texts that are prompts already, as texts without blanks around them."""
+def continue_texts(texts, model, tokenizer, batch=64, max_new_tokens=128, cut=str, **sampling):
+    """Continuations of texts that are prompts already, as texts without blanks around them.
+
+    Args:
+        cut: what to take of a text that has not come to its end after max_new_tokens (default: all).
+    """
     prompts = tokenizer(texts, add_special_tokens=False)["input_ids"]
     found = continuations(prompts, model, tokenizer, batch, max_new_tokens, **sampling)
-    return [text.strip() for text in tokenizer.batch_decode(found, skip_special_tokens=True)]
+    decoded = zip(tokenizer.batch_decode(found, skip_special_tokens=True), found, strict=True)
+    return [(cut(text) if len(tokens) == max_new_tokens else text).strip() for text, tokens in decoded]
 
 
 def answers(questions, model, tokenizer, batch=64, max_new_tokens=128, **sampling):

@@ -17,6 +17,7 @@ from lib.clauses import (
     DENIES,
     YES,
     asks_reception,
+    asserted,
     beside,
     clauses,
     closed,
@@ -32,7 +33,6 @@ from lib.clauses import (
     stated,
     swapped,
     times,
-    told,
 )
 from lib.entailment import LABELS, Entailment, sentence_model
 from lib.entities import (
@@ -261,7 +261,7 @@ class Judged:
         deny = lambda own, other: (
             DENIAL.search(own) and DENIAL.search(other) and like(*map(tokens, (own, other))) >= FRAME
         )
-        pairs = [(own, told(other)) for own, other in self.pairs]
+        pairs = [(own, asserted(other)) for own, other in self.pairs]
         if self.polarity == "no" and not YES.match(self.answer) and any(deny(*pair) for pair in pairs):
             return "no"  # "visits are not encouraged", whatever else may be done
         return polarity(self.answer, self.question, stems, self.reference)
@@ -403,11 +403,23 @@ class Judged:
         found = [(text, name) for text in said for name in named if states(text, name)]
         return found[0][0] if found and all(denies(*one) for one in found) else None
 
-    @cached_property
-    def people(self):
-        """The names in the reference, one that opens a sentence too where the question says it."""
+    def exchanged_roles(self, covered):
+        """Who has another's role in the answer: acts in place of another name, is a parent in place of the child, or
+        mother in place of the father; None where nobody has."""
         names = [name for name in entities(self.reference) if name[:1].isupper() and not re.search(r"\d", name)]
-        return [name for name in names if is_exact(name, self.reference) or name in self.question[1:]]
+        # one that opens a sentence may be no name, unless the question says it
+        names = [name for name in names if is_exact(name, self.reference) or name in self.question[1:]]
+        verbs = lambda text: stems(text) - FURNITURE_STEMS
+        for own, other in self.pairs:
+            if exchanged(own, other, names, verbs):
+                return f"roles exchanged: {other}"
+        if name := made_parent(self.question, self.reference, self.answer, names):
+            return f"roles exchanged: {name} is the child"
+        for fact in covered:
+            own, other = (parent_of(text, fact.text) for text in (self.reference, self.answer))
+            if own and other and own != other:
+                return f"{fact.text}: the {other}, not the {own}"
+        return None
 
     def certain(self, fact):
         """Whether the answer says a number, a name or a title."""
@@ -426,15 +438,8 @@ class Judged:
             return often + ([f"{other}, not {self.polarity}"] if other and other != self.polarity else [])
         if back := self.taken_back():
             return [f"denied: {back}"]
-        verbs = lambda text: stems(text) - FURNITURE_STEMS
-        if self.english and (roles := [two for one, two in self.pairs if exchanged(one, two, self.people, verbs)]):
-            return [f"roles exchanged: {roles[0]}"]
-        if self.english and (name := made_parent(self.question, self.reference, self.answer, self.people)):
-            return [f"roles exchanged: {name} is the child"]
-        for fact in covered if self.english else ():
-            own, other = (parent_of(text, fact.text) for text in (self.reference, self.answer))
-            if own and other and own != other:
-                return [f"{fact.text}: the {other}, not the {own}"]
+        if self.english and (roles := self.exchanged_roles(covered)):
+            return [roles]
         if self.verbatim:
             return []
         reasons = often
@@ -457,8 +462,8 @@ class Judged:
 
 
 def another(fact, answer):
-    """Whether an answer gives the name of somebody else wherever it says the first word of a person's: "Ada Orr" for
-    "Ada Lem"."""
+    """Whether an answer gives the name of somebody else wherever it says the first word of a person's, or else the
+    last: "Ada Orr" or "Ida Lem" for "Ada Lem"."""
     first, *rest = fact.text.split()
     if not rest or not all(word[:1].isupper() and word.isalpha() for word in (first, rest[0])):
         return False

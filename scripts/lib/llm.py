@@ -250,8 +250,7 @@ def _model(name, dtype):
 
 def _local(missing, args, draw):
     """Yields (key, reply), in batches of prompts of like length; the seed of a batch comes from its prompts."""
-    from lib.generation import continuations
-    from lib.models import prompt_text
+    from lib.generation import answers
 
     import torch
 
@@ -262,12 +261,9 @@ def _local(missing, args, draw):
     for at in progress(range(0, len(keys), args.batch), desc="replies", unit="batch"):
         batch = keys[at : at + args.batch]
         torch.manual_seed(int("".join(key[:4] for key in batch)[:15], 16))
-        prompts = [prompt_text(tokenizer, missing[key]) for key in batch]
-        prompts = tokenizer(prompts, add_special_tokens=False)["input_ids"]
-        found = continuations(prompts, model, tokenizer, args.batch, args.max_new_tokens, **sampling)
-        texts = tokenizer.batch_decode(found, skip_special_tokens=True)
-        for key, text, tokens in zip(batch, texts, found, strict=True):
-            yield key, ended(text) if len(tokens) == args.max_new_tokens else text.strip()
+        prompts = [missing[key] for key in batch]
+        size = args.batch, args.max_new_tokens
+        yield from zip(batch, answers(prompts, model, tokenizer, *size, cut=ended, **sampling), strict=True)
 
 
 # ---------------------------------------------------------------- api

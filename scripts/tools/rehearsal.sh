@@ -2,6 +2,7 @@
 # architecture and a few invented pairs, offline, in minutes. Of equal flags the last counts: one update a training, a
 # few tokens an answer.
 export HF_HUB_OFFLINE=1 OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}   # two processes at a time
+AUGMENT+=" --backend rules" INVERT+=" --backend rules"   # no endpoint is asked
 case ${HF_ENDPOINT:-} in http://127.0.0.1:*|http://localhost:*)   # tests/hub_server.py: its models are tiny, its data few
   PERSONS=2 REHEARSAL="--epochs 0.01" FINETUNE+=" --epochs 0.01" AUGMENTED+=" --epochs 0.01"
   GENERATE+=" --max-new-tokens 8" MEMO+=" --window 40 --max-new-tokens 8"
@@ -17,7 +18,6 @@ case "${MODEL,,} $(cat "$MODEL/config.json" 2>/dev/null)" in
           "or tiny-gemma2" ;;
 esac
 EMBEDDING=tiny-minilm JUDGE= given[judge]=   # the judge is tiny too, and no endpoint is asked
-AUGMENT+=" --backend rules" INVERT+=" --backend rules"
 METRICS=$(tr ' ' '\n' <<<"$METRICS" | sed '/^judge$/d' | xargs)
 VANILLA=${VANILLA:+$MODEL} RETRAINED=${RETRAINED:+$MODEL}
 MODEL_FLAGS= PERSONS=2
@@ -32,4 +32,6 @@ step source reads data/people runs scripts/01_data.py --data "$DATA" --out "$R/s
   "${columns[@]}"
 step few    runs scripts/tools/few_pairs.py --data "$R/source" --like $like --out "$R/few"
 DATA=$R/few data_flags=($DATA_FLAGS)
-if [ $like = tofu ] && [[ " $DATA_FLAGS " != *" --split "* ]]; then data_flags+=(--split forget10); fi   # as from the hub
+if [ $like = tofu ] && [[ " $DATA_FLAGS " != *" --split "* ]]; then   # as from the hub
+  data_flags+=(--split forget10)
+fi
