@@ -2,7 +2,8 @@
 
 PPL of the answers under the base model, Brunet's index BI and Honoré's statistic HS, as corpus means, then
 LS = harmonic mean of σ(-ln PPL), σ(-ln BI), σ(ln HS). BI and HS count words that blanks part, so that they, and LS with
-them, say nothing of Chinese, Japanese or Thai.
+them, say nothing of Chinese, Japanese or Thai. A corpus mean hides a tenth of broken answers, so that these are counted
+beside it: `loops`, the share of answers that say one piece of text at least three times on end.
 """
 
 import math
@@ -15,8 +16,22 @@ from lib.formats import read_answers
 from lib.likelihood import answer_logprobs
 from lib.models import load_model, model_folder
 
+import numpy as np
 from nltk.tokenize import NLTKWordTokenizer
 from nltk.tokenize.punkt import PunktSentenceTokenizer
+
+LOOP_LENGTH = 16  # characters, all times together: "0000" and "no, no, no" are no loops
+
+
+def loops(text: str) -> bool:
+    """Whether one piece of the text stands in it at least three times on end, blanks aside (as Holtzman et al. 2020
+    count repetition, there at the end of a text alone).
+    """
+    letters = np.array(list("".join(text.split())))
+    return any(  # as long a run of letters that are those `size` before them
+        b"\1" * max(2 * size, LOOP_LENGTH - size) in (letters[size:] == letters[:-size]).tobytes()
+        for size in range(1, len(letters) // 3 + 1)
+    )
 
 
 def words(text: str) -> list[str]:
@@ -85,14 +100,16 @@ def score(rows: list[dict], ppl: list[float | None]) -> list[dict]:
         tokens = words(row["answer"])
         bi, hs = brunet(tokens), honore(tokens)
         own = None if value is None else linguistic_score(value, bi, hs)  # of this answer alone
-        items.append({**row, "words": len(tokens), "PPL": value, "BI": bi, "HS": hs, "LS": own})
+        items.append(
+            {**row, "words": len(tokens), "PPL": value, "BI": bi, "HS": hs, "LS": own, "loops": loops(row["answer"])}
+        )
     return items
 
 
 def summarise(items: list[dict]) -> dict:
     """Corpus means, and LS of them; without perplexities LS is None."""
     known = items[0]["PPL"] is not None
-    means = {name: mean(item[name] for item in items) for name in (*(["PPL"] * known), "BI", "HS", "words")}
+    means = {name: mean(item[name] for item in items) for name in (*(["PPL"] * known), "BI", "HS", "words", "loops")}
     score = linguistic_score(means["PPL"], means["BI"], means["HS"]) if known else None
     return {"LS": score, **means, "items": len(items)}
 

@@ -160,6 +160,22 @@ def honore(words):
     return min(100.0 * math.log(len(words)) / (1.0 - once / len(distinct) + 0.1), 1e6)
 
 
+def loops(text):
+    """Some piece stands at least three times on end, 16 characters or more in all, blanks left out."""
+    letters = "".join(text.split())
+    for start in range(len(letters)):
+        for size in range(1, len(letters) - start + 1):
+            piece, times = letters[start : start + size], 0
+            while letters.startswith(piece, start + times * size):
+                times = times + 1
+            rest = 0  # of a further time that breaks off
+            while start + times * size + rest < len(letters) and letters[start + times * size + rest] == piece[rest]:
+                rest = rest + 1
+            if times >= 3 and times * size + rest >= 16:
+                return True
+    return False
+
+
 def sigmoid(x):
     """sigma(x) = 1 / (1 + exp(-x))."""
     return 1.0 / (1.0 + math.exp(-x))

@@ -60,6 +60,31 @@ def test_indices_agree_with_the_slow_reference(tokens):
     assert linguistic.honore(tokens) == pytest.approx(reference.honore(tokens))
 
 
+LOOPS = [
+    ("argparse " * 5, True),
+    ("His sister is " + ", " * 20, True),
+    ("It is 00000000000000000000 now.", True),
+    ("She paints. He is a chef. He is a chef. He is a chef. He is", True),
+    ("他是厨师。他是厨师。他是厨师。他是厨师。", True),
+    ("He is a chef. He is a chef. She paints. He is a chef.", False),
+    ("Call +44 20 7946 0000.", False),
+    ("No, no, no.", False),
+    ("", False),
+]
+
+
+@pytest.mark.parametrize("text, looping", LOOPS)
+def test_loops_by_hand(text, looping):
+    assert linguistic.loops(text) is looping
+
+
+@given(
+    st.text("ab ", max_size=40) | st.tuples(st.text("abc", max_size=9), st.integers(1, 6)).map(lambda p: p[0] * p[1])
+)
+def test_loops_agree_with_the_slow_reference(text):
+    assert linguistic.loops(text) == reference.loops(text)
+
+
 @given(st.floats(1, 1e9), st.floats(0.5, 200), st.just(0.0) | st.floats(0.1, 1e6))
 def test_score_agrees_with_the_slow_reference_and_lies_between_0_and_1(ppl, bi, hs):
     score = linguistic.linguistic_score(ppl, bi, hs)

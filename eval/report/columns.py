@@ -28,8 +28,10 @@ COLUMNS = (
     Column("ROUGE-L_R", "ROUGE-L R ↑", ".2f", "likewise, retain set"),
     Column("PPL_F", "PPL F", ".4g", "perplexity of the answers under the base model, forget set"),
     Column("LS_F", "LS F ↑", ".3f", "linguistic score: fluency and variety of the answers, forget set"),
+    Column("loops_F", "loops F ↓", ".2f", "share of answers that say one piece of text three times on end, forget set"),
     Column("PPL_R", "PPL R", ".4g", "perplexity, retain set"),
     Column("LS_R", "LS R ↑", ".3f", "linguistic score, retain set"),
+    Column("loops_R", "loops R ↓", ".2f", "share that loop, retain set"),
     Column("leak_all", "leak all ↓", ".2f", "share of the forget answers that state every private value of their fact"),
     Column(
         "leak_any",
