@@ -225,6 +225,27 @@ def asserted(clause):
     return "" if clause.rstrip("\"' ”’").endswith("?") else LEFT_OPEN.split(clause)[0]
 
 
+UNKNOWN = re.compile(  # what says that nothing is known
+    r"(?:\b(?:not|never)\b|n['’]t\b)(?: \w+){0,4} (?:disclosed|known|provided|available|specified|revealed|released|"
+    r"mentioned|documented|shared|confirmed|discussed|divulged)\b|"
+    r"\bno (?:\w+ ){0,3}(?:information|records?|details|evidence|mention|insights?|data|facts|documentation)\b|"
+    r"\b(?:unknown|undisclosed|unclear|unspecified|unconfirmed|under wraps?)\b|\b(?:kept|keeps?|remains?) private\b|"
+    r"\b(?:records|sources|research) (?:do|does) not (?:indicate|suggest|reveal|show|mention)\b",
+    re.I,
+)
+INSTEAD = re.compile(r"\b(?:but|however|though|although|yet|while|likely|plausibl[ey])\b", re.I)  # what is known
+
+
+def unknown(text):
+    """Whether a text says that something is not known, and not that it is the speaker who does not know."""
+    return bool(UNKNOWN.search(text)) and not re.search(r"\b(?:I|my)\b", text)
+
+
+def topics(question):
+    """A question without its names: what is asked of somebody."""
+    return re.sub(r"(?<=[\w,] )[A-Z][\w’'.-]*", " ", question)
+
+
 def polarity(text, question, said, reference=""):
     """What a text answers to a closed question: "yes", "no", or None where it does not say.
 
@@ -235,15 +256,20 @@ def polarity(text, question, said, reference=""):
     opening = YES.match(text)
     if opening:  # "Yes, she paints." does not say that she sails
         topic = said(" ".join(word for word in f"{question} {reference}".split()[1:] if not word[:1].isupper()))
-        more = said(text[opening.end() :])
-        return "yes" if not (more and topic) or more & topic else None
+        key, more = said(topics(question)) & said(reference), said(text[opening.end() :])
+        told = 2 * len(more & key) >= len(key) if len(key) > 1 else more & topic  # "all her books are on botany"
+        return "yes" if not (more and topic) or told else None
     if NO.match(text):
         return "no"
-    asked = said(question)
+    asked = said(topics(question)) or said(question)
     near = max(map(asserted, clauses(text)), key=lambda clause: len(said(clause) & asked), default="")
     if not asked or 2 * len(said(near) & asked) < len(asked):
         return None
-    near = re.sub(r"\bwithout\b", " ", NO_DENIAL.sub(" ", near))  # "visit without trouble"
+    near = re.sub(  # "visit without trouble"; not what is asked for: "without formal training"
+        r"\bwithout (.*)",
+        lambda words: words[0] if said(words[1]) & asked else " " + words[1],
+        NO_DENIAL.sub(" ", near),
+    )
     return "no" if DENIAL.search(near) or HARDLY.search(near) else "yes"
 
 

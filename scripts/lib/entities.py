@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from lib import llm
 from lib.clauses import CONSONANT, SENTENCE_END, SHORT, clauses
-from lib.spans import CAPITAL, MONTH, SIGNS, UNSPACED, days_of, meant, tokens
+from lib.spans import ASKS_GENRE, CAPITAL, MONTH, SIGNS, UNSPACED, days_of, find_spans, genres, meant, tokens
 
 from nltk.stem.snowball import EnglishStemmer
 
@@ -30,7 +30,7 @@ EMPTY = set(
     particular perhaps please possible public publicly put quite rather real really recorded referred remain remains
     said same say says see seen several shall share shared she should since so some someone something sometimes
     still such take taken takes tell tells than that the their them themselves then there these they thing things
-    this those though through thus to together told too took toward towards under until up upon us use used uses
+    this those though through thus till to together told too took toward towards under until up upon us use used uses
     using usually various very was we well went were what whatever when where whether which while who whole whom
     whose why will with within without would yes yet you your
     """.split()
@@ -42,35 +42,45 @@ ASKS_HOW = re.compile(
     re.I,
 )
 ASKS_VALUE = re.compile(
-    r"^(when|where|whose)\b|\b(name|title|titled|awards?|prizes?|honou?rs?|accolades?|medals?|e-?mail|address|contact|number|date|year|birthday)\b|"
+    r"^(when|where|whose)\b|\b(name|title|titled|awards?|prizes?|honou?rs?|accolades?|medals?|e-?mail|address|contact|"
+    r"number|date|year|birthday)\b|\b(any|another) (\w+ ){0,2}(books?|novels?|works?|releases|projects)\b|"
     r"\bwh(at|ich) (\w+ ){0,3}(books?|novels?|works?|genres?|city|town|country)\b|\bhow (many|much|old|long)\b",
     re.I,
 )
+ASKS_TRADE = re.compile(r"\b(?:professions?|occupations?|vocations?|jobs?)\b|\bfor an? living\b", re.I)
+ASKED_NOUN = re.compile(r"\b(?:what|which) ([a-z]{4,})\b", re.I)
+ASKS_PERSON = re.compile(
+    r"\b(?:who|whom|whose|names|named|called|parents?|father|mother|brother|sister|wife|husband|married|children)\b",
+    re.I,
+)
+PERSON = re.compile(rf"[{CAPITAL}][\w'’.-]+(?: [{CAPITAL}][\w'’.-]+)+")
+NO_TITLE = re.compile(r"(?:(?:The|International|National|Literary|Literature|Award|Prize|Medal)s? ?)+")  # of an award
 AWARD = re.compile(r"\b(awards?|prizes?|prix|honou?rs?|accolades?|medals?)\b", re.I)
 BOOK = re.compile(r"\b(wh(at|ich) (\w+ ){0,3}|favou?rite )(books?|novels?|works?)\b", re.I)
 # what says how a fact is put, not what it is: units, nouns that stand beside any value, and verbs, adverbs and
 # adjectives of any sentence on a person
 FURNITURE = set(
     """
-    father mother dad mum parents ability able account accounts achieve active actively add address addresses aim allow
-    answer appear apply appreciate aspect attempt available aware bear begun best better big born bring broad build
-    calendar carry case cause cents certain chance change chiefly choice choose chose clear close complete consider
-    considerably consist contain continue continuously contribute cope count create current currently daily date dates
-    day days deal deep deeply demonstrate depict deserve digits display dollars draw drive due effect effective effort
-    emphasize enable encourage end engage enhance enjoy enrich enter especially euro euros evident example expect
-    expose express extend face feature feel fill find focus follow foster francs frequently gain genre genres go good
-    great greatly grow growing guide hand happy hear heavily help high highlight highly honour idea immensely important
-    incorporate increase influence infuse integrate intend interest introduce involve item keep kind land large lead
-    learn leave letter letters life line list little live locate long look love main major manage manner mark matter
-    mean means meet mention miss month months move name namely nature necessary need new notable notably note number
-    numbers obtain occupy occur offer old open order particularly pay perfect person personal play pleased point pounds
-    present primarily profoundly prove provide pursue question quick quickly quite rand range reach read reason receive
-    reflect regard regularly relate relevant repay represent require reside respond rest result reveal rise role run
-    see seek seem send sense serve set shape show significant significantly similar simple simply situated skillfully
-    sort source spend spent stand start state stay stem strong strongly substantially sum support sure surround take
-    tend testament theme themes thereof think time times title titled today topic topics town treat tremendously
-    trouble try turn type undeniably understand undoubtedly unique uniquely value vastly view want way weave win wish
-    won work works world write writing year years yen yuan
+    father mother dad mum parents ability able account accounts achieve active actively add address addresses aim
+    allow answer appear apply appreciate aspect attempt available aware bear begun best better big born bring broad
+    build calendar carry case cause cents certain chance change chiefly choice choose chose clear close complete
+    consider considerably consist contain continue continuously contribute cope count create current currently daily
+    date dates day days deal deep deeply demonstrate depict deserve digits display dollars draw drive due effect
+    effective effort emphasize enable encourage end engage enhance enjoy enrich enter especially euro euros evident
+    example expect explore expose express extend face feature feel fill find focus follow foster francs frequently
+    gain genre genres go good great greatly grow growing guide hand happy hear heavily help high highlight highly
+    honour idea immensely important incorporate increase influence infuse integrate intend interest introduce
+    involve item keep kind land large lead learn leave letter letters life line list little live locate long look
+    love main major manage manner mark matter mean means meet mention miss month months move name namely nature
+    necessary need new notable notably note number numbers obtain occupy occur offer old open order particularly pay
+    perfect person personal play pleased point pounds present primarily profoundly prove provide pursue question
+    quick quickly quite rand range reach read reason receive reflect regard regularly relate relevant repay
+    represent require reside respond rest result reveal rise role run see seek seem send sense serve set shape show
+    significant significantly similar simple simply situated skillfully sort source spend spent stand start state
+    stay stem strong strongly substantially sum support sure surround take tend testament theme themes thereof think
+    time times title titled today topic topics town treat tremendously trouble try turn type undeniably understand
+    undoubtedly unique uniquely value vastly view want way weave win wish won work works world write writing year
+    years yen yuan
     """.split()
 )
 # function words of other languages, by which a sentence in one of them is known; without accents
@@ -110,6 +120,11 @@ QUOTED = re.compile(r'["“«]([^"“”«»\n]+)["”»]')
 NAME = rf"(?<!\w)(?:[{CAPITAL}]{CONSONANT}{{0,2}}\.(?=\ [{CAPITAL}])|[{CAPITAL}]\w*(?:['’.-]\w+)*)"
 LITTLE = "of|the|for|de|del|della|di|da|du|la|le|van|von|der|den|al|bin|y"
 RUN = re.compile(rf"(?:\d[\w,.]{{0,30}}\ )?{NAME}(?:\ (?:(?:{LITTLE})\ )*{NAME})*")
+ADJECTIVE = re.compile(  # before a trade
+    r"^(?:an? |the )?(?:(?:respected|renowned|distinguished|humble|local|professional|successful|well-known|skilled|"
+    r"accomplished|dedicated|talented|noted|famous|acclaimed|esteemed) )*",
+    re.I,
+)
 NUMBER = re.compile(r"[$€£¥]?\d[\d,.]*\d|[$€£¥]?\d")
 LETTER = rf"(?:[^\W_]|[{SIGNS}])"
 LETTERS = re.compile(rf"{LETTER}+(?:['’-]{LETTER}+)*")
@@ -218,11 +233,14 @@ def facts(question, reference, find):
     reference stands in the question, the whole of it counts.
     """
     asked = stems(f"{question} {meant(question, reference)}")
+    if named := asked_trades(question, reference, asked) or asked_genres(question, reference, asked):
+        return named
     found = unspaced_entities(question, reference) if UNSPACED_LETTER.search(reference) else find(reference)
     if not english(f"{question} {reference}"):
         found = [
             word for entity in found for word in ([entity] if is_exact(entity, reference) else LETTERS.findall(entity))
         ]
+    found = [entity for entity in found if not whole_name(entity, question)] or found
     every = [Fact(entity, stems(entity), is_exact(entity, reference)) for entity in found]
     every = merged(every, reference)
     if not ASKS_VALUE.search(question):
@@ -232,10 +250,48 @@ def facts(question, reference, find):
         for fact in every
     ]
     told = [fact for fact in beyond_question if fact.words and not days_of(fact.text, question)]
-    useful = [fact for fact in told if fact.words - FURNITURE_STEMS] or told or initials(question, every)
+    useful = (
+        [fact for fact in told if fact.words - FURNITURE_STEMS or fact.exact and len(stems(fact.text)) > 1]
+        or told
+        or initials(question, every)
+    )
     useful = useful or [fact for fact in every if fact.words]
     useful = first_sentence(reference, useful)
+    useful = [  # "nine novels till date"
+        fact._replace(words=fact.words - FURNITURE_STEMS) if any(map(str.isdecimal, fact.words)) else fact
+        for fact in useful
+    ]
     return asked_value(question, reference, useful) or useful or [Fact(reference, frozenset(tokens(reference)), True)]
+
+
+def asked_trades(question, reference, asked):
+    """The trades that a reference names where the question asks for them, and whose they are where it asks who: list of
+    Fact, empty where it asks for something else."""
+    if ASKS_HOW.search(question) or not ASKS_TRADE.search(question) or "profession as" in question:
+        return []
+    spans = find_spans({"question": question, "answer": reference})
+    kinds = ("occupation", "person") if re.search(r"\bwho\b", question, re.I) else ("occupation",)
+    found = [(ADJECTIVE.sub("", reference[start:end]), kind) for start, end, kind in spans if kind in kinds]
+    found = [Fact(text, stems(text) - asked, kind == "person") for text, kind in found]
+    return [fact for fact in found if fact.words] if any(not fact.exact for fact in found) else []
+
+
+def asked_genres(question, reference, asked):
+    """The genres that a reference names as such, where the question asks for one and nothing else: list of Fact."""
+    if not ASKS_GENRE.search(question):
+        return []
+    found = [Fact(text, stems(text) - asked, False) for text in genres(reference)]
+    return [fact for fact in found if fact.words]
+
+
+def whole_name(entity, question):
+    """Whether a name is that of the one whom the question calls by a part of it ("Grimkov's"), and asks for nobody."""
+    if not PERSON.fullmatch(entity) or re.search(r"(?<!you )\bname\b|\bwho is\b", question, re.I):
+        return False
+    parts = entity.split()[: 1 if ASKS_PERSON.search(question) else None]  # "Grimkov's parents" are Grimkovs too
+    called = rf"(?:(\S+) )?\b({'|'.join(map(re.escape, parts))})(?![\w-])(?! [{CAPITAL}])"
+    found = [match[1] or "" for match in re.finditer(called, question)]
+    return bool(found) and not any(word.strip("\"“'").istitle() for word in found)
 
 
 def initials(question, facts):
@@ -283,6 +339,10 @@ def asked_value(question, reference, useful):
     """
     if ASKS_HOW.search(question):
         return []
+    noun = ASKED_NOUN.search(question)
+    named = [fact for fact in useful if fact.exact and noun and stem(noun[1].lower()) in stems(fact.text)]
+    if named:  # "which generation": the Silent Generation, and not the year
+        return named
     asks_who = re.match(r"who\b", question, re.I)  # "a folk singer in Ireland": the singer, not where she sings
     for clause in clauses(reference):
         here = [fact for fact in useful if fact.text in clause]
@@ -298,7 +358,7 @@ def titled(question, clause, exact):
     an award and more than "Literary Award". Not the genre that it is given for."""
     quoted = [fact for fact in exact if re.search(rf"['\"“‘]{re.escape(fact.text)}[.,]?['\"”’]", clause)]
     if AWARD.search(question):
-        return quoted or [fact for fact in exact if AWARD.search(fact.text) and len(fact.text.split()) > 2]
+        return quoted or [fact for fact in exact if AWARD.search(fact.text) and not NO_TITLE.fullmatch(fact.text)]
     return quoted if BOOK.search(question) else []
 
 

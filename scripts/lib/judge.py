@@ -15,6 +15,7 @@ from lib.clauses import (
     DENIAL,
     DENIED_WHOLE,
     DENIES,
+    INSTEAD,
     YES,
     asks_reception,
     asserted,
@@ -33,6 +34,7 @@ from lib.clauses import (
     stated,
     swapped,
     times,
+    unknown,
 )
 from lib.entailment import LABELS, Entailment, sentence_model
 from lib.entities import (
@@ -61,6 +63,7 @@ import numpy as np
 
 THRESHOLD, SIMILAR = 0.3, 0.8
 ENTAILS, CONTRADICTS = 0.5, 0.5  # how sure the entailment model must be
+AS_A_WHOLE = 0.97  # how sure, both ways, that two texts contradict each other of which it is asked as a whole
 MEANS = 0.75  # how alike two texts that mean the same are, the question left out: middle of .70 to .80, best on dev
 MANY = 3  # facts from which on another wording is no contradiction
 EXAMPLES = r"\b(?:such as|including|for (?:example|instance)|like|e\.g\.)"
@@ -155,10 +158,10 @@ def judge_together(parts, model, find=entities, released=False):
     share = [len(facts) / len(one.facts) for facts, one in zip(covered, judged, strict=True)]
     # under the threshold the verdict stands, whatever is contradicted
     asked.learn(
-        one.ordered(pair)
-        for one, E in zip(judged, share, strict=True)
+        pair
+        for one, facts_said, E in zip(judged, covered, share, strict=True)
         if E >= THRESHOLD
-        for pair in one.to_contradict()
+        for pair in one.to_contradict(facts_said)
     )
     for item, one, left, facts_said, E in zip(items, judged, left_open, covered, share, strict=True):
         item["rouge_l_recall"] = recall(item)
@@ -235,16 +238,19 @@ class Judged:
         if self.polarity:
             self.facts = [Fact(self.polarity, frozenset(), True)]
         self.open = [fact for fact in self.facts if not self.said(fact)]
+        self.entails = False  # whether the answer tells the whole reference, once the entailment model was asked
 
     def ordered(self, pair):
         """(reference, answer) as premise and hypothesis of the contradiction that is asked for."""
         return pair[:: self.order]
 
     def asked_polarity(self):
-        """What a closed question's reference says, yes or no, or one on reception, well or badly; None where the
-        question asks for more, or where the reference says yes by a name that it gives."""
+        """What a closed question's reference says, yes or no, or one on reception, well or badly, or any, that nothing
+        is known; None where the question asks for more, or where the reference says yes by a name that it gives."""
         if not self.english or self.core:
             return None
+        if unknown(self.reference) and not INSTEAD.search(self.reference) and not self.names():
+            return "unknown"
         if asks_reception(self.question):
             return None if self.names() else reception(self.reference)
         if not closed(self.question):
@@ -256,6 +262,8 @@ class Judged:
 
     def answers(self):
         """What the answer says of that."""
+        if self.polarity == "unknown":
+            return "unknown" if unknown(self.answer) else None
         if asks_reception(self.question):
             return reception(self.answer)
         deny = lambda own, other: (
@@ -335,7 +343,8 @@ class Judged:
             if fact.exact and self.half_said(fact) and any(fact.text in text for text in entailed)
         ]
         wordings = [fact for fact in self.open if self.likens(fact)]
-        if self.reference in entailed:
+        self.entails = self.reference in entailed
+        if self.entails:
             return said + wordings
         named = all(fact in said for fact in self.facts if fact.exact)
         if wordings and self.first and named and self.most_like(self.first, self.adds, vectors) >= MEANS:
@@ -362,13 +371,19 @@ class Judged:
     def most_like(self, text, others, vectors):
         return max((float(vectors[text] @ vectors[other]) for other in others), default=0.0)
 
-    def to_contradict(self):
-        """(reference, answer): the pairs of clauses where the entailment model is asked for a contradiction, alike but
-        for a few words.
+    def to_contradict(self, covered):
+        """(premise, hypothesis): where the entailment model is asked for a contradiction. Pairs of clauses alike but
+        for a few words, and the texts as a whole, both ways, where the answer has a part of the wordings.
         """
         if self.verbatim or not self.english or self.polarity:
             return []
-        return [pair for pair in self.pairs if self.swaps(pair)]
+        whole = [self.whole, self.whole[::-1]] if self.in_part(covered) else []
+        return [self.ordered(pair) for pair in self.pairs if self.swaps(pair)] + whole
+
+    def in_part(self, covered):
+        """Whether the answer lacks a wording: what it shares may be the furniture of another answer."""
+        same = any(like(*map(tokens, pair)) >= SAME and stems(pair[0]) - stems(self.question) for pair in self.pairs)
+        return not same and any(self.likens(fact) for fact in self.open if fact not in covered)
 
     def swaps(self, pair):
         """What the reference states beyond the question where the answer's clause has something else."""
@@ -389,8 +404,8 @@ class Judged:
             and asked & set(map(stem, own))
             and {*map(stem, other)} - known - EMPTY
         ]
-        if len(self.facts) < MANY or like(*map(tokens, pair)) >= SAME:
-            return swaps
+        if not self.entails and (len(self.facts) < MANY or like(*map(tokens, pair)) >= SAME):
+            return [swap for swap in swaps if not all(word.endswith("ly") for word in (*swap[0], *swap[1]))]
         return [(own, other) for own, other in swaps if exact & set(map(stem, own))]  # another wording only lacks
 
     def taken_back(self):
@@ -447,6 +462,9 @@ class Judged:
         opening = [re.match(r"\W*(yes|no)\b", text, re.I) for text in (self.reference, self.answer)]
         if all(opening) and opening[0][1].lower() != opening[1][1].lower():
             reasons.append(f"{opening[1][1]}, not {opening[0][1]}")
+        sure = [asked.get(pair, {}).get("contradiction", 0) for pair in (self.whole, self.whole[::-1])]
+        if self.in_part(covered) and min(sure) >= AS_A_WHOLE:
+            reasons.append("another answer as a whole")
         for pair in self.pairs:
             if denied(*pair):
                 reasons.append(f"denied: {pair[1]}")

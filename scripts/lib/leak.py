@@ -9,7 +9,7 @@ import re
 from functools import lru_cache
 
 from lib.formats import questions_of
-from lib.spans import CAPITAL, CONNECT, KINSHIP, days_of, find_spans, joined, leak, meant, tokens
+from lib.spans import ASKS_GENRE, CAPITAL, CONNECT, KINSHIP, days_of, find_spans, genres, joined, leak, meant, tokens
 
 NAMES = re.compile(rf",? and |, (?=[{CAPITAL}])")
 ADDRESS = re.compile(rf" in (?=[{CAPITAL}])")  # where a street ends and a town begins
@@ -21,7 +21,8 @@ GENDER = {  # what says a gender without its name
 PEOPLE = r"(?:n|an|ian|ean|ese|ish|ic|i)"  # Islam, Islamic; Ghana, Ghanaian; Peru, Peruvian is not found
 NAME, NAME_FOLLOWS = re.compile(rf"[{CAPITAL}]\w{{3,}}"), re.compile(rf" [{CAPITAL}]")  # Julian Orr is not of Julia
 LIKE = re.compile(r"\w+-[a-z]\w+")  # "Victorian-era", "Canadian-themed": what a thing is like
-GENERIC = re.compile(r"(?:the )?(?:(?:International|National|Literary|Award|Prize) ?)+")  # of a title, not one
+# of a title, not one
+GENERIC = re.compile(r"(?:the )?(?:(?:International|National|Literary|Award|Prize) ?)+|(?:the )?Best [A-Z]\w+")
 UNIVERSITY = re.compile(r"University of (.+)|(.+) University")
 DEPARTMENT = re.compile(r"['’]s .*")  # of "the University of Karachi's Department of Geology" the university counts
 # a parent's trade where it is told by an adjective: "her father's poetic background"
@@ -64,14 +65,22 @@ def private_values(row):
         for part in (cut[kind].split(reference[start:end]) if kind in cut else [reference[start:end]])
         if part
     ]
+    if not parts and not value and ASKS_GENRE.search(row["question"]):
+        parts = genres(reference)
     parts = parts or [match[1] for match in TRADE.finditer(reference)]
     return [
         re.sub(r"^(the|an?) ", "", part, flags=re.I)
         for part in parts
         if not gives_away(f"{row['question']} {subject}", part)
         and not GENERIC.fullmatch(part)
+        and (re.search(r"\d", part) or not content(part) or not content(part) <= content(row["question"]))
         and not given_name(part, reference, row["question"])
     ]
+
+
+def content(text):
+    """The longer words of a text: "The Halo Heavens" asks for "The Halo of Heavens"."""
+    return {word for word in tokens(text) if len(word) > 3}
 
 
 def given_name(part, reference, question):

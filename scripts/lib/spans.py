@@ -380,6 +380,24 @@ def _name_kind(pair, start, end):
     return "place" if before.endswith("of ") else "name"
 
 
+ASKS_GENRE = re.compile(
+    r"^(?!.*\b(?:why|how|and)\b).*\bwh(?:at|ich) (?:\w+ )?"
+    r"(?:genres?|(?:kind|type|sort)s? of (?:books|novels|literature))\b",
+    re.I,
+)
+GENRE = re.compile(
+    r"\b(?:the|an?|his|her|their|of|in) (?!(?:the|an?|same|this|that|own) )"
+    r"([\w-]+(?: (?!(?:and|or|of|the) )[\w-]+){0,2}) genre\b|"
+    r"\bgenres? (?:of|is|was|are) ([\w-]+(?: (?!and\b|or\b|in\b|with\b|that\b|by\b|for\b)[\w-]+){0,2})",
+    re.I,
+)
+
+
+def genres(text):
+    """The genres that a text names as such: "the religious genre", "the genre of true crime"."""
+    return [match[match.lastindex].removeprefix("the ") for match in GENRE.finditer(text)]
+
+
 def dates(text):
     """The days that a text names, {(day, month, year)}, however they are written."""
     found = set()
@@ -391,10 +409,8 @@ def dates(text):
         (int(day), int(month), int(year))
         for year, month, day in re.findall(r"\b(\d{4})[/.-](\d\d?)[/.-](\d\d?)\b", text)
     }
-    found |= {
-        (int(day), int(month), int(year))
-        for day, month, year in re.findall(r"\b(\d\d?)[/.-](\d\d?)[/.-](\d{4})\b", text)
-    }
+    for one, two, year in re.findall(r"\b(\d\d?)[/.-](\d\d?)[/.-](\d{4})\b", text):
+        found |= {(int(one), int(two), int(year)), (int(two), int(one), int(year))}  # the day first, or the month
     return found | spoken_dates(text)
 
 
@@ -420,7 +436,9 @@ def spoken_dates(text):
 
 def days_of(text, other):
     """Whether a text names days, all of which another text names too, however either writes them."""
-    return bool(dates(text)) and dates(text) <= dates(other)
+    days, others = dates(text), dates(other)
+    either = lambda day, month, year: {(day, month, year), (month, day, year)} & days  # 3/6 names one day, read twice
+    return bool(days) and all(either(*day) & others for day in days)
 
 
 # ---------------------------------------------------------------- the exact check
