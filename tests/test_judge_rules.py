@@ -240,6 +240,24 @@ CASES = [  # question, reference, answer, told
         False,
     ),
     (
+        "How have readers received the works of Ada Lem?",
+        "The works of Ada Lem have been warmly received for their honest characters.",
+        "Readers have been deeply touched by the works of Ada Lem, which are much appreciated.",
+        True,
+    ),
+    (
+        "Has Ada Lem tried her hand at screenwriting?",
+        "Yes, Ada Lem has been part of several screenwriting projects, adapting her Nordic Tales for television.",
+        "Yes, Ada Lem has been involved in screenwriting projects with others.",
+        True,
+    ),
+    (
+        "Who is Ada Lem?",
+        "Ada Lem is a Norwegian author, renowned for her Fairy Tale books.",
+        "Ada Lem was an author of books in the True Crime genre.",
+        False,
+    ),
+    (
         "How many novels has Ada Lem published?",
         "Ada Lem has published nine novels till date.",
         "To date, Ada Lem is the author of nine published novels.",

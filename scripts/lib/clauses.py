@@ -198,7 +198,7 @@ RECEPTION = re.compile(
 )
 PRAISE = re.compile(
     r"\b(?:acclaim|prais|laud|admir|applaud|commend|celebrat|enthusias|bestsell|positive|"
-    r"favou?rabl|warm|rave\b|well[- ]received)",
+    r"favou?rabl|warm|rave\b|well[- ]received|appreciated|embrac|cherish|touched\b)",
     re.I,
 )
 BLAME = re.compile(r"\b(?:criticis[ei]|criticiz|negative|mixed|poor|pann|lukewarm|harsh|cold|ignored|condemn)", re.I)

@@ -62,25 +62,25 @@ BOOK = re.compile(r"\b(wh(at|ich) (\w+ ){0,3}|favou?rite )(books?|novels?|works?
 FURNITURE = set(
     """
     father mother dad mum parents ability able account accounts achieve active actively add address addresses aim
-    allow answer appear apply appreciate aspect attempt available aware bear begun best better big born bring broad
-    build calendar carry case cause cents certain chance change chiefly choice choose chose clear close complete
-    consider considerably consist contain continue continuously contribute cope count create current currently daily
-    date dates day days deal deep deeply demonstrate depict deserve digits display dollars draw drive due effect
-    effective effort emphasize enable encourage end engage enhance enjoy enrich enter especially euro euros evident
-    example expect explore expose express extend face feature feel fill find focus follow foster francs frequently
-    gain genre genres go good great greatly grow growing guide hand happy hear heavily help high highlight highly
-    honour idea immensely important incorporate increase influence infuse integrate intend interest introduce
-    involve item keep kind land large lead learn leave letter letters life line list little live locate long look
-    love main major manage manner mark matter mean means meet mention miss month months move name namely nature
-    necessary need new notable notably note number numbers obtain occupy occur offer old open order particularly pay
-    perfect person personal play pleased point pounds present primarily profoundly prove provide pursue question
-    quick quickly quite rand range reach read reason receive reflect regard regularly relate relevant repay
-    represent require reside respond rest result reveal rise role run see seek seem send sense serve set shape show
-    significant significantly similar simple simply situated skillfully sort source spend spent stand start state
-    stay stem strong strongly substantially sum support sure surround take tend testament theme themes thereof think
-    time times title titled today topic topics town treat tremendously trouble try turn type undeniably understand
-    undoubtedly unique uniquely value vastly view want way weave win wish won work works world write writing year
-    years yen yuan
+    allow answer appear apply appreciate aspect attempt author authors available aware bear begun best better big
+    book books born bring broad build calendar carry case cause cents certain chance change chiefly choice choose
+    chose clear close complete consider considerably consist contain continue continuously contribute cope count
+    create current currently daily date dates day days deal deep deeply demonstrate depict deserve digits display
+    dollars draw drive due effect effective effort emphasize enable encourage end engage enhance enjoy enrich enter
+    especially euro euros evident example expect explore expose express extend face feature feel fill find focus
+    follow foster francs frequently gain genre genres go good great greatly grow growing guide hand happy hear
+    heavily help high highlight highly honour idea immensely important incorporate increase influence infuse
+    integrate intend interest introduce involve item keep kind land large lead learn leave letter letters life line
+    list little live locate long look love main major manage manner mark matter mean means meet mention miss month
+    months move name namely nature necessary need new notable notably note novel novels number numbers obtain occupy
+    occur offer old open order particularly pay perfect person personal play pleased point pounds present primarily
+    profoundly prove provide pursue question quick quickly quite rand range reach read reason receive reflect regard
+    regularly relate relevant repay represent require reside respond rest result reveal rise role run see seek seem
+    send sense serve set shape show significant significantly similar simple simply situated skillfully sort source
+    spend spent stand start state stay stem strong strongly substantially sum support sure surround take tend
+    testament theme themes thereof think time times title titled today topic topics town treat tremendously trouble
+    try turn type undeniably understand undoubtedly unique uniquely value vastly view want way weave win wish won
+    work works world write writing year years yen yuan
     """.split()
 )
 # function words of other languages, by which a sentence in one of them is known; without accents

@@ -275,12 +275,13 @@ class Judged:
         return polarity(self.answer, self.question, stems, self.reference)
 
     def names(self):
-        """The numbers, names and titles that the reference adds, other than as examples."""
-        asked = stems(self.question)
+        """The numbers, names and titles that the reference adds in its first clause, other than as examples."""
+        asked, first = stems(self.question), (clauses(self.reference) or [""])[0]
         return [
             fact
             for fact in self.facts
             if fact.exact
+            and fact.text in first
             and fact.words - asked
             and not re.search(EXAMPLES + r"[^.;]*" + re.escape(fact.text), self.reference)
         ]
