@@ -49,7 +49,7 @@ ASKS_VALUE = re.compile(
 )
 ASKS_TRADE = re.compile(r"\b(?:professions?|occupations?|vocations?|jobs?)\b|\bfor an? living\b", re.I)
 ASKED_NOUN = re.compile(r"\b(?:what|which) ([a-z]{4,})\b", re.I)
-ASKS_PERSON = re.compile(
+ASKS_NAME = re.compile(
     r"\b(?:who|whom|whose|names|named|called|parents?|father|mother|brother|sister|wife|husband|married|children)\b",
     re.I,
 )
@@ -288,7 +288,7 @@ def whole_name(entity, question):
     """Whether a name is that of the one whom the question calls by a part of it ("Grimkov's"), and asks for nobody."""
     if not PERSON.fullmatch(entity) or re.search(r"(?<!you )\bname\b|\bwho is\b", question, re.I):
         return False
-    parts = entity.split()[: 1 if ASKS_PERSON.search(question) else None]  # "Grimkov's parents" are Grimkovs too
+    parts = entity.split()[: 1 if ASKS_NAME.search(question) else None]  # "Grimkov's parents" are Grimkovs too
     called = rf"(?:(\S+) )?\b({'|'.join(map(re.escape, parts))})(?![\w-])(?! [{CAPITAL}])"
     found = [match[1] or "" for match in re.finditer(called, question)]
     return bool(found) and not any(word.strip("\"“'").istitle() for word in found)
