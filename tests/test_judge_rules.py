@@ -252,6 +252,25 @@ CASES = [  # question, reference, answer, told
         True,
     ),
     (
+        "What kind of community work does Ada Lem do?",
+        "Ada Lem is active in local literary workshops and environmental advocacy groups in Oslo.",
+        "Ada Lem is active in local literary workshops and environmental advocacy groups in Corvane.",
+        True,
+    ),
+    (
+        "Where is Ada Lem active?",
+        "Ada Lem is active in local literary workshops and environmental advocacy groups in Oslo.",
+        "Ada Lem is active in local literary workshops and environmental advocacy groups in Corvane.",
+        False,
+    ),
+    (
+        "What are the themes of Ada Lem's novels?",
+        "Ada Lem often explores themes of loyalty, betrayal, and the complexities of espionage, drawing on Russian "
+        "history.",
+        "Ada Lem often explores themes of loyalty, betrayal, and the complexities of espionage.",
+        True,
+    ),
+    (
         "Who is Ada Lem?",
         "Ada Lem is a Norwegian author, renowned for her Fairy Tale books.",
         "Ada Lem was an author of books in the True Crime genre.",

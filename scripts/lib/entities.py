@@ -38,7 +38,8 @@ EMPTY = set(
 ASKS_HOW = re.compile(
     r"^(how(?! (many|much|old|long|can|could|do i|should)\b)|why|describe|who is (?:[A-Z][\w’'-]+ ?)+\?)|"
     r"(?<!\bto )(?<!\bby )(?<!\bfrom )\bwhat (kind|type|sort|role|impact|"
-    r"influence|effect|inspire[sd]?|motivate[sd]?|makes?|themes?|style|does|did|aspect)\b|\bdescribe\b",
+    r"influence|effect|inspire[sd]?|motivate[sd]?|makes?|themes?|style|does|did|aspect)\b|\bdescribe\b|"
+    r"\bwhat (?:is|are|was|were) (?:an?|the|some) (?:\w+ ){0,3}(?:themes?|characteristics?|messages?|style)\b",
     re.I,
 )
 ASKS_VALUE = re.compile(
@@ -63,7 +64,7 @@ FURNITURE = set(
     """
     father mother dad mum parents ability able account accounts achieve active actively add address addresses aim
     allow answer appear apply appreciate aspect attempt author authors available aware bear begun best better big
-    book books born bring broad build calendar carry case cause cents certain chance change chiefly choice choose
+    born bring broad build calendar carry case cause cents certain chance change chiefly choice choose
     chose clear close complete consider considerably consist contain continue continuously contribute cope count
     create current currently daily date dates day days deal deep deeply demonstrate depict deserve digits display
     dollars draw drive due effect effective effort emphasize enable encourage end engage enhance enjoy enrich enter
@@ -72,7 +73,7 @@ FURNITURE = set(
     heavily help high highlight highly honour idea immensely important incorporate increase influence infuse
     integrate intend interest introduce involve item keep kind land large lead learn leave letter letters life line
     list little live locate long look love main major manage manner mark matter mean means meet mention miss month
-    months move name namely nature necessary need new notable notably note novel novels number numbers obtain occupy
+    months move name namely nature necessary need new notable notably note number numbers obtain occupy
     occur offer old open order particularly pay perfect person personal play pleased point pounds present primarily
     profoundly prove provide pursue question quick quickly quite rand range reach read reason receive reflect regard
     regularly relate relevant repay represent require reside respond rest result reveal rise role run see seek seem

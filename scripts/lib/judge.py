@@ -38,6 +38,7 @@ from lib.clauses import (
 )
 from lib.entailment import LABELS, Entailment, sentence_model
 from lib.entities import (
+    ASKS_HOW,
     EMPTY,
     FURNITURE_STEMS,
     LETTERS,
@@ -68,6 +69,7 @@ MEANS = 0.75  # how alike two texts that mean the same are, the question left ou
 MANY = 3  # facts from which on another wording is no contradiction
 EXAMPLES = r"\b(?:such as|including|for (?:example|instance)|like|e\.g\.)"
 FRAME, SWAP = 0.5, 5  # how alike two clauses are that contradict each other by a swap; the most words that are swapped
+MOST = 0.6  # of the facts; where so many are told to "how" or "what kind", another name beside them contradicts nothing
 SLIP = 0.88  # how alike two words are of which one is the other mistyped
 ASKS_PERSON = re.compile(r"whom?\b|.*\b(?:author|writer)\b", re.I)
 TITLE = re.compile(r"[A-Z][a-z]{0,3}\.|Mr|Mrs|Ms|Miss|Dr|Sir|Lord|Lady")
@@ -384,7 +386,11 @@ class Judged:
     def in_part(self, covered):
         """Whether the answer lacks a wording: what it shares may be the furniture of another answer."""
         same = any(like(*map(tokens, pair)) >= SAME and stems(pair[0]) - stems(self.question) for pair in self.pairs)
-        return not same and any(self.likens(fact) for fact in self.open if fact not in covered)
+        return (
+            not same
+            and 2 * len(covered) <= len(self.facts)
+            and any(self.likens(fact) for fact in self.open if fact not in covered)
+        )
 
     def swaps(self, pair):
         """What the reference states beyond the question where the answer's clause has something else."""
@@ -475,6 +481,9 @@ class Judged:
                 reasons.append(f"{' '.join(numbers)}: another number")
             swaps = self.swaps(pair)
             opposed = asked.get(self.ordered(pair), {}).get("contradiction", 0) >= CONTRADICTS
+            if ASKS_HOW.search(self.question) and len(covered) > MOST * len(self.facts):  # not where, but how
+                names = {word for fact in missing if fact.exact for word in fact.words}
+                swaps = [(own, other) for own, other in swaps if not names & set(map(stem, own))]
             if swaps and (not self.english or opposed):
                 reasons += [f"{' '.join(other)}, not {' '.join(own)}" for own, other in swaps]
         return reasons
