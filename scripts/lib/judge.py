@@ -64,7 +64,8 @@ import numpy as np
 
 THRESHOLD, SIMILAR = 0.3, 0.8
 ENTAILS, CONTRADICTS = 0.5, 0.5  # how sure the entailment model must be
-AS_A_WHOLE = 0.97  # how sure, both ways, that two texts contradict each other of which it is asked as a whole
+AS_A_WHOLE = 0.97  # how sure, both ways, that two texts contradict each other of which it is asked as a whole,
+LITTLE = 0.4  # which is where under this share of the facts is told, and no name
 MEANS = 0.75  # how alike two texts that mean the same are, the question left out: middle of .70 to .80, best on dev
 MANY = 3  # facts from which on another wording is no contradiction
 EXAMPLES = r"\b(?:such as|including|for (?:example|instance)|like|e\.g\.)"
@@ -376,7 +377,7 @@ class Judged:
 
     def to_contradict(self, covered):
         """(premise, hypothesis): where the entailment model is asked for a contradiction. Pairs of clauses alike but
-        for a few words, and the texts as a whole, both ways, where the answer has a part of the wordings.
+        for a few words, and the texts as a whole, both ways, where the answer has little of the wordings.
         """
         if self.verbatim or not self.english or self.polarity:
             return []
@@ -384,13 +385,11 @@ class Judged:
         return [self.ordered(pair) for pair in self.pairs if self.swaps(pair)] + whole
 
     def in_part(self, covered):
-        """Whether the answer lacks a wording: what it shares may be the furniture of another answer."""
+        """Whether the answer has little more of the wordings than the threshold asks for, and no name: what it shares
+        may be the furniture of another answer."""
+        little = len(covered) < LITTLE * len(self.facts) and not any(fact.exact for fact in covered)
         same = any(like(*map(tokens, pair)) >= SAME and stems(pair[0]) - stems(self.question) for pair in self.pairs)
-        return (
-            not same
-            and 2 * len(covered) <= len(self.facts)
-            and any(self.likens(fact) for fact in self.open if fact not in covered)
-        )
+        return little and not same and any(self.likens(fact) for fact in self.open if fact not in covered)
 
     def swaps(self, pair):
         """What the reference states beyond the question where the answer's clause has something else."""
