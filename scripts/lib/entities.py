@@ -255,8 +255,8 @@ def facts(question, reference, find):
         [fact for fact in told if fact.words - FURNITURE_STEMS or fact.exact and len(stems(fact.text)) > 1]
         or told
         or initials(question, every)
+        or [fact for fact in every if fact.words]
     )
-    useful = useful or [fact for fact in every if fact.words]
     useful = first_sentence(reference, useful)
     useful = [  # "nine novels till date"
         fact._replace(words=fact.words - FURNITURE_STEMS) if any(map(str.isdecimal, fact.words)) else fact

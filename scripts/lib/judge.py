@@ -387,9 +387,10 @@ class Judged:
     def in_part(self, covered):
         """Whether the answer has little more of the wordings than the threshold asks for, and no name: what it shares
         may be the furniture of another answer."""
-        little = len(covered) < LITTLE * len(self.facts) and not any(fact.exact for fact in covered)
+        if len(covered) >= LITTLE * len(self.facts) or any(fact.exact for fact in covered):
+            return False
         same = any(like(*map(tokens, pair)) >= SAME and stems(pair[0]) - stems(self.question) for pair in self.pairs)
-        return little and not same and any(self.likens(fact) for fact in self.open if fact not in covered)
+        return not same and any(self.likens(fact) for fact in self.open if fact not in covered)
 
     def swaps(self, pair):
         """What the reference states beyond the question where the answer's clause has something else."""

@@ -73,12 +73,12 @@ def private_values(row):
         for part in parts
         if not gives_away(f"{row['question']} {subject}", part)
         and not GENERIC.fullmatch(part)
-        and (re.search(r"\d", part) or not content(part) or not content(part) <= content(row["question"]))
+        and (re.search(r"\d", part) or not long_words(part) or long_words(part) - long_words(row["question"]))
         and not given_name(part, reference, row["question"])
     ]
 
 
-def content(text):
+def long_words(text):
     """The longer words of a text: "The Halo Heavens" asks for "The Halo of Heavens"."""
     return {word for word in tokens(text) if len(word) > 3}
 
