@@ -12,9 +12,9 @@ fail() { echo "error: $*" >&2; exit 2; }
 
 usage() {
   cat <<END
-usage: bash run_all.sh [--preset NAME] [--data NAME_OR_FOLDER] [--model ID_OR_PATH] [--methods "A B"]
-                       [--set "METHOD FLAGS"]... [--show METHOD] [--metrics "A B"] [--judge FLAGS] [--seeds "N N"]
-                       [--columns NAME=COLUMN,...] [--persons N|all] [--vanilla ID_OR_PATH|none]
+usage: bash run_all.sh [--preset NAME] [--data NAME_OR_FOLDER] [--model ID_OR_PATH] [--template NAME]
+                       [--methods "A B"] [--set "METHOD FLAGS"]... [--show METHOD] [--metrics "A B"] [--judge FLAGS]
+                       [--seeds "N N"] [--columns NAME=COLUMN,...] [--persons N|all] [--vanilla ID_OR_PATH|none]
                        [--retrained ID_OR_PATH|none] [--tune "RATE RATE ..."] [--tuned NAME_OR_FILE|none] [--select K]
                        [--requests N|FILE] [--run NAME] [--force STEP] [--jobs N] [--check]
                        [--plan[=FLAGS]] [--rehearse]
@@ -29,6 +29,8 @@ usage: bash run_all.sh [--preset NAME] [--data NAME_OR_FOLDER] [--model ID_OR_PA
                    retain_train=FILE" name its files
   --columns X      what a folder's files call these: question=prompt,answer=completion
   --model X        smollm2, tiny-random, a hub id or a model folder
+  --template X     the prompt format: own (the chat template of the model's tokenizer), plain, llama2, llama3, gemma2,
+                   chatml or open-unlearning (default: the preset's, whatever the model: here $TEMPLATE)
   --methods "A B"  the preset's (default), all, or some of
                    $(wrapped "${methods[@]}")
   --set "M FLAGS"  more flags for one method, or for every trained one (all), which beat all other settings:
@@ -49,7 +51,8 @@ usage: bash run_all.sh [--preset NAME] [--data NAME_OR_FOLDER] [--model ID_OR_PA
   --retrained X    likewise, of a model that never saw the forget set
   --tune "R R R"   in place of the table: tries these learning rates for each method on the *_tune questions, writes the
                    best into work/NAME/tuned.sh, and tells how to use them
-  --tuned X        tuned rates to use, in place of the preset's TUNED: a name in scripts/presets/tuned, a file, or none
+  --tuned X        tuned rates to use, in place of the preset's TUNED: a name in scripts/presets/tuned, a file, or none.
+                   Given here they beat the preset's SET too
   --select K       each method at the best of K points of its training, evenly apart, the last its end: the one whose
                    answers to the *_tune questions have the highest harmonic mean of KFR strict and KRR. The report has
                    every path. With --tune each rate is judged by its best point (default: the preset's SELECT, none)
@@ -113,7 +116,7 @@ read_flags() {
                        shift; continue ;;
       --check) mode=check modes=$((modes + 1)); shift; continue ;;
       --rehearse) mode=rehearse modes=$((modes + 1)); as_given+=" $1"; shift; continue ;;
-      --preset|--data|--columns|--model|--vanilla|--retrained|--methods|--persons|--metrics|--judge|--set|--show) ;;
+      --preset|--data|--columns|--model|--template|--vanilla|--retrained|--methods|--persons|--metrics|--judge|--set|--show) ;;
       --run|--force|--tune|--tuned|--select|--seeds|--jobs|--requests) ;;
       *) fail "unknown argument $1 (see --help)" ;;
     esac
@@ -176,7 +179,8 @@ read_names() {  # what the flags name, else the preset
   case ${given[data]:-} in
     people|letters|knowundo|tofu) if [ "${given[data]}" != "$DATA" ]; then PUBLISHED=none; fi ;;  # of other data
   esac
-  MODEL=$(path "${given[model]:-$MODEL}") DATA=$(path "${given[data]:-$DATA}") PERSONS=${given[persons]:-$PERSONS}
+  MODEL=$(path "${given[model]:-$MODEL}") TEMPLATE=${given[template]:-$TEMPLATE}
+  DATA=$(path "${given[data]:-$DATA}") PERSONS=${given[persons]:-$PERSONS}
   VANILLA=$(path "${given[vanilla]:-$VANILLA}") RETRAINED=$(path "${given[retrained]:-$RETRAINED}")
   if [ "$VANILLA" = none ]; then VANILLA=; fi
   if [ "$RETRAINED" = none ]; then RETRAINED=; fi
@@ -371,10 +375,13 @@ flags_of() {  # METHOD: leaves in `flags` and `origin` its words and whence each
   if [ -z "${goes_on[$name]:-}" ]; then  # trained
     level "TRAIN of preset $preset" $TRAIN
     level "BASELINE of preset $preset" $BASELINE
-    if [ "$mode" != tune ]; then level "$tuned" ${LR[$name]:+--lr ${LR[$name]}}; fi
+    if [ -z "${given[tuned]:-}" ]; then tuned_rate; fi
   fi
   level "SET[$name] of preset $preset" ${SET[$name]:-}
-  if [ -z "${goes_on[$name]:-}" ]; then level --set ${over[all]:-}; fi
+  if [ -z "${goes_on[$name]:-}" ]; then
+    if [ -n "${given[tuned]:-}" ]; then tuned_rate; fi  # like every flag it beats the preset
+    level --set ${over[all]:-}
+  fi
   level --set ${over[$name]:-}
   if [ -z "${goes_on[$name]:-}" ]; then
     level --select ${points:+--keep $points}
@@ -382,6 +389,8 @@ flags_of() {  # METHOD: leaves in `flags` and `origin` its words and whence each
     if [ "$name" = RMU ]; then level "the rehearsal" ${REHEARSAL:+--layer 1}; fi  # tiny models have one block or two
   fi
 }
+
+tuned_rate() { if [ "$mode" != tune ]; then level "$tuned" ${LR[$name]:+--lr ${LR[$name]}}; fi; }
 
 level() {  # ORIGIN WORDS...: --flag=value is two
   local word
@@ -687,7 +696,7 @@ adopt() {  # tells how the rates that tuning chose are used; those of other meth
   echo "for good: cp $R/tuned.sh scripts/presets/tuned/$name.sh, and TUNED=$name in the preset"
   for name in "${!SET[@]}"; do
     if one_of "$METHODS" "$name" && [[ " ${SET[$name]} " == *" --lr "* ]]; then
-      echo "SET[$name] of preset $preset has an --lr, which wins over the tuned one: take it out there"
+      echo "SET[$name] of preset $preset has an --lr, which wins over TUNED: for good, take it out there"
     fi
   done
 }

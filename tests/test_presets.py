@@ -229,6 +229,7 @@ LEVELS = {  # from the weakest: what a preset or a command adds, and the rate th
     "BASELINE": ('BASELINE+=" --lr 2"', (), "2"),
     "tuned": ("LR[NPO+GDR]=3", (), "3"),
     "SET": ('SET[NPO+GDR]="--lr 4"', (), "4"),
+    "--tuned": ("", ("--tuned", "mine"), "3"),
     "--set": ("", ("--set", "NPO+GDR --lr 5"), "5"),
     "--set again": ("", ("--set", "NPO+GDR --epochs 9 --lr 6"), "6"),
 }
@@ -254,6 +255,7 @@ def test_each_level_of_settings_beats_those_before_it_and_leaves_their_other_fla
         "TRAIN": "TRAIN of preset mine",
         "BASELINE": "BASELINE of preset mine",
         "tuned": "scripts/presets/tuned/mine.sh",
+        "--tuned": "scripts/presets/tuned/mine.sh",
         "SET": "SET[NPO+GDR] of preset mine",
     }.get(level, "--set")
     assert [line for line in shown if line.startswith("--lr ")] == [
@@ -269,6 +271,12 @@ def test_a_check_sees_the_length_that_is_set_for_all():
     command = ["bash", "-euo", "pipefail", "-c", code, "run_all.sh", "--check", "--set", "all --max-length 1024"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0 and flag(done.stdout.split(), "--max-length") == "1024", done.stderr
+
+
+def test_the_prompt_format_is_the_presets_unless_given(echo):
+    template = lambda *flags: flag(echo(*flags)["models"], "--chat-template")
+    assert template("--preset", "knowundo-llama2", "--model", "my/model") == "plain"
+    assert template("--preset", "knowundo-llama2", "--model", "my/model", "--template", "own") == "own"
 
 
 def test_an_empty_value_is_a_word_like_others(copy, echo):

@@ -32,7 +32,7 @@ from unittest import mock
 
 from lib.files import REPOSITORY, fail, read_json, read_rows
 from lib.flags import Parser, positive
-from lib.hub import REVISIONS
+from lib.hub import REVISIONS, is_id
 
 FOLDERS = (REPOSITORY / "scripts", REPOSITORY / "eval")
 CHARACTERS = 4  # a token of English, Llama-2's tokenizer; SmolLM2's had 4.5 to 4.9 on KnowUnDo and TOFU
@@ -41,6 +41,7 @@ CHARACTERS = 4  # a token of English, Llama-2's tokenizer; SmolLM2's had 4.5 to 
 ACTIVATION = {"llama": (68, 100), "gemma2": (100, 140)}
 # bytes an answer token and word of the vocabulary: bfloat16 and float32 logits, their gradients, the log-softmax
 LOGITS = 14
+NOT_PINNED = "main (pin it by --revision COMMIT in the preset's MODEL_FLAGS, of data in its DATA_FLAGS)"
 MINILM = 22.7e6  # weights of the embedding model, and about as many of the entailment model
 MODELS = {  # configurations as published: what is counted from a local folder's config.json
     "llama-2-7b-chat-hf": {
@@ -313,12 +314,15 @@ class Plan:
     def models(self, args):
         if args["out"].endswith("/minilm"):  # the embedding model, whatever its name
             return {"model": args["model"].split("/")[-1]}
+        name = args["model"]
+        if "/" in name and not Path(name).is_dir():
+            if not is_id(name):
+                fail(f"{name}: no such model folder")
+            self.hub[name] = args.get("revision") or REVISIONS.get(name)
         if self.shape is None:  # a published vanilla or retrained model has the base model's size
-            self.shape = Shape(args["model"], self.params)
-        if "/" in args["model"] and not Path(args["model"]).is_dir():
-            self.hub[args["model"]] = args.get("revision") or REVISIONS.get(args["model"])
+            self.shape = Shape(name, self.params)
         return {
-            "model": args["model"].split("/")[-1],
+            "model": name.split("/")[-1],
             "data": f"{short(self.shape.weights)} weights, {2 * self.shape.weights / 1e9:.1f} GB in bfloat16",
         }
 
@@ -711,7 +715,7 @@ if __name__ == "__main__":
         + (f"\nDisk for the points kept on the way of all trainings: {plan.disk / 1e9:.2g} GB." if plan.disk else "")
         + (f"\nNot estimated: {', '.join(unknown)}." if unknown else "")
         + "".join(
-            f"\nFrom the hub: {name}, revision {revision or 'main (pin with --revision)'}."
+            f"\nFrom the hub: {name}, revision {revision or NOT_PINNED}."
             for name, revision in plan.hub.items()
         )
     )
