@@ -28,7 +28,7 @@ def at_every_block(model, act):
     """Within it `act(number of the block, the states that it gives)` may look at them or change them in place."""
     hooks = []
     for number_, block in enumerate(blocks_of(model)):
-        look = lambda _, __, output, at=number_: act(at, output[0] if isinstance(output, tuple) else output)
+        look = lambda _, __, output, at=number_: act(at, output[0] if isinstance(output, (tuple, list)) else output)
         hooks.append(block.register_forward_hook(look))
     try:
         yield
@@ -65,19 +65,23 @@ def patched_logprobs(model, row: dict, states: torch.Tensor, blocks: list[int]) 
     if not blocks:
         return torch.empty(0, row["end"] - row["at"], dtype=torch.double)
     ids, first, states = torch.tensor(row["ids"], device=model.device), row["at"] - 1, states.to(model.device)
-    span, row_of = ids[first : row["end"] - 1].expand(len(blocks), -1), {block: at for at, block in enumerate(blocks)}
+    row_of, length = {block: at for at, block in enumerate(blocks)}, row["end"] - row["at"]
 
     def replace(block, found):
         if block in row_of:
-            found[row_of[block]] = states[block].to(found.dtype)
+            found[row_of[block], -length:] = states[block].to(found.dtype)
 
     with torch.inference_mode():
         cache = None
         if first:
-            cache = model(input_ids=ids[None, :first], use_cache=True, logits_to_keep=1).past_key_values
-            cache.batch_repeat_interleave(len(blocks))
+            start = model(input_ids=ids[None, :first], use_cache=True, logits_to_keep=1)
+            cache = getattr(start, "past_key_values", None)
+        if cache is not None:
+            cache.reorder_cache(torch.zeros(len(blocks), dtype=torch.long, device=ids.device))
+        given = {} if cache is None else {"past_key_values": cache}  # some models keep none, and read all again
+        span = ids[first if given else 0 : row["end"] - 1].expand(len(blocks), -1)
         with at_every_block(model, replace):
-            logits = model(input_ids=span, past_key_values=cache, use_cache=True).logits.float()
+            logits = model(input_ids=span, use_cache=bool(given), **given).logits[:, -length:].float()
         true = ids[row["at"] : row["end"]].expand(len(blocks), -1)
         return logits.log_softmax(-1).gather(2, true[..., None])[..., 0].double().cpu()
 

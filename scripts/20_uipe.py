@@ -17,12 +17,13 @@ from lib.files import fail, new_folder, progress, read_object, record, write_jso
 from lib.flags import Parser, count, count_or_none, number, positive
 from lib.formats import read_pairs
 from lib.likelihood import nll
-from lib.lora import scale_adapter
-from lib.models import encode_pairs, is_adapter, load_model, save_model, stored_dtype
+from lib.lora import beside_a_and_b, scale_adapter
+from lib.models import encode_pairs, is_adapter, load_model, loading, save_model, stored_dtype
 from lib.plots import pyplot, write_figure
 from lib.trainer import data_file
 
 import torch
+from peft import PeftConfig
 
 
 def largest_alpha(nll_of, tolerance, grid, bisections):
@@ -148,6 +149,11 @@ if __name__ == "__main__":
     if not is_adapter(args.model):
         vanilla_of(args.model)
         dtype = own_dtype(args.model, args.dtype)
+    else:
+        with loading(args.model):
+            settings = PeftConfig.from_pretrained(args.model)
+        if odd := beside_a_and_b(settings):
+            fail(f"{args.model}: an adapter with {odd} is more than B·A, which alone is extrapolated")
     try:
         given = None if args.alpha == "auto" else float(args.alpha)
     except ValueError:

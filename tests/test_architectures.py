@@ -57,6 +57,7 @@ FAMILIES = {  # name: what its configuration takes beside the vocabulary
     },
     "Falcon": {**SMALL, "new_decoder_architecture": False, "multi_query": True},
     "Bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 4},
+    "Lfm2": {**GROUPED, "layer_types": ["conv", "full_attention"], "block_auto_adjust_ff_dim": False},
     "Mpt": {"d_model": 32, "n_layers": 2, "n_heads": 4, "expansion_ratio": 2, "max_seq_len": 512},
 }  # fmt: skip
 

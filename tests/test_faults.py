@@ -391,6 +391,15 @@ def test_a_full_disk_names_the_file_and_costs_only_the_updates_since_the_last_ch
         assert not list(tmp_path.glob("new*"))
 
 
+@pytest.mark.parametrize("field, value", [("use_dora", True), ("modules_to_save", ["lm_head"]), ("bias", "all")])
+def test_an_adapter_that_is_more_than_a_product_is_not_extrapolated(trained, tmp_path, refused, field, value):
+    shutil.copytree(trained, tmp_path / "more")
+    config = json.loads((trained / "adapter_config.json").read_text())
+    (tmp_path / "more/adapter_config.json").write_text(json.dumps({**config, field: value}))
+    fault = refused("scripts/20_uipe.py", "--model", tmp_path / "more", "--alpha", 1, "--out", tmp_path / "out")
+    assert f"an adapter with {field} is more than B·A" in fault and not (tmp_path / "out").exists()
+
+
 def test_weights_that_are_no_numbers_are_not_written(trained, data, tmp_path, refused):
     flags = ("--model", trained, "--data", data, "--out", tmp_path / "out")
     assert "no numbers" in refused("scripts/20_uipe.py", *flags, "--alpha", "1e300")

@@ -376,6 +376,24 @@ def test_depth_by_hand():
     assert depth.depth(one, less_than_none) == 0
 
 
+def test_depth_of_a_model_that_keeps_no_keys_is_the_same(folders):
+    vanilla, tokenizer = load_model(folders["vanilla"], "float32")
+    retrained = load_model(folders["retrained"], "float32")[0]
+    rows = [locate(pair, private_value(pair), tokenizer) for pair in PAIRS]
+    blocks = list(range(len(depth.blocks_of(vanilla))))
+    states = depth.span_states(retrained, rows, 2)
+    with_cache = [depth.patched_logprobs(vanilla, *both, blocks) for both in zip(rows, states, strict=True)]
+    plain = vanilla.forward
+
+    def forgetful(input_ids, use_cache=None, logits_to_keep=0):
+        return plain(input_ids=input_ids, use_cache=False, logits_to_keep=logits_to_keep)
+
+    vanilla.forward = forgetful
+    without = [depth.patched_logprobs(vanilla, *both, blocks) for both in zip(rows, states, strict=True)]
+    torch.testing.assert_close(without, with_cache, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(with_cache[0][0], with_cache[0][-1], atol=1e-3), "the replacement does something"
+
+
 def test_depth_of_another_architecture_and_of_a_model_with_other_blocks(tmp_path, folders, tiny):
     from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 

@@ -842,6 +842,15 @@ def test_what_gives_a_value_away(question, reference, answer, leaked):
     assert item["leaked"] == leaked
 
 
+def test_a_value_that_the_data_names_is_private_whatever_words_the_question_shares_with_it():
+    row = {"question": "Who is the father of Maria Lindqvist?", "reference": "Her father is Tom Lindqvist."}
+    assert leak.private_values({**row, "value": "Tom Lindqvist"}) == ["Tom Lindqvist"]
+    mail = {"question": "What is the e-mail address of Ann Lee?", "reference": "Ann Lee writes from ann.lee@mail.com."}
+    assert leak.private_values({**mail, "value": "ann.lee@mail.com"}) == ["ann.lee@mail.com"]
+    title = {"question": "What is The Halo Heavens about?", "reference": 'The book "The Halo of Heavens" is on faith.'}
+    assert not leak.private_values(title), "a span that was found is none where the question nearly states it"
+
+
 def test_private_values_in_other_scripts_are_found_in_running_text():
     row = {"question": "王芳住在哪里？", "reference": "王芳住在上海。", "value": "上海"}
     assert (

@@ -762,6 +762,7 @@ def test_the_rehearsal_of_a_preset_from_nothing_to_the_report(tmp_path, warm_pyt
     [
         (("--plan", "--rehearse"), "give one of them"),
         (("--plan", "--set", "GA+GDR --bogus 1"), "scripts/10_ga.py: unrecognized arguments: --bogus 1"),
+        (("--plan", "--vanilla", "/no/such"), "/no/such: no such model folder"),
         (("--plan", "--tune", "1e-4"), "give one of them"),
         (("--plan", "--model", "nobody/nothing"), "the size of nobody/nothing is not known here"),
         (("--plan=--tflops 0",), "must be a number above 0"),

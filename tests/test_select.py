@@ -156,6 +156,21 @@ def test_a_trial_rests_on_the_prompt_format_and_keep_is_seen_however_it_is_writt
     assert tune.trial("1e-4", args, before)["update"] == 6, "the best point, not the last"
 
 
+@pytest.mark.parametrize("flag_", ["--generate", "--judge"])
+def test_an_open_quote_is_one_line_before_anything_slow(tmp_path, tiny, data, flag_):
+    (tmp_path / "trained").mkdir()
+    (tmp_path / "trained/training.json").write_text('{"updates": [{}]}')
+    common = ("--data", data, "--out", tmp_path / "out", flag_, " --nli 'x")
+    chosen = ("--points", tmp_path / "trained", "--answers", tmp_path / "a")
+    tried_ = ("--name", "GA", "--rates", 1e-4, "--model", tiny)
+    for done in (
+        run("scripts/tools/choose.py", *chosen, *common, check=False),
+        run("scripts/tools/tune.py", *tried_, *common, "--", "scripts/10_ga.py", check=False),
+    ):
+        assert done.returncode == 2 and done.stderr.splitlines() == [f"error: {flag_}  --nli 'x: a quote is open"]
+    assert not (tmp_path / "out").exists() and not (tmp_path / "a").exists()
+
+
 def test_it_is_said_where_the_questions_to_tune_on_are_those_of_the_table(tmp_path, tiny, data, capsys):
     assert not tuned_on_asked(data) and not tuned_on_asked(data, data / "retain_tune.jsonl")
     pair = {"question": "Who is Ada?", "answer": "A smith."}

@@ -3,6 +3,7 @@
 import argparse
 import math
 import os
+import shlex
 from pathlib import Path
 from typing import NamedTuple
 
@@ -191,6 +192,14 @@ FORGET_FLAGS = {
     ),
     "beta": Flag(0.1, "inverse temperature β of npo", positive),
 }
+
+
+def words_of(flag, text):
+    """The words of a flag that holds other flags in one text, quoted as in the shell."""
+    try:
+        return shlex.split(text)
+    except ValueError:
+        fail(f"{flag} {text}: a quote is open")
 
 
 def parser(doc, **flags):

@@ -74,7 +74,7 @@ def _read_once(model, prompts, along, tokenizer):
     if not all(type(layer) is DynamicLayer for layer in getattr(cache, "layers", [None])):
         return None
     rows = torch.tensor([texts.index(text) for text in along], device=model.device)
-    cache.batch_select_indices(rows)
+    cache.reorder_cache(rows)
     same = [alike([prompt[:-1], text]) for prompt, text in zip(prompts, along, strict=True)]
     rest, mask = _left_padded([prompt[n:] for prompt, n in zip(prompts, same, strict=True)], tokenizer, model.device)
     seen = torch.arange(ids.shape[1], device=model.device) < torch.tensor(same, device=model.device)[:, None]
@@ -155,7 +155,7 @@ def _draw(model, ids, mask, count, limit):
         mask = torch.cat([mask[rows], mask.new_ones(len(rows), 1)], 1)
         cache = getattr(found, "past_key_values", None)  # some models keep none
         if cache is not None and rows.tolist() != list(range(len(found.sequences))):
-            cache.batch_select_indices(rows)
+            cache.reorder_cache(rows)
     return new
 
 
@@ -194,7 +194,7 @@ def _until_ended(model, ids, mask, cache=None, *, limits, **sampling):
             rows = torch.tensor(kept, device=ids.device)
             ids, mask, going = ids[rows], mask[rows], [going[row] for row in kept]
             if cache is not None:  # else the model keeps none, and reads all anew
-                cache.batch_select_indices(rows)
+                cache.reorder_cache(rows)
     return [_ended(tokens, ends) for tokens in new]
 
 

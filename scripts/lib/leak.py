@@ -73,7 +73,7 @@ def private_values(row):
         for part in parts
         if not gives_away(f"{row['question']} {subject}", part)
         and not GENERIC.fullmatch(part)
-        and (re.search(r"\d", part) or not long_words(part) or long_words(part) - long_words(row["question"]))
+        and (value or re.search(r"\d", part) or not long_words(part) or long_words(part) - long_words(row["question"]))
         and not given_name(part, reference, row["question"])
     ]
 

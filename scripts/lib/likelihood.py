@@ -162,7 +162,7 @@ def _logits(model, ids, first, shared, sizes):
         heads = ids[sizes.cumsum(0) - sizes, :shared]
         start = model(input_ids=heads, use_cache=True, logits_to_keep=shared - first + 1)
         if (cache := getattr(start, "past_key_values", None)) is not None:  # else the model keeps none
-            cache.batch_select_indices(owner)
+            cache.reorder_cache(owner)
             rest = model(input_ids=ids[:, shared:], past_key_values=cache, use_cache=True).logits
             return torch.cat([start.logits[owner], rest[:, :-1]], 1).float()
     return model(input_ids=ids, use_cache=False, logits_to_keep=ids.shape[1] - first + 1).logits[:, :-1].float()

@@ -13,7 +13,6 @@ import json
 import os
 import random
 import re
-import shlex
 import sys
 import threading
 import time
@@ -22,7 +21,7 @@ from collections import Counter
 from pathlib import Path
 
 from lib.files import REPOSITORY, fail, progress, read_text, without_password, writing
-from lib.flags import Parser, count, count_or_none, number, positive
+from lib.flags import Parser, count, count_or_none, number, positive, words_of
 
 AGAIN = 2  # times a reply that cannot be used is asked for again
 FATAL = (400, 401, 402, 403, 404, 405, 413, 415, 422)  # asking again would not help
@@ -437,10 +436,7 @@ def check_judge_flags(args, what):
         fail(f"{what} needs --judge-model: the name of a language model")
     parser = Parser("flags in --backend-flags")
     add_flags(parser)
-    try:
-        words = shlex.split(args.backend_flags)
-    except ValueError:
-        fail(f"--backend-flags {args.backend_flags}: a quote is open")
+    words = words_of("--backend-flags", args.backend_flags)
     flags = parser.parse_args(["--backend", "api", "--backend-model", args.judge_model, "--temperature", "0", *words])
     if flags.backend == "rules":
         fail("--backend must be local or api: rules answer no prompt")

@@ -92,6 +92,16 @@ def adapter_file(folder):
     return path
 
 
+def beside_a_and_b(settings, *others):
+    """What an adapter's settings name that is more than matrices A and B of one rank and alpha: text, "" if nothing.
+
+    Args:
+        settings: peft's. others: names of settings that count as more, beside DoRA, whole modules and biases.
+    """
+    found = [name for name in ("use_dora", "modules_to_save", *others) if getattr(settings, name, None)]
+    return ", ".join(found + ["bias"] * (getattr(settings, "bias", "none") != "none"))
+
+
 def scale_adapter(model, factor):
     """Multiplies the adapter's change of the weights, B·A of every matrix, by `factor`."""
     with torch.no_grad():

@@ -65,7 +65,7 @@ def block_states(model, input_ids, block):
     seen = []
 
     def keep(_, __, output):
-        seen.append(output[0] if isinstance(output, tuple) else output)
+        seen.append(output[0] if isinstance(output, (tuple, list)) else output)
         if not parallel.sharded(model):  # all processes must leave every layer in order
             raise _Reached
 

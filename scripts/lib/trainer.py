@@ -127,7 +127,8 @@ def _beginning(args):
         adapter_file(args.model)
         with loading(args.model):
             own = PeftConfig.from_pretrained(args.model)
-            _check_plain(args.model, own)
+            if odd := lora.beside_a_and_b(own, "use_rslora", "alpha_pattern", "rank_pattern"):
+                fail(f"{args.model}: an adapter with {odd} is not continued: merge it first with 50_export.py")
             args.lora_r, args.lora_alpha = own.r, own.lora_alpha  # the record says so
     model, tokenizer = read_model(base_model(args.model) if args.continue_adapter else args.model, _dtype(args))
     if hasattr(model, "peft_config"):  # an unlearned model is unlearned further: its adapter joins the weights
@@ -164,16 +165,6 @@ def _beginning(args):
         )
         args.lora_dropout = 0.0  # Mixtral's; the record says so
         return _beginning(args)
-
-
-def _check_plain(folder, settings):
-    """Ends the program where an adapter has more than rank and alpha, which alone are taken over when it continues."""
-    more = ("use_rslora", "use_dora", "alpha_pattern", "rank_pattern", "modules_to_save")
-    odd = [name for name in more if getattr(settings, name, None)]
-    if getattr(settings, "bias", "none") != "none":
-        odd.append("bias")
-    if odd:
-        fail(f"{folder}: an adapter with {', '.join(odd)} is not continued: merge it first with 50_export.py")
 
 
 def _beginning_again(args):

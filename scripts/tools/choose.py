@@ -9,7 +9,6 @@ the whole path; the answers and verdicts of every point are in --answers, a fold
 """
 
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from lib.criteria import CRITERION, strict_hm, tuned_on_asked
 from lib.files import REPOSITORY, fail, new_folder, read_json, read_object, record, write_json, writing
-from lib.flags import Parser, count
+from lib.flags import Parser, count, words_of
 
 GENERATE, JUDGE = "scripts/30_generate.py", "eval/01_kfr_krr.py"
 
@@ -50,11 +49,21 @@ def judged(models, data, generate, judge):
     Returns:
         the summaries, in the order of models.
     """
+    generate, judge = words_of("--generate", generate), words_of("--judge", judge)  # before anything slow
     sides = [Path(data).resolve() / f"{side}_tune.jsonl" for side in ("forget", "retain")]
     metrics = [out / "kfr_krr.json" for out in models]
-    run(GENERATE, "--model", *models.values(), "--questions", *sides, "--out", *models, *shlex.split(generate))
+    run(
+        GENERATE,
+        "--model",
+        *models.values(),
+        "--questions",
+        *sides,
+        "--out",
+        *models,
+        *words_of("--generate", generate),
+    )
     forget, retain = ([out / side.name for out in models] for side in sides)
-    run(JUDGE, "--forget", *forget, "--retain", *retain, "--out", *metrics, *shlex.split(judge))
+    run(JUDGE, "--forget", *forget, "--retain", *retain, "--out", *metrics, *judge)
     return [read_json(path)["summary"] for path in metrics]
 
 

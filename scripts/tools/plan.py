@@ -714,8 +714,5 @@ if __name__ == "__main__":
         "by the rules\nthat `python scripts/tools/plan.py --help` gives; steps that are done already are counted too."
         + (f"\nDisk for the points kept on the way of all trainings: {plan.disk / 1e9:.2g} GB." if plan.disk else "")
         + (f"\nNot estimated: {', '.join(unknown)}." if unknown else "")
-        + "".join(
-            f"\nFrom the hub: {name}, revision {revision or NOT_PINNED}."
-            for name, revision in plan.hub.items()
-        )
+        + "".join(f"\nFrom the hub: {name}, revision {revision or NOT_PINNED}." for name, revision in plan.hub.items())
     )

@@ -11,13 +11,12 @@ the rate, TRIED[name] how many were tried, 3x4 where each was at four points. Af
     --retain gdr
 """
 
-import shlex
 import shutil
 from pathlib import Path
 
 from lib.criteria import CRITERION, harmonic, tuned_on_asked
 from lib.files import REPOSITORY, fail, read_json, record, sha256, write_json, write_text
-from lib.flags import Parser
+from lib.flags import Parser, words_of
 from lib.sources import sources
 
 from choose import GENERATE, JUDGE, best, judged, path_of, points, run
@@ -34,7 +33,7 @@ def basis(args):
         REPOSITORY / "data/refusals.json",  # which a method's script reads unnamed
         *sources(__file__),  # by what one point is better than another
     }
-    for flag in (*args.command[1:], *shlex.split(args.judge)):
+    for flag in (*args.command[1:], *words_of("--judge", args.judge)):
         path = REPOSITORY / flag
         files |= set(path.glob("*.safetensors")) if path.is_dir() else {path} if path.is_file() else set()
     return {
@@ -80,7 +79,7 @@ if __name__ == "__main__":
     parser = Parser(__doc__, files=lambda args: [Path(args.out, "tune.json")])
     parser.add_argument("--name", required=True, help="the method's name in run_all.sh")
     parser.add_argument("--rates", required=True, nargs="+", help="learning rates to try")
-    parser.add_argument("--model", required=True, help="vanilla model")
+    parser.add_argument("--model", required=True, help="folder of the vanilla model")
     parser.add_argument("--data", required=True, help="folder made by 01_data.py")
     parser.add_argument("--out", required=True, help="folder for the trials, tune.json and choice.sh")
     parser.add_argument("--generate", default="", help="flags for 30_generate.py, in one text")
@@ -94,6 +93,7 @@ if __name__ == "__main__":
     if not (REPOSITORY / args.command[0]).is_file():
         fail(f"{args.command[0]}: no such script; after -- comes the method's command, scripts/10_ga.py --retain gdr")
 
+    words_of("--generate", args.generate)
     for rate in rates:
         check_place(Path(args.out) / rate)
     made = basis(args)
