@@ -411,7 +411,7 @@ class Judged:
             and asked & set(map(stem, own))
             and {*map(stem, other)} - known - EMPTY
         ]
-        if not self.entails and (len(self.facts) < MANY or like(*map(tokens, pair)) >= SAME):
+        if not self.entails and len(self.facts) < MANY:
             return [swap for swap in swaps if not all(word.endswith("ly") for word in (*swap[0], *swap[1]))]
         return [(own, other) for own, other in swaps if exact & set(map(stem, own))]  # another wording only lacks
 
