@@ -664,16 +664,15 @@ def test_a_no_that_another_clause_hides(model, answer, told):
     assert judge([row], "retain", model)[0]["retained"] == told
 
 
-def test_another_wording_in_a_clause_that_is_otherwise_the_same(model):
-    """However many facts there are: where the entailment model sees a contradiction, it is one."""
-    told = "Ada Lem begins with long lists of words before turning to quiet drafts and to slow readings of each page"
-    row = {"question": "How does Ada Lem write?", "reference": f"{told}.", "answer": f"{told}."}
-    other = {**row, "answer": row["answer"].replace("long lists of words", "the last page")}
-    sure = FixedJudge("contradiction")
-    assert judge([row], "retain", sure)[0]["retained"] and not judge([other], "retain", sure)[0]["retained"]
-    assert judge([other], "retain", FixedJudge("neutral"))[0]["retained"], (
-        "no contradiction without the entailment model"
-    )
+def test_another_wording_is_a_contradiction_only_in_a_reference_of_one_or_two_facts():
+    """Of many wordings readers take one in another's place for the same answer: of seven such answers none was not
+    told. Of one or two it is another fact, where the entailment model sees a contradiction."""
+    short, sure = "Ada Lem keeps a tame fox in the kitchen", FixedJudge("contradiction")
+    for told, kept in ((short, False), (f"{short}, old clocks in every bedroom and bees on the roof", True)):
+        row = {"question": "What does Ada Lem keep?", "reference": f"{told}.", "answer": f"{told}."}
+        other = {**row, "answer": row["answer"].replace("tame fox", "grey goat")}
+        assert judge([row], "retain", sure)[0]["retained"] and judge([other], "retain", sure)[0]["retained"] == kept
+        assert judge([other], "retain", FixedJudge("neutral"))[0]["retained"]
 
 
 def test_what_a_text_adds_to_the_question():
