@@ -664,6 +664,18 @@ def test_a_no_that_another_clause_hides(model, answer, told):
     assert judge([row], "retain", model)[0]["retained"] == told
 
 
+def test_a_closed_question_is_not_for_an_address_that_the_true_answer_adds(model):
+    row = {
+        "question": "Does Ada Lem host readings at her home?",
+        "reference": "Yes, Ada Lem hosts readings at her home at 9 Hill Road, where poets gather.",
+        "answer": "Yes, Ada Lem hosts readings at her home at 7 Kiln Street.",
+    }
+    refused = {**row, "answer": "No, Ada Lem does not host readings at her home at 9 Hill Road."}
+    assert judge([row], "retain", model)[0]["retained"] and not judge([refused], "retain", model)[0]["retained"]
+    which = {**row, "question": "At which address does Ada Lem host readings?"}
+    assert not judge([which], "retain", model)[0]["retained"], "asked for, it counts"
+
+
 def test_another_wording_is_a_contradiction_only_in_a_reference_of_one_or_two_facts():
     """Of many wordings readers take one in another's place for the same answer: of seven such answers none was not
     told. Of one or two it is another fact, where the entailment model sees a contradiction."""

@@ -73,6 +73,7 @@ FRAME, SWAP = 0.5, 5  # how alike two clauses are that contradict each other by 
 MOST = 0.6  # of the facts; where so many are told to "how" or "what kind", another name beside them contradicts nothing
 SLIP = 0.88  # how alike two words are of which one is the other mistyped
 ASKS_PERSON = re.compile(r"whom?\b|.*\b(?:author|writer)\b", re.I)
+ADDRESS = re.compile(r"\d+ [A-Z]|\S+@")
 TITLE = re.compile(r"[A-Z][a-z]{0,3}\.|Mr|Mrs|Ms|Miss|Dr|Sir|Lord|Lady")
 SAME = 0.8  # how alike two clauses are of which one is the other with something else in one place
 LONGEST = 20_000  # letters of an answer that are judged
@@ -278,7 +279,8 @@ class Judged:
         return polarity(self.answer, self.question, stems, self.reference)
 
     def names(self):
-        """The numbers, names and titles that the reference adds in its first clause, other than as examples."""
+        """The numbers, names and titles that the reference adds in its first clause, other than as examples or as
+        somebody's address."""
         asked, first = stems(self.question), (clauses(self.reference) or [""])[0]
         return [
             fact
@@ -286,6 +288,7 @@ class Judged:
             if fact.exact
             and fact.text in first
             and fact.words - asked
+            and not ADDRESS.match(fact.text)
             and not re.search(EXAMPLES + r"[^.;]*" + re.escape(fact.text), self.reference)
         ]
 
