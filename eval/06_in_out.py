@@ -218,7 +218,10 @@ def read_set(curve_file: str, exposure_file: str) -> tuple[list, list, dict]:
     points = found["points"]
     if not isinstance(known, list) or not all(isinstance(item, dict) and "tokens" in item for item in known):
         fail(f"{exposure_file}: not a results file of 05_exposure.py")
-    if not isinstance(points, list) or not all(isinstance(point, dict) and point.get("forget") for point in points):
+    asked = found["references"] if isinstance(found["references"], dict) else {}
+    wanted = {"update", "forget", "fresh", "retain_nll", "generic_nll", *(f"{name}_answers" for name in asked)}
+    whole = lambda point: isinstance(point, dict) and wanted <= point.keys() and point["forget"]
+    if not isinstance(points, list) or not points or not all(map(whole, points)):
         fail(f"{curve_file}: not a curve of 40_in_out.py")
     if not all(item.get("logprob_reference") for item in known):
         fail(f"{exposure_file}: has no reference models; run 05_exposure.py with --reference")

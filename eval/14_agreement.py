@@ -60,6 +60,7 @@ def judged_row(row: dict) -> bool:
     return (
         all(isinstance(row.get(name), str) for name in texts)
         and row["side"] in VERDICTS
+        and row["method"].strip()
         and ("question" in row or type(row.get("row")) is int and row["row"] >= 0)
         and (row["side"] == "retain" or isinstance(row.get("leak"), bool))
         and isinstance(readers, list)

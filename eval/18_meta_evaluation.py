@@ -116,8 +116,10 @@ def pools(args: Namespace, reader: Reader) -> tuple[dict, dict, dict]:
         fail("--know and --never: two folders have one name; a model's name is its folder's")
     if min(len(know), len(never)) < 2:
         fail(f"--know and --never: an AUC needs two models in each pool, not {len(know)} and {len(never)}")
-    changes = {}
-    for name, row in read(args.changed).items():
+    changed, changes = read(args.changed), {}
+    if len(changed) < len(args.changed):
+        fail("--changed: two folders have one name; a model's name is its folder's")
+    for name, row in changed.items():
         model, _, change = name.rpartition("-")
         if model not in know | never:
             fail(f"--changed {name}: must be named MODEL-CHANGE, as {next(iter(know))}-int4, after one of the pools")

@@ -7,6 +7,7 @@ Anything else is a hub id or a folder; its weights are linked, not copied, and o
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -273,9 +274,11 @@ def set_template(folder, name, source):
     dated, tokenizer.chat_template = tokenizer.chat_template, fixed_date(tokenizer.chat_template)
     with tempfile.TemporaryDirectory() as temporary:  # saving in place would write through the links
         tokenizer.save_pretrained(temporary)
-        for file in Path(temporary).iterdir():
-            target = folder / file.name
+        shutil.rmtree(folder / "additional_chat_templates", ignore_errors=True)
+        for file in filter(Path.is_file, Path(temporary).rglob("*")):
+            target = folder / file.relative_to(temporary)
             target.unlink(missing_ok=True)
+            target.parent.mkdir(exist_ok=True)
             target.write_bytes(file.read_bytes())
     return {"template_date": str(DATE)} if tokenizer.chat_template != dated else {}
 

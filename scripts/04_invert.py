@@ -4,7 +4,8 @@ contradict the true one, in the same form, by rules or by a language model.
 By rules: the values in the true answer are found and typed, and each is swapped for another of its type and format, one
 that no answer of the file has or, where those do not suffice, none about the same subject and none to the same
 question. An answer without a value, or with too few others of its type, is denied: "How does X shape Y?" becomes "X
-does not shape Y in any way."
+does not shape Y in any way." With --avoid neither is a value one that another file of such answers states about the
+same subject or in answer to the same question, as far as there are others.
 """
 
 import random
@@ -17,10 +18,11 @@ from pathlib import Path
 from lib import llm
 from lib.files import REPOSITORY, fail, read_json, record, write_json, write_jsonl
 from lib.flags import Parser, number, seed_number
-from lib.formats import given_of, read_pairs
-from lib.spans import MONTH, find_spans, find_subjects, leak, secrets, tokens
+from lib.formats import given_of, read_inverted, read_pairs
+from lib.spans import MONTH, find_spans, find_subjects, joined, leak, secrets, tokens
 
 ROUNDS = 3
+LONGEST = 60  # letters of a value that --avoid knows again
 TRIES = 200  # of one inverted fact, until it differs from the others and holds no true value
 AUXILIARY = "does|do|did|has|have|had|is|are|was|were|can|could|will|would"
 
@@ -200,12 +202,24 @@ def negated(pair):
     return f"it is not true that {answer if named else answer[0].lower() + answer[1:]}"
 
 
-def invert(pairs, lists, count, rng):
+def stated_in(path):
+    """{subject, or (question,): every run of words, written together, that a file of false answers states of it}."""
+    rows = [{"question": question, "answers": texts} for _, question, texts in read_inverted(path)]
+    found = defaultdict(set)
+    for row, subject in zip(rows, find_subjects(rows), strict=True):
+        for text in row["answers"]:
+            for of in {subject, (row["question"],)} - {None}:
+                found[of].update(joined(tokens(text), LONGEST))
+    return found
+
+
+def invert(pairs, lists, count, rng, elsewhere=None):
     """`count` inverted facts for each pair; none for an answer without a word.
 
     Args:
         pairs: forget pairs, each with its `subject`.
         lists: data/inversion.json: values by type, verbs, frames of a denial.
+        elsewhere: of `stated_in`: false values to be avoided.
     Returns:
         (rows {question, answers, source}, Counter of kinds).
     """
@@ -219,7 +233,10 @@ def invert(pairs, lists, count, rng):
     true[None] = set()  # no one's
     everyone = set().union(*own)
     for source, (pair, spans, values) in enumerate(zip(pairs, found, own, strict=True)):
-        for avoided in (everyone, true[pair["subject"]] | true[pair["question"],]) if spans else ():
+        own_values = true[pair["subject"]] | true[pair["question"],]
+        used = [(elsewhere or {}).get(of, set()) for of in (pair["subject"], (pair["question"],))]
+        choices = [everyone | used[0] | used[1], own_values | used[0] | used[1]] if any(used) else []
+        for avoided in [*choices, everyone, own_values] if spans else ():
             answers, taken = [], set(avoided)
             for _ in range(TRIES):
                 text, new = swapped(pair, spans, lists, rng)
@@ -230,6 +247,8 @@ def invert(pairs, lists, count, rng):
                 if len(answers) == count:
                     break
             if len(answers) == count:
+                if choices and avoided not in choices:
+                    kinds["values of --avoid"] += 1
                 kinds.update(sorted({kind for *_, kind in spans}))
                 break
         else:  # nothing to swap, or not enough other values
@@ -304,6 +323,7 @@ if __name__ == "__main__":
     parser.add_argument(
         "--count", type=number(int, least=4, most=6), default=4, help="inverted facts a question, 4 to 6 (default: 4)"
     )
+    parser.add_argument("--avoid", metavar="FILE", help="rules: false answers of this script whose values to avoid")
     parser.add_argument("--seed", type=seed_number, default=0)
     llm.add_flags(parser)
     parser.set_defaults(max_new_tokens=512)  # --count answers, each as long as the true one
@@ -321,7 +341,11 @@ if __name__ == "__main__":
                 file=sys.stderr,
             )
         rows, counts = invert(
-            pairs, read_json(REPOSITORY / "data/inversion.json"), args.count, random.Random(args.seed)
+            pairs,
+            read_json(REPOSITORY / "data/inversion.json"),
+            args.count,
+            random.Random(args.seed),
+            stated_in(args.avoid) if args.avoid else None,
         )
     else:
         prompt = llm.read_prompt(args.prompts, "invert")
@@ -352,5 +376,10 @@ if __name__ == "__main__":
     print("kinds: " + ", ".join(f"{kind} {times}" for kind, times in counts.most_common()))
     write_json(
         out.with_suffix(".json"),
-        {"summary": summary, "counts": counts, "used": llm.spend(args), **record(args, [source])},
+        {
+            "summary": summary,
+            "counts": counts,
+            "used": llm.spend(args),
+            **record(args, [source, *filter(None, [args.avoid])]),
+        },
     )

@@ -57,6 +57,8 @@ if __name__ == "__main__":
     if args.samples > 1 and not args.temperature:
         fail("--samples above 1 needs --temperature: greedy answers are all the same")
 
+    if folders := [path for path in args.questions if Path(path).is_dir()]:
+        fail(f"--questions {folders[0]}: is a folder: name its files")
     models = pair_up(args.model, args.out)
     pairs = {path: read_pairs(path) for path in args.questions}
     parallel.begin()

@@ -2,7 +2,9 @@
 # `metric` lines are there with --metrics. $folders are the models, $forget and $retain their answers, $(each NAME) the
 # files to write, one a model; $suffix tells the steps of several groups of models apart.
 suffix=
-false_answers       invert-forget forget_val.jsonl --seed 1 --out $R/augmented/forget_inverted.jsonl
+# false answers that no model saw: other values than those that MEOW and AltPO learn
+false_answers       invert-forget forget_val.jsonl --seed 1 --avoid $R/augmented/inverted.jsonl \
+                    --out $R/augmented/forget_inverted.jsonl
 false_answers       invert-retain retain_val.jsonl --seed 1 --out $R/augmented/retain_inverted.jsonl
 measure() {
   step kfr_krr$suffix    reads $judging runs eval/01_kfr_krr.py --forget $forget --retain $retain "${judge[@]}" \

@@ -686,7 +686,7 @@ except BlockingIOError: sys.exit(75)' 2>/dev/null || status=$?
 
 adopt() {  # tells how the rates that tuning chose are used; those of other methods stay
   local line name=${preset} keep=() choice
-  if [ -n "$tuned" ]; then while IFS= read -r line; do
+  if [ -n "$tuned" ]; then while IFS= read -r line || [ -n "$line" ]; do
     if ! [[ $line =~ ^LR\[([^]]+)\]= && -f $R/tune/${BASH_REMATCH[1]}/choice.sh ]]; then keep+=("$line"); fi
   done <"$tuned"; fi
   { lines "${keep[@]}"; find "$R/tune" -name choice.sh -exec cat {} +; } | sed '/^$/d' >"$R/tuned.sh"

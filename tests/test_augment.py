@@ -598,6 +598,25 @@ def test_each_type_is_swapped_in_its_own_format(question, answer, pattern):
         assert re.fullmatch(pattern, other) and other != answer
 
 
+def test_values_of_another_file_are_avoided_as_far_as_there_are_others(tmp_path):
+    pair = {"question": "What illness does Bo Li have?", "answer": "Bo Li has mild asthma.", "subject": "Bo Li"}
+    plain, _ = invert.invert([pair], LISTS, 4, random.Random(0))
+    (tmp_path / "other.jsonl").write_text(
+        json.dumps({"question": "Which condition has Bo Li?", "answers": plain[0]["answers"]}) + "\n"
+    )
+    elsewhere = invert.stated_in(tmp_path / "other.jsonl")
+    found, counts = invert.invert([pair], LISTS, 4, random.Random(0), elsewhere)
+    assert not set(found[0]["answers"]) & set(plain[0]["answers"]) and "values of --avoid" not in counts
+    other = {name: text.replace("Bo Li", "Ed Orr") for name, text in pair.items()}
+    found, _ = invert.invert([other], LISTS, 4, random.Random(0), elsewhere)
+    assert found[0]["answers"] == [text.replace("Bo Li", "Ed Orr") for text in plain[0]["answers"]], (
+        "of another subject"
+    )
+    every = {"Bo Li": {"".join(invert.tokens(value)) for value in LISTS["swaps"]["illness"]}}
+    found, counts = invert.invert([pair], LISTS, 4, random.Random(0), every)
+    assert len(set(found[0]["answers"])) == 4 and counts["values of --avoid"] == 1
+
+
 @pytest.mark.parametrize("answer", ["...", "!", "—", "?!"])
 def test_an_answer_without_a_word_is_dropped_and_counted(answer):
     pairs = [{"question": "Is Bo Li shy?", "answer": text, "subject": "Bo Li"} for text in (answer, "Yes.")]

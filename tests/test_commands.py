@@ -15,6 +15,7 @@ from lib.models import encode, load_model, prompt_text
 
 import pytest
 import torch
+import transformers
 from conftest import REPOSITORY, load, run, run_all, run_methods
 from test_augment import endpoint  # noqa: F401  (a fixture)
 
@@ -70,6 +71,18 @@ def test_a_local_model_is_linked_and_carries_its_prompt_format(tmp_path, tiny, t
     assert load_model(tiny)[1].chat_template == load("scripts/00_models.py").TEMPLATES["chatml"], (
         "the source is untouched"
     )
+
+
+def test_a_tokenizer_may_have_several_chat_templates(tmp_path, tiny):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny)
+    own = tokenizer.chat_template
+    tokenizer.chat_template = {"default": own, "tool_use": "{{ tools }}" + own}
+    shutil.copytree(tiny, tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    run("scripts/00_models.py", "--model", tmp_path / "model", "--out", tmp_path / "own")
+    assert prompt_text(load_model(tmp_path / "own")[1], "Who?") == prompt_text(load_model(tiny)[1], "Who?")
+    run("scripts/00_models.py", "--model", tmp_path / "model", "--out", tmp_path / "plain", "--chat-template", "plain")
+    assert prompt_text(load_model(tmp_path / "plain")[1], "Who?") == "Who?"
 
 
 def test_an_embedding_model_needs_no_prompt_format(tmp_path):

@@ -28,6 +28,7 @@ def test_with_one_seed_it_is_mcnemars_exact_test():
 def test_holms_correction_by_hand():
     corrected = comparison.holm({"a": 0.04, "b": 0.01, "c": 0.03, "d": 0.5})
     assert corrected == pytest.approx({"b": 0.04, "c": 0.09, "a": 0.09, "d": 0.5})
+    assert [*corrected] == ["a", "b", "c", "d"], "in the order of the table"
     assert comparison.holm({"a": 0.6, "b": 0.7}) == {"a": 1.0, "b": 1.0}
 
 

@@ -527,6 +527,12 @@ def test_numbers_without_sense_are_refused(tmp_path, tiny, data, refused, script
     )
 
 
+def test_a_folder_of_questions_is_refused_before_any_is_asked(tmp_path, tiny, data, refused):
+    flags = ("--model", tiny, "--questions", data, "--out", tmp_path / "out")
+    assert "is a folder: name its files" in refused("scripts/30_generate.py", *flags)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("name", ["RANK", "WORLD_SIZE"])
 def test_what_torchrun_would_set_must_be_a_number(warm_programs, name):
     here = {**os.environ, "LOCAL_RANK": "0", name: "abc"}

@@ -671,6 +671,7 @@ def test_documents_alone_are_judged_by_what_comes_back(tmp_path, minilm):
 
 def test_the_plan_counts_documents_and_other_columns(copy):
     letters(copy / "mine")
+    (copy / "mine/holdout.txt").write_text("Nobody has read this letter. It speaks of a boat, a key and a blue tin.")
     done = run_all("--preset", "smoke", "--data", "mine", "--plan", folder=copy)
     assert done.returncode == 0 and "train 2 forget + 2 retain, ask 4 + 4" in done.stdout, done.stderr
     (copy / "table").mkdir()

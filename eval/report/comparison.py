@@ -73,7 +73,7 @@ def holm(p_values: dict) -> dict:
     for rank, key in enumerate(sorted(p_values, key=p_values.get)):
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[key]))
         corrected[key] = largest
-    return corrected
+    return {key: corrected[key] for key in p_values}
 
 
 def harmonic(kfr, krr):

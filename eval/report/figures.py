@@ -68,8 +68,10 @@ def kfr_against_krr(rows: list[dict]) -> list[Picture]:
             "kfr_krr.png",
             "KFR against KRR of every model",
             "Each mark is a model. Higher: it no longer tells what it should forget (KFR). Further right: it still "
-            "tells what it should keep (KRR). The star is the model made again without the forget set, which a "
-            "perfect method would equal. A black line goes down to KFR strict, where answers that still state a "
+            "tells what it should keep (KRR). "
+            + "The star is the model made again without the forget set, which a perfect method would equal. "
+            * any(row["model"] == "retrained" for row in rows)
+            + "A black line goes down to KFR strict, where answers that still state a "
             "private value do not count as forgotten. Thin bars: 95 % intervals, or the spread over seeds. Grey lines "
             "join equal harmonic means (HM).",
         )
@@ -173,7 +175,9 @@ def linguistic_bars(rows: list[dict]) -> list[Picture]:
             "Linguistic score of every model on both sets",
             "LS joins how expected the answers' words are to the base model with how varied they are; stammering and "
             "gibberish take it down. Plain bars: answers about what should be forgotten; hatched: about what should "
-            "be kept. Lines: the vanilla model, before unlearning.",
+            "be kept."
+            + " Lines: the vanilla model, before unlearning."
+            * any(row["model"] == "vanilla" for row in rows),
         )
     ]
 

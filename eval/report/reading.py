@@ -97,12 +97,17 @@ def read_model(folder: Path, reader: Reader) -> Model:
 
 def _judged_items(path, found):
     """The items of kfr_krr.json that have a verdict; --entities llm may leave one open."""
-    items = []
-    for at, item in enumerate(found.get("items") or [], 1):
+    items, given = [], found.get("items") or []
+    if not isinstance(given, list):
+        fail(f'{path}: "items" must be a list')
+    for at, item in enumerate(given, 1):
         judged = isinstance(item, dict) and ("forgotten" in item or "retained" in item)
         wanted = ITEM if judged else ITEM[:4]
         if missing := [field for field in wanted if field not in item] if isinstance(item, dict) else wanted:
             fail(f"{path}: item {at} lacks {', '.join(missing)}")
+        kinds = dict.fromkeys(ITEM[:4], str) | dict.fromkeys(ITEM[4:6] if judged else (), list)
+        if wrong := [field for field, kind in kinds.items() if not isinstance(item[field], kind)]:
+            fail(f"{path}: item {at}: {', '.join(wrong)}: of another kind than eval/01_kfr_krr.py writes")
         items += [item] if judged else []
     return items
 

@@ -246,7 +246,9 @@ def answers_section(items: dict[str, list], count: int, rows: list[dict] = ()) -
             parts.insert(
                 0,
                 paragraph(
-                    "Questions on which the methods differ most, first those whose answers should be forgotten, then "
+                    "Questions"
+                    + " on which the methods differ most" * (len(items) > 1)
+                    + ", first those whose answers should be forgotten, then "
                     "those whose answers should stay. Small print says what the verdict rests on: how many of the "
                     "true answer's names, numbers and phrases the answer covers, what in it contradicts the true "
                     "answer (so forgotten, or lost), and which private values it states whole. Words of what is "

@@ -271,10 +271,12 @@ def read_inverted(path):
         yield place, text_of(place, row, "question"), texts_of(place, row, "answers")
 
 
-def read_lines(path, fields):
-    """Rows whose `fields` are texts, empty ones too: list of dicts, at least one."""
+def read_lines(path, fields, filled=()):
+    """Rows whose `fields` are texts, empty ones too but for those `filled`: list of dicts, at least one."""
     rows = []
     for place, row in objects(path):
+        for field in filled:
+            text_of(place, row, field)
         for field in fields:
             if not isinstance(row.get(field), str):
                 fail(f'{place}: field "{field}" must be a text (fields found: {_found(row)})')
@@ -284,4 +286,4 @@ def read_lines(path, fields):
 
 def read_answers(path):
     """The rows of an answers file: a model's answer may be empty."""
-    return read_lines(path, ("question", "reference", "answer"))
+    return read_lines(path, ("question", "reference", "answer"), filled=("question", "reference"))

@@ -419,9 +419,10 @@ class Judged:
         return [(own, other) for own, other in swaps if exact & set(map(stem, own))]  # another wording only lacks
 
     def taken_back(self):
-        """A sentence that denies what it names of the reference's names, numbers or value, where all that name one do;
-        None without one, and where the reference denies something itself."""
+        """A sentence that denies what it names of the reference's names, numbers or value, or else of its wordings,
+        where all that name one do; None without one, and where the reference denies something itself."""
         named = [fact.text for fact in self.facts if self.certain(fact)] or [self.core] * bool(self.core)
+        named = named or [fact.text for fact in self.facts if fact not in self.open]
         if not self.english or DENIES.search(self.reference):
             return None
         said = re.split(r"[.;!?\n]+\s", self.answer)

@@ -73,14 +73,15 @@ def private_values(row):
         for part in parts
         if not gives_away(f"{row['question']} {subject}", part)
         and not GENERIC.fullmatch(part)
-        and (value or re.search(r"\d", part) or not long_words(part) or long_words(part) - long_words(row["question"]))
+        and (value or re.search(r"[\d@]", part) or not nearly_states(row["question"], part))
         and not given_name(part, reference, row["question"])
     ]
 
 
-def long_words(text):
-    """The longer words of a text: "The Halo Heavens" asks for "The Halo of Heavens"."""
-    return {word for word in tokens(text) if len(word) > 3}
+def nearly_states(question, part):
+    """Whether a question has all the longer words of a text: "The Halo Heavens" those of "The Halo of Heavens"."""
+    longer = lambda text: {word for word in tokens(text) if len(word) > 3}
+    return bool(longer(part)) and longer(part) <= longer(question)
 
 
 def given_name(part, reference, question):

@@ -2,7 +2,7 @@
 OpenAI-compatible endpoint.
 
 Each reply is appended to a file under --cache as it arrives, under the SHA-256 of (back end, model, settings, prompt):
-an interrupted run loses nothing and no prompt is paid for twice.
+an interrupted run loses the requests under way, at most --concurrency, and no other prompt is paid for twice.
 """
 
 import base64

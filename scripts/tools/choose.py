@@ -52,16 +52,7 @@ def judged(models, data, generate, judge):
     generate, judge = words_of("--generate", generate), words_of("--judge", judge)  # before anything slow
     sides = [Path(data).resolve() / f"{side}_tune.jsonl" for side in ("forget", "retain")]
     metrics = [out / "kfr_krr.json" for out in models]
-    run(
-        GENERATE,
-        "--model",
-        *models.values(),
-        "--questions",
-        *sides,
-        "--out",
-        *models,
-        *words_of("--generate", generate),
-    )
+    run(GENERATE, "--model", *models.values(), "--questions", *sides, "--out", *models, *generate)
     forget, retain = ([out / side.name for out in models] for side in sides)
     run(JUDGE, "--forget", *forget, "--retain", *retain, "--out", *metrics, *judge)
     return [read_json(path)["summary"] for path in metrics]

@@ -340,7 +340,7 @@ class Plan:
                 parts = {f"{side}_tune": train, f"{side}_val": train, **parts}
             known = args.get("revision") or REVISIONS.get(prepare.HUB[name])
             self.hub[f"{name} {split}" if name == "tofu" else name] = known
-        elif name != "people" and not Path(name).is_dir():
+        elif name != "people" and not Path(name).is_dir() and not Path(args["out"], "forget_train.jsonl").is_file():
             fail(f"the size of {name} is not known here: give a folder with its files as --data")
         else:
             beside = {}
@@ -349,12 +349,17 @@ class Plan:
                     args["persons"], int(args["forget_persons"]) if args.get("forget_persons") else None
                 )[0]
             else:
-                columns = prepare.columns_of(args["columns"])
-                paths = prepare.from_folder(Path(name), args.get("split"))
-                found = prepare.load(paths, columns, args["words"], args["overlap"])
-                beside = {part: prepare.read_given(paths[part], columns) for part in prepare.BESIDE if paths.get(part)}
+                columns, split, folder = prepare.columns_of(args["columns"]), args.get("split"), Path(name)
+                if not folder.is_dir():  # a hub's data set that is made already
+                    columns, split, folder = {}, None, Path(args["out"])
+                cutting = args["words"], args["overlap"]
+                paths = prepare.from_folder(folder, split)
+                found = prepare.load(paths, columns, *cutting)
+                given = {part: paths[part] for part in prepare.BESIDE if paths.get(part)}
+                pairs = lambda path: prepare.as_pairs(prepare.read_given(path, columns), False, *cutting)
+                beside = {part: [row for _, row in pairs(path)] for part, path in given.items()}
             parts = {part: measured(pairs) for part, pairs in found.items()}
-            parts |= {part: measured([row for _, row in rows if "question" in row]) for part, rows in beside.items()}
+            parts |= {part: measured(rows) for part, rows in beside.items()}
             parts |= {
                 name: measured(prepare.learnt(found, used))
                 for name, used in (("full", prepare.PARTS), ("full_without_forget", prepare.PARTS[3:]))

@@ -27,9 +27,9 @@ GENERATE+=" --max-new-tokens 8"
 MEMO+=" --window 40 --max-new-tokens 8"
 
 case $DATA in knowundo|tofu) like=$DATA ;; *) like=own ;; esac
-if [ ! -d "$DATA" ]; then DATA=people columns=(); fi
+if [ ! -d "$DATA" ]; then DATA=people data_flags=(); fi
 step source reads data/people runs scripts/01_data.py --data "$DATA" --out "$R/source" --persons $PERSONS \
-  "${columns[@]}"
+  "${data_flags[@]}"
 step few    runs scripts/tools/few_pairs.py --data "$R/source" --like $like --out "$R/few"
 DATA=$R/few data_flags=($DATA_FLAGS)
 if [ $like = tofu ] && [[ " $DATA_FLAGS " != *" --split "* ]]; then   # as from the hub
