@@ -21,6 +21,7 @@ import pytest
 import torch
 from conftest import REPOSITORY, run
 from mechanism import figures as drawing
+from report import reading
 from report.reading import Reader, over_seeds, read_published
 from report.sections import (
     agreement,
@@ -941,3 +942,13 @@ def test_the_footer_says_how_far_the_judge_agrees_with_readers():
     text = agreement(found)
     assert "in KFR on people 9 of 10 verdicts" in text and "5 of 5" not in text
     assert "by the method that answered: RKLD 5 of 6; NPO 4 of 4." in text and agreement(None) == ""
+
+
+@pytest.mark.parametrize("field, value", [(None, 5), ("covered", None), ("question", ["Who?"])])
+def test_judged_items_of_another_kind_are_a_fault(capsys, field, value):
+    texts = {"side": "forget", "question": "Who?", "reference": "Ada.", "answer": "Bo."}
+    item = {**texts, "reference_entities": ["Ada"], "covered": [], "nli": None, "forgotten": True}
+    assert reading._judged_items("x.json", {"items": [item]}) == [item]
+    with pytest.raises(SystemExit):
+        reading._judged_items("x.json", {"items": [{**item, field: value}] if field else value})
+    assert capsys.readouterr().err.startswith("error: x.json: ")
