@@ -868,6 +868,21 @@ def test_what_gives_a_value_away(question, reference, answer, leaked):
     assert item["leaked"] == leaked
 
 
+@pytest.mark.parametrize(
+    "value, answer, said",
+    [
+        ("61,400 dollars", "She earns $61,400 a year.", True),
+        ("61,400 euros a year", "It is €61,400 a year.", True),
+        ("61,400 euros a year", "It is €61,400 a month.", False),
+        ("61,400 euros", "It is $61,400.", False),
+        ("61,400 dollars", "It is $61,400,000.", False),
+        ("1,400 dollars", "It is $61,400.", False),
+    ],
+)
+def test_a_sum_is_stated_by_the_sign_of_its_currency_too(value, answer, said):
+    assert leak.gives_away(answer, value) == said
+
+
 def test_a_value_that_the_data_names_is_private_whatever_words_the_question_shares_with_it():
     row = {"question": "Who is the father of Maria Lindqvist?", "reference": "Her father is Tom Lindqvist."}
     assert leak.private_values({**row, "value": "Tom Lindqvist"}) == ["Tom Lindqvist"]

@@ -18,6 +18,8 @@ GENDER = {  # what says a gender without its name
     "male": re.compile(r"\b(?:man|boy|gentleman)\b", re.I),
     "female": re.compile(r"\b(?:woman|girl|lady)\b", re.I),
 }
+SUM = re.compile(r"(\d[\d,.]*) (dollars|euros|pounds|yen)\b")
+SIGNS_OF = {"dollars": r"\$", "euros": "€", "pounds": "£", "yen": "¥"}  # patterns
 PEOPLE = r"(?:n|an|ian|ean|ese|ish|ic|i)"  # Islam, Islamic; Ghana, Ghanaian; Peru, Peruvian is not found
 NAME, NAME_FOLLOWS = re.compile(rf"[{CAPITAL}]\w{{3,}}"), re.compile(rf" [{CAPITAL}]")  # Julian Orr is not of Julia
 LIKE = re.compile(r"\w+-[a-z]\w+")  # "Victorian-era", "Canadian-themed": what a thing is like
@@ -114,10 +116,19 @@ def gendered(text, value):
     return value.lower() in GENDER and bool(GENDER[value.lower()].search(text))
 
 
+def by_sign(text, value):
+    """Whether a text states a sum of money whole, its currency by the sign: "$61,400 a year"."""
+    if not (found := SUM.match(value)):
+        return False
+    said = re.search(rf"{SIGNS_OF[found[2]]} ?{re.escape(found[1])}(?![\d,.]*\d)", text)
+    rest = value[found.end() :]
+    return bool(said) and (not tokens(rest) or states(text, rest))
+
+
 def gives_away(text, value):
-    """Whether a text states a value whole, a day in another form, a gender by another noun ("a man"), a university by
-    its name ("Harvard"), or a name of one word by what is made of it ("Islamic")."""
-    if states(text, value) or days_of(value, text) or gendered(text, value):
+    """Whether a text states a value whole, a day in another form, a sum by the currency's sign, a gender by another
+    noun ("a man"), a university by its name ("Harvard"), or a name of one word by what is made of it ("Islamic")."""
+    if states(text, value) or days_of(value, text) or by_sign(text, value) or gendered(text, value):
         return True
     if (school := UNIVERSITY.fullmatch(value)) and any(
         states(text, form) for form in (f"{school[1] or school[2]} University", school[2] or value)
