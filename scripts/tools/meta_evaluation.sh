@@ -24,8 +24,8 @@ false_answers() {  # NAME FILE FLAGS...
   step $1 reads $data/$2 data/inversion.json data/prompts/invert.txt \
     runs scripts/04_invert.py --data $data --file "${@:2}"
 }
-. scripts/metrics.sh
 false_answers invert         forget_train.jsonl --seed 2 --count 6 --out $R/augmented/inverted.jsonl
+. scripts/metrics.sh
 step pools   reads $data/forget_train.jsonl $data/forget_val.jsonl $data/retain_val.jsonl \
              runs scripts/tools/pool_data.py --data $data --inverted $R/augmented/inverted.jsonl \
              --asked $R/augmented/forget_inverted.jsonl --out $R/pools
