@@ -233,10 +233,11 @@ def invert(pairs, lists, count, rng, elsewhere=None):
     true[None] = set()  # no one's
     everyone = set().union(*own)
     for source, (pair, spans, values) in enumerate(zip(pairs, found, own, strict=True)):
-        own_values = true[pair["subject"]] | true[pair["question"],]
-        used = [(elsewhere or {}).get(of, set()) for of in (pair["subject"], (pair["question"],))]
-        choices = [everyone | used[0] | used[1], own_values | used[0] | used[1]] if any(used) else []
-        for avoided in [*choices, everyone, own_values] if spans else ():
+        of = pair["subject"], (pair["question"],)
+        mine = set().union(*(true[one] for one in of))
+        others = set().union(*((elsewhere or {}).get(one, ()) for one in of))
+        levels = [everyone | others, mine | others] * bool(others) + [everyone, mine]
+        for avoided in levels if spans else ():
             answers, taken = [], set(avoided)
             for _ in range(TRIES):
                 text, new = swapped(pair, spans, lists, rng)
@@ -247,7 +248,7 @@ def invert(pairs, lists, count, rng, elsewhere=None):
                 if len(answers) == count:
                     break
             if len(answers) == count:
-                if choices and avoided not in choices:
+                if not others <= avoided:
                     kinds["values of --avoid"] += 1
                 kinds.update(sorted({kind for *_, kind in spans}))
                 break

@@ -116,8 +116,8 @@ read_flags() {
                        shift; continue ;;
       --check) mode=check modes=$((modes + 1)); shift; continue ;;
       --rehearse) mode=rehearse modes=$((modes + 1)); as_given+=" $1"; shift; continue ;;
-      --preset|--data|--columns|--model|--template|--vanilla|--retrained|--methods|--persons|--metrics|--judge|--set|--show) ;;
-      --run|--force|--tune|--tuned|--select|--seeds|--jobs|--requests) ;;
+      --preset|--data|--columns|--model|--vanilla|--retrained|--methods|--persons|--metrics|--judge|--set|--show) ;;
+      --template|--run|--force|--tune|--tuned|--select|--seeds|--jobs|--requests) ;;
       *) fail "unknown argument $1 (see --help)" ;;
     esac
     [ $# -ge 2 ] && [ -n "$2" ] || fail "$1 needs a value (see --help)"

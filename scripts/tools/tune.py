@@ -93,7 +93,7 @@ if __name__ == "__main__":
     if not (REPOSITORY / args.command[0]).is_file():
         fail(f"{args.command[0]}: no such script; after -- comes the method's command, scripts/10_ga.py --retain gdr")
 
-    words_of("--generate", args.generate)
+    words_of("--generate", args.generate)  # a fault in it is told now, not after the first training
     for rate in rates:
         check_place(Path(args.out) / rate)
     made = basis(args)

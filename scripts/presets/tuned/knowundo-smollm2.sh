@@ -1,5 +1,5 @@
-# KnowUnDo privacy, whole, by the judge of 30 November 2026 on every fourth of its training questions; from ReLearn on by
-# that of 1 December on every eighth, one rate, the best of four points; all others: people's.
+# KnowUnDo privacy, whole, by the judge of 30 November 2026 on every fourth of its training questions; from ReLearn on
+# by that of 1 December on every eighth, one rate, the best of four points; all others: people's.
 . scripts/presets/tuned/people-smollm2.sh
 LR[GA+GDR]=4e-4 TRIED[GA+GDR]=2  # KFR/KRR to tune on: 2e-4:0.24/0.84 4e-4:0.58/0.81
 LR[NPO+GDR]=4e-4 TRIED[NPO+GDR]=2  # KFR/KRR to tune on: 2e-4:0.60/0.69 4e-4:0.88/0.59
